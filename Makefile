@@ -1,0 +1,59 @@
+# `make` alone lists the targets. Each does its own set-up (scripts/setup), also in a fresh clone.
+.POSIX:
+.SUFFIXES:
+.PHONY: help demo test test-fast bench lint format schema golden lock clean
+
+PYTHON = .venv/bin/python
+PYTEST = $(PYTHON) -m pytest
+COMPILE = $(PYTHON) -m uv pip compile --quiet --upgrade --universal --python-version 3.11 \
+	--generate-hashes --only-binary :all: --no-annotate --custom-compile-command "make lock"
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+
+demo: ## rename, query and restore two example payloads (no compiler needed)
+	@scripts/setup demo
+	@scripts/demo
+
+test: lint ## everything: lint, and all tests with the Xen lab
+	@scripts/setup test
+	$(PYTEST)
+
+test-fast: lint ## the same without the Xen lab
+	@scripts/setup test-fast
+	$(PYTEST) -m "not xen"
+
+bench: ## measure lpmangle against the alternatives
+	@scripts/setup test-fast
+	$(PYTHON) -m benchmarks
+
+lint: ## ruff and mypy
+	@scripts/setup dev
+	$(PYTHON) -m ruff check
+	$(PYTHON) -m ruff format --check
+	$(PYTHON) -m mypy
+
+format: ## lay the code out, and mend what ruff can mend
+	@scripts/setup dev
+	$(PYTHON) -m ruff check --fix
+	$(PYTHON) -m ruff format
+
+schema: ## write lpmangle/manifest.schema.json from the types
+	@scripts/setup dev
+	$(PYTHON) -c 'from pathlib import Path; from lpmangle.manifest import schema; \
+		Path("lpmangle/manifest.schema.json").write_text(schema())'
+
+golden: ## build the committed payloads (tests/data, examples) from their sources
+	@scripts/setup test-fast
+	$(PYTHON) tests/corpus.py --update-fixtures
+	$(PYTHON) examples/rebuild
+
+lock: ## renew the exact versions and hashes in requirements*.lock
+	@scripts/setup dev
+	$(COMPILE) -o requirements-dev.lock --group dev pyproject.toml
+	$(COMPILE) -o requirements.lock -c requirements-dev.lock pyproject.toml
+	$(COMPILE) -o requirements-build.lock -c requirements-dev.lock --group build
+
+clean: ## remove everything that the other targets made
+	rm -rf .venv .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,37 @@
+"""Rename the symbols of Xen livepatch payloads so that payloads can be loaded side by side.
+
+    view = lpmangle.parse(data)                                   # bytes -> view; ElfError
+    payload = lpmangle.Payload(view)                              # what Xen's loader sees
+    plan = lpmangle.make_plan(payload, lpmangle.Options(), stem)  # the decision per symbol
+    output = lpmangle.apply(view, plan)                           # bytes -> bytes
+    lpmangle.prove(view, output, plan.renames)                    # only names differ; ProofError
+    text = b"".join(lpmangle.encode_manifest(payload, plan, output, stem))
+
+    from lpmangle.manifest import decode                          # text -> Manifest; ManifestError
+    lpmangle.undo(lpmangle.parse(output), decode(text))           # the input again
+
+All errors derive from `LpmangleError`.
+"""
+
+from lpmangle.elf import Object, parse
+from lpmangle.errors import LpmangleError
+from lpmangle.manifest_writer import encode as encode_manifest
+from lpmangle.plan import Options, Plan, make_plan
+from lpmangle.splice import apply, prove, undo
+from lpmangle.xen import Kind, Payload
+
+__version__ = "0.1.0"
+__all__ = [
+    "Kind",
+    "LpmangleError",
+    "Object",
+    "Options",
+    "Payload",
+    "Plan",
+    "apply",
+    "encode_manifest",
+    "make_plan",
+    "parse",
+    "prove",
+    "undo",
+]

@@ -1,0 +1,5 @@
+"""`python -m lpmangle`."""
+
+from lpmangle.cli import main
+
+main()

@@ -1,0 +1,106 @@
+"""The command line: commands are loaded when called, errors become words and exit codes here and nowhere else."""
+
+import importlib
+import os
+import signal
+import sys
+from types import FrameType
+from typing import NoReturn
+
+import click
+
+from lpmangle.cli.output import warn
+from lpmangle.errors import EXIT_FILES, LpmangleError
+
+DEFAULT_COMMAND = "mangle"
+# name -> what it does; the module is lpmangle.cli.<name>. Said here so that --help need not load every command.
+COMMANDS = {
+    "mangle": "Make the names of a payload's new symbols unique (the default command).",
+    "query": "Find the original name of a symbol, or the new one.",
+    "restore": "Turn a mangled payload back into the original, byte for byte.",
+    "verify": "Check that a payload and its manifest agree and only names differ.",
+}
+EXAMPLES = """\
+\b
+Examples:
+  lpmangle fbab204.livepatch                         rename in place; manifest beside it
+  lpmangle --suffix name -o out.livepatch in.livepatch
+  lpmangle --dry-run fbab204.livepatch               show every symbol and what becomes of it
+  lpmangle query _get_fpu -m fbab204.livepatch       new name, section, size
+  lpmangle restore fbab204.livepatch                 the original again
+"""
+
+
+class _Commands(click.Group):
+    """A group whose default command is `mangle`: `lpmangle --suffix name x.livepatch` needs no command word."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in COMMANDS and args[0] not in ("--help", "-h", "--version"):
+            args = [DEFAULT_COMMAND, *args]
+        return super().parse_args(ctx, args)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"lpmangle.cli.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        mangle = self.get_command(ctx, DEFAULT_COMMAND)
+        assert mangle is not None
+        options = [record for p in mangle.get_params(ctx) if (record := p.get_help_record(ctx))]
+        with formatter.section("Options of mangle"):
+            formatter.write_dl([record for record in options if "--help" not in record[0]])
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(
+    cls=_Commands,
+    help=f"{EXAMPLES}\n\nMake the symbol names of a Xen livepatch payload unique, so that it can be uploaded while"
+    " another payload with the same names is loaded. Only names change; a manifest maps them back.",
+    subcommand_metavar="[mangle] [OPTIONS] PAYLOAD  |  COMMAND ...",
+    options_metavar="",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(None, "--version", package_name="lpmangle", message="%(prog)s %(version)s")
+def cli() -> None:
+    pass
+
+
+def main() -> NoReturn:
+    """Entry point of the console script."""
+    # Leave through Python, so that temporary files are removed; click does the same for SIGINT.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _terminate)
+    try:
+        status = cli.main(prog_name="lpmangle", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        status = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        status = 128 + signal.SIGINT
+    except LpmangleError as error:
+        warn(error.path, error.message)
+        if error.hint:
+            click.echo(f"  hint: {error.hint}", err=True)
+        status = error.exit_code
+    except BrokenPipeError:
+        # The reader of our output has gone; the work on files was done before the first word.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    except OSError as error:
+        warn(error.filename or "", error.strerror or str(error))
+        status = EXIT_FILES
+    except MemoryError:
+        warn("", "not enough memory")
+        status = EXIT_FILES
+    sys.exit(status)
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    sys.exit(128 + number)

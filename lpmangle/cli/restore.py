@@ -1,0 +1,48 @@
+"""lpmangle restore: the original again, byte for byte."""
+
+import os
+
+import click
+
+from lpmangle import elf, files, sources, splice
+from lpmangle.cli.output import print_json, shown
+from lpmangle.errors import ManifestError, about
+from lpmangle.manifest_writer import sha256
+
+
+@click.command(
+    "restore",
+    help="""\b
+Examples:
+  lpmangle restore fbab204.livepatch
+  lpmangle restore -o original.livepatch -m shipped/fbab204.manifest.json fbab204.livepatch
+
+    Turn a mangled PAYLOAD back into the original, byte for byte, in place unless -o is given. It is
+    refused if payload or manifest is not what lpmangle wrote.
+    """,
+)
+@click.argument("payload", type=click.Path())
+@click.option("-m", "--manifest", "manifest_path", type=click.Path(), metavar="FILE", help="Its manifest.")
+@click.option("-o", "--output", type=click.Path(), metavar="FILE", help="Write here; PAYLOAD stays as it is.")
+@click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
+def command(payload: str, manifest_path: str | None, output: str | None, as_json: bool) -> None:
+    file = files.read(payload)
+    found = (sources.load(manifest_path) if manifest_path else sources.beside(payload)).manifest
+    target = os.path.realpath(output or payload)
+    with about(payload):
+        digest = sha256(file.data)
+        if digest == found.input.sha256:
+            status, original = "is the original already", file.data
+        elif digest == found.output.sha256:
+            status, original = "restored", splice.undo(elf.parse(file.data), found)
+        else:
+            raise ManifestError(
+                "is not what lpmangle wrote: it was changed since, or the manifest belongs to another payload",
+                hint="take the file as lpmangle left it (before signing or stripping), or its own manifest with -m",
+            )
+    if target != file.path or original is not file.data:
+        files.replace([files.Output(target, (original,), like=file.state)], unchanged=file)
+    if as_json:
+        print_json({"payload": payload, "output": target, "status": status, "sha256": found.input.sha256})
+    else:
+        click.echo(f"{shown(output or payload)}: {status}, sha256 {found.input.sha256}")

@@ -1,0 +1,333 @@
+"""A strict, read-only, zero-copy view of a relocatable ELF file.
+
+Every bound is checked before it is used, so that what `parse` returns can be read without further care. Both classes
+and both byte orders. Names of constants and fields are those of the System V ABI (gABI), chapter 4 "Object Files".
+Sections are few (Xen takes fewer than 1024) and become objects; symbols may be a million and stay bytes until asked.
+"""
+
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple, cast
+
+from lpmangle.errors import ElfError
+
+ELFMAG = b"\x7fELF"
+ELFCLASS32, ELFCLASS64 = 1, 2
+ELFDATA2LSB, ELFDATA2MSB = 1, 2
+EV_CURRENT = 1
+ET_REL = 1
+ET_NAMES = {0: "ET_NONE", 1: "ET_REL", 2: "ET_EXEC", 3: "ET_DYN", 4: "ET_CORE"}
+EM_NAMES = {40: "arm", 62: "x86_64", 183: "aarch64"}
+EM_ARM, EM_X86_64, EM_AARCH64 = 40, 62, 183
+
+SHN_UNDEF, SHN_LORESERVE, SHN_ABS, SHN_COMMON, SHN_XINDEX = 0, 0xFF00, 0xFFF1, 0xFFF2, 0xFFFF
+SHT_NULL, SHT_SYMTAB, SHT_STRTAB, SHT_RELA, SHT_NOBITS, SHT_REL, SHT_GROUP = 0, 2, 3, 4, 8, 9, 17
+SHF_WRITE, SHF_ALLOC, SHF_EXECINSTR, SHF_MERGE = 0x1, 0x2, 0x4, 0x10
+STB_LOCAL = 0
+STB_NAMES = {0: "LOCAL", 1: "GLOBAL", 2: "WEAK", 10: "GNU_UNIQUE"}
+STT_NAMES = {
+    0: "NOTYPE", 1: "OBJECT", 2: "FUNC", 3: "SECTION", 4: "FILE", 5: "COMMON", 6: "TLS", 10: "GNU_IFUNC",
+}  # fmt: skip
+
+# Our own bound: longer names are no names, and would let a small hostile file cost much time and memory.
+MAX_NAME_BYTES = 4096
+# xen/common/livepatch_elf.c:livepatch_header_check refuses a payload with more ("Too many (%u) sections!").
+MAX_SECTIONS = 1023
+
+
+class Section(NamedTuple):
+    """One section header; `name` is resolved, the rest are the fields of Elf_Shdr without their `sh_`."""
+
+    number: int
+    name: str
+    type: int
+    flags: int
+    offset: int
+    size: int
+    link: int
+    info: int
+    addralign: int
+    entsize: int
+
+    @property
+    def end(self) -> int:
+        """File offset just past the section's data (its own offset for SHT_NOBITS)."""
+        return self.offset if self.type in (SHT_NOBITS, SHT_NULL) else self.offset + self.size
+
+    def __str__(self) -> str:
+        return f"section {self.number} ({self.name})" if self.name else f"section {self.number}"
+
+
+class Symbol(NamedTuple):
+    """One Elf_Sym, the fields in the order of ELF64."""
+
+    st_name: int
+    st_info: int
+    st_other: int
+    st_shndx: int
+    st_value: int
+    st_size: int
+
+    @property
+    def binding(self) -> int:
+        return self.st_info >> 4
+
+    @property
+    def type(self) -> int:
+        return self.st_info & 15
+
+
+class Relocation(NamedTuple):
+    """One Elf_Rel or Elf_Rela; `r_addend` is None for SHT_REL, where it stands in the section that is relocated."""
+
+    r_offset: int
+    r_sym: int
+    r_type: int
+    r_addend: int | None
+
+
+class Layout:
+    """The structs of one ELF class in one byte order, and where fields that lpmangle edits stand in them."""
+
+    def __init__(self, is_64: bool, big_endian: bool) -> None:
+        order = ">" if big_endian else "<"
+        self.is_64 = is_64
+        self.word = struct.Struct(order + "I")
+        self.address = struct.Struct(order + ("Q" if is_64 else "I"))
+        self.ehdr = struct.Struct(order + ("HHIQQQIHHHHHH" if is_64 else "HHIIIIIHHHHHH"))
+        self.shdr = struct.Struct(order + ("IIQQQQIIQQ" if is_64 else "IIIIIIIIII"))
+        self.sym = struct.Struct(order + ("IBBHQQ" if is_64 else "IIIBBH"))
+        self.rel = struct.Struct(order + ("QQ" if is_64 else "II"))
+        self.rela = struct.Struct(order + ("QQq" if is_64 else "IIi"))
+        self.ehdr_size = 16 + self.ehdr.size
+        # Byte offset of sh_offset in Elf_Shdr; sh_size follows it. st_name is the first field of Elf_Sym.
+        self.sh_offset_at = 24 if is_64 else 16
+
+
+class Object:
+    """A parsed file. Made by `parse` only; all attributes are read-only by convention.
+
+    `data` is the whole file; `symtab` and `strtab` are the one symbol table and its string table.
+    """
+
+    def __init__(self, data: bytes, layout: Layout, machine: int, e_shoff: int) -> None:
+        self.data = data
+        self.layout = layout
+        self.machine = machine
+        self.e_shoff = e_shoff
+        self.sections: list[Section] = []
+        self.symtab: Section
+        self.strtab: Section
+
+    @property
+    def symbol_count(self) -> int:
+        """Symbols including the null symbol at index 0."""
+        return self.symtab.size // self.layout.sym.size
+
+    def symbols(self) -> Iterator[Symbol]:
+        """All symbols in table order, the null symbol first."""
+        return map(Symbol._make, self.symbol_fields())
+
+    def symbol_fields(self) -> Iterator[tuple[int, int, int, int, int, int]]:
+        """The same as plain tuples, in the order of Symbol: a third of the cost in a loop over a million."""
+        rows = self.layout.sym.iter_unpack(memoryview(self.data)[self.symtab.offset : self.symtab.end])
+        if self.layout.is_64:
+            return cast(Iterator[tuple[int, int, int, int, int, int]], rows)
+        return ((name, info, other, shndx, value, size) for name, value, size, info, other, shndx in rows)
+
+    def symbol(self, index: int) -> Symbol:
+        """Symbol number `index`; the caller knows that 0 <= index < symbol_count."""
+        fields = self.layout.sym.unpack_from(self.data, self.symbol_offset(index))
+        if self.layout.is_64:
+            return Symbol._make(fields)
+        name, value, size, info, other, shndx = fields
+        return Symbol(name, info, other, shndx, value, size)
+
+    def symbol_offset(self, index: int) -> int:
+        """File offset of symbol number `index`, which is also that of its st_name."""
+        return self.symtab.offset + index * self.layout.sym.size
+
+    def section_header_offset(self, index: int) -> int:
+        """File offset of section header number `index`."""
+        return self.e_shoff + index * self.layout.shdr.size
+
+    def string(self, st_name: int) -> bytes:
+        """The name at `st_name` in the symbol string table, without its NUL."""
+        return _string(self.data, self.strtab.offset + st_name)
+
+    def section_data(self, section: Section) -> memoryview:
+        """The section's bytes in the file; empty for SHT_NOBITS."""
+        return memoryview(self.data)[section.offset : section.end]
+
+    def section_named(self, name: str) -> Section | None:
+        """The first section of that name, as livepatch_elf_sec_by_name finds it."""
+        return next((s for s in self.sections[1:] if s.name == name), None)
+
+    def relocations(self, target: Section) -> Iterator[Relocation]:
+        """All relocations that apply to `target`, in file order, from every SHT_REL and SHT_RELA section."""
+        for section in self.sections:
+            if section.type not in (SHT_REL, SHT_RELA) or section.info != target.number:
+                continue
+            entry = self.layout.rela if section.type == SHT_RELA else self.layout.rel
+            if section.entsize != entry.size or section.size % entry.size:
+                raise ElfError(
+                    f"{section}: {section.size} bytes in entries of {section.entsize} is no relocation table "
+                    f"(entries have {entry.size} bytes)"
+                )
+            shift, mask = (32, 0xFFFFFFFF) if self.layout.is_64 else (8, 0xFF)
+            for offset, info, *addend in entry.iter_unpack(self.section_data(section)):
+                if info >> shift >= self.symbol_count:
+                    raise ElfError(f"{section}: a relocation names symbol {info >> shift} of {self.symbol_count}")
+                yield Relocation(offset, info >> shift, info & mask, addend[0] if addend else None)
+
+
+def parse(data: bytes) -> Object:
+    """Check `data` and return the view of it.
+
+    Raises ElfError for anything that is not a sound ET_REL file with one symbol table and fewer than 1024 sections.
+    """
+    if data[:4] != ELFMAG:
+        raise ElfError("not an ELF file")
+    if len(data) < 16:
+        raise ElfError("truncated inside the ELF header")
+    ei_class, ei_data, ei_version = data[4:7]
+    if ei_class not in (ELFCLASS32, ELFCLASS64):
+        raise ElfError(f"ELF class {ei_class} is neither 32-bit (1) nor 64-bit (2)")
+    if ei_data not in (ELFDATA2LSB, ELFDATA2MSB):
+        raise ElfError(f"ELF byte order {ei_data} is neither little (1) nor big (2) endian")
+    layout = Layout(ei_class == ELFCLASS64, ei_data == ELFDATA2MSB)
+    if len(data) < layout.ehdr_size:
+        raise ElfError("truncated inside the ELF header")
+    (e_type, machine, e_version, _, _, e_shoff, _, _, _, _, e_shentsize, e_shnum, e_shstrndx) = layout.ehdr.unpack_from(
+        data, 16
+    )
+    if ei_version != EV_CURRENT or e_version != EV_CURRENT:
+        raise ElfError(f"ELF version {e_version} (ident: {ei_version}) is not 1")
+    if e_type != ET_REL:
+        raise ElfError(
+            f"is {ET_NAMES.get(e_type, f'of ELF type {e_type}')}, not a relocatable object (ET_REL)",
+            hint="a livepatch payload is the *.livepatch file that livepatch-build writes",
+        )
+    view = Object(data, layout, machine, e_shoff)
+    _read_sections(view, e_shentsize, e_shnum, e_shstrndx)
+    _find_symbol_table(view)
+    _check_overlaps(view)
+    _check_symbols(view)
+    return view
+
+
+def _string(table: bytes, start: int) -> bytes:
+    """The bytes from `start` to the next NUL, which the caller knows to exist."""
+    end = table.find(b"\0", start, start + MAX_NAME_BYTES + 1)
+    if end < 0:
+        raise ElfError(f"has a name of more than {MAX_NAME_BYTES} bytes, beginning with {table[start : start + 40]!r}")
+    return table[start:end]
+
+
+def _read_sections(view: Object, e_shentsize: int, e_shnum: int, e_shstrndx: int) -> None:
+    data, layout, e_shoff = view.data, view.layout, view.e_shoff
+    if e_shoff == 0:
+        raise ElfError("has no section header table")
+    if e_shentsize != layout.shdr.size:
+        raise ElfError(f"section headers have {e_shentsize} bytes each, expected {layout.shdr.size}")
+    if not layout.ehdr_size <= e_shoff <= len(data) - layout.shdr.size:
+        raise ElfError(f"section header table at {e_shoff:#x} is outside the file ({len(data):#x} bytes)")
+    if e_shnum == 0:  # gABI: the number of sections is in sh_size of section 0
+        e_shnum = layout.shdr.unpack_from(data, e_shoff)[5]
+        if e_shnum == 0:
+            raise ElfError("has no sections")
+    if e_shnum > MAX_SECTIONS:
+        raise ElfError(
+            f"has {e_shnum} sections; Xen refuses a payload with 1024 or more",
+            hint="build without -ffunction-sections for code that the patch does not touch, or split the patch",
+        )
+    table_end = e_shoff + e_shnum * layout.shdr.size
+    if table_end > len(data):
+        raise ElfError(f"truncated: the section header table ends at {table_end:#x}, the file at {len(data):#x}")
+    if not 0 < e_shstrndx < e_shnum:
+        raise ElfError(f"e_shstrndx {e_shstrndx} is not one of the sections 1 to {e_shnum - 1}")
+
+    headers = list(layout.shdr.iter_unpack(memoryview(data)[e_shoff:table_end]))
+    _, names_type, _, _, names_offset, names_size, *_ = headers[e_shstrndx]
+    if names_type != SHT_STRTAB:
+        raise ElfError(f"section {e_shstrndx}, which should hold the section names, is not a string table")
+    if names_offset + names_size > len(data):
+        raise ElfError(f"section {e_shstrndx} (section names) is outside the file")
+    names = data[names_offset : names_offset + names_size]
+    if not names or names[-1]:
+        raise ElfError(f"section {e_shstrndx} (section names) is not terminated by a NUL")
+
+    for index, header in enumerate(headers):
+        sh_name, sh_type, flags, _, offset, size, link, info, addralign, entsize = header
+        if sh_name >= len(names):
+            raise ElfError(f"section {index}: its name is outside the section name table")
+        name = _string(names, sh_name).decode("utf-8", "backslashreplace")
+        section = Section(index, name, sh_type, flags, offset, size, link, info, addralign, entsize)
+        view.sections.append(section)
+        if index == 0:
+            continue
+        if link >= e_shnum:
+            raise ElfError(f"{section}: sh_link {link} is not one of the {e_shnum} sections")
+        if sh_type in (SHT_REL, SHT_RELA) and info >= e_shnum:
+            raise ElfError(f"{section}: sh_info {info} is not one of the {e_shnum} sections")
+        if sh_type in (SHT_NULL, SHT_NOBITS):
+            continue
+        if offset + size > len(data):
+            raise ElfError(
+                f"{section}: its data ({offset:#x} + {size:#x}) is outside the file ({len(data):#x} bytes)",
+                hint="the file is truncated or damaged; build or copy it again",
+            )
+        if offset < layout.ehdr_size:
+            raise ElfError(f"{section}: its data at {offset:#x} is inside the ELF header")
+
+
+def _find_symbol_table(view: Object) -> None:
+    tables = [s for s in view.sections if s.type == SHT_SYMTAB]
+    if not tables:
+        raise ElfError("has no symbol table", hint="it was stripped; take the file as livepatch-build left it")
+    if len(tables) > 1:
+        raise ElfError(f"has {len(tables)} symbol tables; Xen takes exactly one")
+    view.symtab = symtab = tables[0]
+    entry = view.layout.sym.size
+    if symtab.entsize != entry:
+        raise ElfError(f"{symtab}: symbols have {symtab.entsize} bytes each, expected {entry}")
+    if symtab.size == 0 or symtab.size % entry:
+        raise ElfError(f"{symtab}: {symtab.size} bytes are no whole number of symbols of {entry}")
+    if symtab.info > view.symbol_count:
+        raise ElfError(f"{symtab}: sh_info {symtab.info} is more than its {view.symbol_count} symbols")
+
+    view.strtab = strtab = view.sections[symtab.link]
+    if strtab.number == 0:
+        raise ElfError(f"{symtab}: has no string table")
+    if strtab.type != SHT_STRTAB:
+        raise ElfError(f"{symtab}: its string table, {strtab}, is not of type SHT_STRTAB")
+    # livepatch_elf.c:elf_verify_strtab
+    if strtab.size == 0 or view.data[strtab.offset] or view.data[strtab.end - 1]:
+        raise ElfError(f"{strtab}: the string table does not begin and end with a NUL")
+    for section in view.sections:
+        if section.type == SHT_GROUP and section.link == symtab.number and section.info >= view.symbol_count:
+            raise ElfError(f"{section}: sh_info {section.info} is not one of the {view.symbol_count} symbols")
+
+
+def _check_overlaps(view: Object) -> None:
+    """What lpmangle edits, symbols and section headers, must not also be something else."""
+    headers = view.e_shoff, view.section_header_offset(len(view.sections))
+    for section in view.sections[1:]:
+        if section.end == section.offset:
+            continue
+        for what, (start, end) in (
+            ("the section header table", headers),
+            ("the symbol table", (view.symtab.offset, view.symtab.end)),
+        ):
+            if section.offset < end and start < section.end and (section is not view.symtab or start == headers[0]):
+                raise ElfError(f"{section}: its data overlaps {what}")
+
+
+def _check_symbols(view: Object) -> None:
+    names_size, sections = view.strtab.size, len(view.sections)
+    for index, (st_name, _, _, st_shndx, _, _) in enumerate(view.symbol_fields()):
+        if st_name >= names_size:
+            raise ElfError(f"symbol {index}: its name is outside the string table ({st_name:#x} of {names_size:#x})")
+        # livepatch_elf.c:livepatch_elf_resolve_symbols: "Out of bounds symbol section"
+        if st_shndx >= sections and st_shndx not in (SHN_ABS, SHN_COMMON):
+            raise ElfError(f"symbol {index}: st_shndx {st_shndx:#x} is not one of the {sections} sections")

@@ -1,0 +1,73 @@
+"""All errors that lpmangle raises on purpose, named by the phase in which they arise.
+
+Each carries what is wrong (`message`), what to do about it (`hint`, may be empty), the file it is about (`path`, filled
+in by `about`) and the exit code of the command line. One place, `lpmangle.cli`, turns them into words.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+EXIT_NO = 1  # the answer is no: query found nothing, verify failed
+EXIT_USAGE = 2
+EXIT_REFUSED = 3
+EXIT_FILES = 4
+
+
+class LpmangleError(Exception):
+    """Base of all; never raised itself."""
+
+    exit_code = EXIT_REFUSED
+
+    def __init__(self, message: str, *, hint: str = "", path: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.path = path
+
+
+class ElfError(LpmangleError):
+    """The bytes are no relocatable ELF file, or a damaged one."""
+
+
+class PayloadError(LpmangleError):
+    """A sound ELF file, but nothing that Xen would load as a livepatch payload."""
+
+
+class NamingError(LpmangleError):
+    """A suffix or template that cannot make good names."""
+
+    exit_code = EXIT_USAGE
+
+
+class PlanError(LpmangleError):
+    """The renaming asked for would clash, or was done before in another way."""
+
+
+class ManifestError(LpmangleError):
+    """No manifest, a damaged one, or one that belongs to another payload."""
+
+
+class ProofError(LpmangleError):
+    """Output and input differ in more than names. Nothing is written: this is a bug in lpmangle."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(
+            f"proof failed, nothing was written: {message}",
+            hint="this is a bug in lpmangle; please report it with the payload",
+        )
+
+
+class FileError(LpmangleError):
+    """The file system said no."""
+
+    exit_code = EXIT_FILES
+
+
+@contextmanager
+def about(path: str) -> Iterator[None]:
+    """Name `path` in every error that leaves the block without a path of its own."""
+    try:
+        yield
+    except LpmangleError as error:
+        error.path = error.path or path
+        raise

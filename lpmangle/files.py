@@ -1,0 +1,181 @@
+"""Files are read whole and replaced whole: at every moment a path holds its old content or its new one.
+
+New content goes to a temporary file in the same folder, is synced, and takes its place by rename. Several outputs that
+belong together (manifest, then payload) are all written before the first is renamed, and go back if a later one fails.
+"""
+
+import fcntl
+import os
+import signal
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import NamedTuple
+
+from lpmangle.errors import FileError
+
+# Far above any payload (Xen takes 2 MiB); keeps a path given by mistake, such as a disk image, out of memory.
+MAX_BYTES = 1 << 30
+
+
+class File(NamedTuple):
+    """What was read, and the state of the file then. `path` is the target if a symbolic link was named."""
+
+    path: str
+    data: bytes
+    state: os.stat_result
+
+
+class Output(NamedTuple):
+    """New content for `path`, in pieces. `like` gives mode and owner to a file that does not exist yet."""
+
+    path: str
+    pieces: Iterable[bytes | bytearray | memoryview]
+    like: os.stat_result | None = None
+
+
+class ChangedError(FileError):
+    """The input was replaced while we worked on what it was before."""
+
+
+def read(path: str) -> File:
+    """Read a regular file. Raises FileError."""
+    try:
+        # O_NONBLOCK: opening a FIFO by mistake must not hang.
+        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+            state = os.fstat(file.fileno())
+            if not stat.S_ISREG(state.st_mode):
+                raise FileError("is not a regular file", path=path)
+            if state.st_size > MAX_BYTES:
+                raise FileError(f"is too large ({state.st_size} bytes)", path=path)
+            return File(os.path.realpath(path), file.read(), state)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise _file_error("cannot read", path, error) from None
+
+
+def replace(outputs: list[Output], unchanged: File | None = None) -> None:
+    """Bring all `outputs` into place, in order, or none.
+
+    `unchanged` must still be the file that was read, else ChangedError. Raises FileError; then every path is as it was
+    and no temporary file is left. Other processes that write into the last output's folder with this function wait.
+    """
+    temporaries: list[str] = []
+    try:
+        for output in outputs:
+            temporaries.append(_temporary(output.path))
+            _write(temporaries[-1], output)
+        # An interrupt between the renames would leave a manifest without its payload.
+        with _signals_held(), _folder_locked(outputs[-1].path):
+            if unchanged is not None:
+                _check_unchanged(unchanged)
+            _rename(temporaries, [output.path for output in outputs])
+    finally:
+        for temporary in temporaries:
+            with suppress(FileNotFoundError):
+                os.unlink(temporary)
+
+
+def _write(temporary: str, output: Output) -> None:
+    like = output.like
+    with suppress(OSError):
+        like = os.stat(output.path)
+    if like is not None and not stat.S_ISREG(like.st_mode):
+        raise FileError("is not a regular file", path=output.path)
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        with open(os.open(temporary, flags, 0o666 if like is None else 0o600), "wb", buffering=0) as file:
+            for piece in output.pieces:
+                view = memoryview(piece)
+                while view:
+                    view = view[file.write(view) :]
+            if like is not None:
+                with suppress(PermissionError):
+                    os.fchown(file.fileno(), like.st_uid, like.st_gid)
+                os.fchmod(file.fileno(), stat.S_IMODE(like.st_mode))
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise _file_error("cannot write", output.path, error) from None
+
+
+def _rename(temporaries: list[str], paths: list[str]) -> None:
+    backups: dict[str, str | None] = {}
+    try:
+        for temporary, path in zip(temporaries, paths, strict=True):
+            if path != paths[-1]:
+                backups[path] = _backup(path)
+            os.replace(temporary, path)
+            _sync_folder(path)
+    except OSError as error:
+        for done, backup in backups.items():
+            if backup is not None:
+                os.replace(backup, done)
+            else:
+                with suppress(FileNotFoundError):
+                    os.unlink(done)
+        raise _file_error("cannot replace", path, error) from None
+    for backup in backups.values():
+        if backup is not None:
+            os.unlink(backup)
+
+
+def _backup(path: str) -> str | None:
+    """A second name for what `path` holds; None if there is nothing."""
+    backup = _temporary(path)
+    try:
+        os.link(path, backup)
+    except FileNotFoundError:
+        return None
+    return backup
+
+
+def _check_unchanged(file: File) -> None:
+    try:
+        now = os.stat(file.path)
+    except OSError as error:
+        raise _file_error("cannot read", file.path, error) from None
+    then = file.state
+    if (now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns) != (
+        then.st_dev, then.st_ino, then.st_size, then.st_mtime_ns,
+    ):  # fmt: skip
+        raise ChangedError("was changed by another process meanwhile", path=file.path, hint="run the command again")
+
+
+def _temporary(path: str) -> str:
+    return os.path.join(os.path.dirname(path), f".lpmangle-{os.urandom(8).hex()}.tmp")
+
+
+def _sync_folder(path: str) -> None:
+    folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+@contextmanager
+def _folder_locked(path: str) -> Iterator[None]:
+    try:
+        folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise _file_error("cannot write", path, error) from None
+    try:
+        with suppress(OSError):  # some network file systems cannot lock a folder; renames are atomic all the same
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    held = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, held)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _file_error(what: str, path: str, error: Exception) -> FileError:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return FileError(f"{what}: {reason}", path=path)

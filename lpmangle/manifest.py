@@ -1,0 +1,103 @@
+"""The manifest's types: what was renamed in a payload, and what it takes to undo it. Read here alone.
+
+Readers ignore fields that they do not know; a newer major version is refused. `manifest_writer` writes it, apart from
+here because the command that runs in build loops has no time to load msgspec.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from lpmangle.errors import ManifestError
+from lpmangle.manifest_writer import FORMAT, VERSION
+
+MAJOR = VERSION.partition(".")[0]
+
+Unsigned = Annotated[int, msgspec.Meta(ge=0)]
+Word = Annotated[int, msgspec.Meta(ge=0, le=0xFFFFFFFF)]
+Hex = Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{2})+$")]
+
+
+class FileContent(msgspec.Struct, frozen=True):
+    """A file's content: its size in bytes and SHA-256."""
+
+    sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    size: Unsigned
+
+
+class StringTable(msgspec.Struct, frozen=True):
+    """The symbol string table of the input: section number, sh_offset, sh_size."""
+
+    section: Word
+    offset: Unsigned
+    size: Unsigned
+
+
+class Options(msgspec.Struct, frozen=True):
+    """The options of the run; `suffix` is what was asked for, the manifest's own `suffix` what it came to."""
+
+    suffix: str
+    template: str
+    scope: Literal["local", "new"]
+    only: list[str]
+    keep: list[str]
+
+
+class Symbol(msgspec.Struct, frozen=True):
+    """One renamed symbol. `value` is st_value, the offset in `section`; `st_name` the original one."""
+
+    index: Word
+    original: str
+    name: str
+    section: str
+    value: Unsigned
+    size: Unsigned
+    type: str
+    binding: str
+    st_name: Word
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """`payload` is the name that the payload is uploaded by: its file name without the ending."""
+
+    format: Literal["lpmangle-manifest"]
+    version: str
+    payload: str
+    machine: str
+    build_id: Hex | None
+    depends: Hex | None
+    xen_depends: Hex | None
+    input: FileContent
+    output: FileContent
+    string_table: StringTable
+    suffix: str
+    options: Options
+    symbols: list[Symbol]
+
+
+class _Head(msgspec.Struct):
+    format: str = ""
+    version: str = ""
+
+
+def decode(data: bytes) -> Manifest:
+    """The manifest in `data`. Raises ManifestError for anything else, and for a version that is not ours to read."""
+    try:
+        head = msgspec.json.decode(data, type=_Head)
+        if head.format != FORMAT:
+            raise ManifestError("not a manifest of lpmangle")
+        major = head.version.partition(".")[0]
+        if major != MAJOR:
+            raise ManifestError(
+                f"manifest version {head.version!r}; this lpmangle reads version {MAJOR}",
+                hint="use the lpmangle that wrote it, or a newer one" if major.isdecimal() else "",
+            )
+        return msgspec.json.decode(data, type=Manifest)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise ManifestError(f"not a manifest of lpmangle: {error}") from None
+
+
+def schema() -> str:
+    """The JSON schema of a manifest, as it is shipped in manifest.schema.json."""
+    text = msgspec.json.encode(msgspec.json.schema(Manifest), order="sorted")
+    return msgspec.json.format(text, indent=2).decode() + "\n"

@@ -1,0 +1,86 @@
+"""Writes the manifest of a plan: one JSON object, its shape typed in `manifest`.
+
+The head is indented and the symbols stand one to a line, so that a diff or grep of two manifests shows symbols.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+
+from lpmangle import elf
+from lpmangle.plan import Plan
+from lpmangle.xen import Payload
+
+FORMAT = "lpmangle-manifest"
+VERSION = "1.0"
+
+# So many symbols are written at once: a manifest of a million symbols is never in memory whole.
+_LINES = 1024
+
+
+def beside(payload_path: str) -> str:
+    """Where the manifest of a payload is kept."""
+    return payload_path + ".manifest.json"
+
+
+def sha256(data: bytes | bytearray) -> str:
+    """SHA-256 of a file's content, in hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def encode(payload: Payload, plan: Plan, output: bytes | bytearray, stem: str) -> Iterator[bytes]:
+    """The manifest of `plan`, which made `output` out of `payload`, in pieces. `stem` is what it is uploaded as."""
+    view, options, strtab = payload.elf, plan.options, payload.elf.strtab
+    head: dict[str, object] = {
+        "format": FORMAT,
+        "version": VERSION,
+        "payload": stem.encode("utf-8", "backslashreplace").decode(),
+        "machine": elf.EM_NAMES.get(view.machine, str(view.machine)),
+        "build_id": _hex(payload.build_id),
+        "depends": _hex(payload.depends),
+        "xen_depends": _hex(payload.xen_depends),
+        "input": {"sha256": sha256(view.data), "size": len(view.data)},
+        "output": {"sha256": sha256(output), "size": len(output)},
+        "string_table": {"section": strtab.number, "offset": strtab.offset, "size": strtab.size},
+        "suffix": plan.suffix,
+        "options": {
+            "suffix": options.suffix,
+            "template": options.template,
+            "scope": options.scope,
+            "only": options.only,
+            "keep": options.keep,
+        },
+        "symbols": [],
+    }
+    yield json.dumps(head, indent=2).removesuffix("]\n}").encode()
+    lines: list[str] = []
+    separator = "\n    "
+    for line in _symbol_lines(view, plan.renames):
+        lines.append(line)
+        if len(lines) == _LINES:
+            yield (separator + ",\n    ".join(lines)).encode()
+            lines.clear()
+            separator = ",\n    "
+    if lines:
+        yield (separator + ",\n    ".join(lines)).encode()
+    yield b"\n  ]\n}\n" if plan.renames else b"]\n}\n"
+
+
+def _symbol_lines(view: elf.Object, renames: dict[int, bytes]) -> Iterator[str]:
+    """One JSON object for each renamed symbol (`manifest.Symbol`)."""
+    quote = json.encoder.encode_basestring_ascii
+    sections = [quote(section.name) for section in view.sections]
+    types = [quote(elf.STT_NAMES.get(number, str(number))) for number in range(16)]
+    bindings = [quote(elf.STB_NAMES.get(number, str(number))) for number in range(16)]
+    string, symbol = view.string, view.symbol
+    for index, new in renames.items():
+        st_name, st_info, _, st_shndx, st_value, st_size = symbol(index)
+        yield (
+            f'{{"index":{index},"original":{quote(string(st_name).decode())},"name":{quote(new.decode())},'
+            f'"section":{sections[st_shndx]},"value":{st_value},"size":{st_size},'
+            f'"type":{types[st_info & 15]},"binding":{bindings[st_info >> 4]},"st_name":{st_name}}}'
+        )
+
+
+def _hex(build_id: bytes | None) -> str | None:
+    return None if build_id is None else build_id.hex()

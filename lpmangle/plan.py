@@ -1,0 +1,207 @@
+"""What becomes of each symbol: its new name, or the reason it keeps the old one.
+
+The plan is made from the loader's view alone and never touches bytes; whatever clashes is found here, before anything
+is written.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from enum import IntEnum
+from fnmatch import translate
+from typing import NamedTuple
+
+from lpmangle import elf
+from lpmangle.errors import PlanError
+from lpmangle.naming import DEFAULT_SUFFIX, DEFAULT_TEMPLATE, Namer, field_of, resolve_suffix
+from lpmangle.xen import MAX_NAME, Kind, Payload
+
+SCOPES = ("local", "new")
+# Stands in a mangled file's string table, referenced by nothing: how a file says that it is mangled, and how.
+MARK = b"\0lpmangle 1 "
+
+
+class Outcome(IntEnum):
+    """What was decided for a symbol that Xen counts as new; the others' outcome is their `xen.Kind`."""
+
+    RENAMED = 16
+    GLOBAL = 17  # GLOBAL or WEAK under scope "local"
+    GROUP_SIGNATURE = 18
+    EXCLUDED = 19
+    CARRIES_SUFFIX = 20
+
+
+REASONS: dict[int, str] = {
+    Kind.NULL: "null symbol",
+    Kind.UNDEFINED: "undefined",
+    Kind.ABSOLUTE: "absolute (SHN_ABS)",
+    Kind.COMMON: "common (SHN_COMMON)",
+    Kind.NOT_LOADED: "section is not loaded (no SHF_ALLOC)",
+    Kind.UNNAMED: "has no name",
+    Kind.MERGE_LOCAL: ".L name in a SHF_MERGE section",
+    Kind.MAPPING: "mapping symbol",
+    Kind.OVERRIDING: "overriding: replaces a function of the hypervisor",
+    Outcome.GLOBAL: "not LOCAL (--scope local)",
+    Outcome.GROUP_SIGNATURE: "signature of a section group",
+    Outcome.EXCLUDED: "excluded by --only or --keep",
+    Outcome.CARRIES_SUFFIX: "carries the suffix already",
+}
+
+
+class Options(NamedTuple):
+    """What a user may choose. `only` and `keep` are globs on a symbol's whole name or on the part after its '#'."""
+
+    suffix: str = DEFAULT_SUFFIX
+    template: str = DEFAULT_TEMPLATE
+    scope: str = "local"
+    only: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
+
+
+class Plan:
+    """`outcomes` holds one Kind or Outcome per symbol; `renames` symbol index -> new name, in table order.
+
+    `already` says that the payload was mangled in this very way before; then nothing is renamed. `mark` goes into the
+    mangled file; `unmatched` are the globs that fit no new symbol.
+    """
+
+    def __init__(self, options: Options, suffix: str, kinds: bytes) -> None:
+        self.options = options
+        self.suffix = suffix
+        self.outcomes = bytearray(kinds)
+        self.renames: dict[int, bytes] = {}
+        self.mark = _make_mark(options, suffix)
+        self.already = False
+        self.unmatched: list[str] = []
+
+    def indices(self, outcome: int) -> list[int]:
+        """The symbols with that outcome, in table order."""
+        return [index for index, found in enumerate(self.outcomes) if found == outcome]
+
+
+def make_plan(payload: Payload, options: Options, stem: str) -> Plan:
+    """Decide for every symbol. `stem` is the payload's file name without its ending, for `--suffix name`.
+
+    Raises NamingError for a bad suffix or template, PlanError for a clash or a payload mangled in another way.
+    """
+    suffix = resolve_suffix(options.suffix, payload.build_id, stem)
+    namer = Namer(options.template, suffix)
+    plan = Plan(options, suffix, payload.kinds)
+    view, outcomes, renames = payload.elf, plan.outcomes, plan.renames
+    mark = find_mark(view)
+    if mark not in (None, plan.mark):
+        raise PlanError(
+            f"is mangled already, with {mark[len(MARK) - 1 :].decode('utf-8', 'replace')}",
+            hint="to mangle it in another way, restore the original first: lpmangle restore",
+        )
+    only, keep = _Globs(options.only), _Globs(options.keep)
+    signatures = {s.info for s in view.sections if s.type == elf.SHT_GROUP and s.link == view.symtab.number}
+    # Every new name contains the suffix: while the string table does not, no old name can carry it or clash with one.
+    suffix_occurs = view.data.find(suffix.encode(), view.strtab.offset, view.strtab.end) >= 0
+    taken: dict[bytes, int] = {}
+    kinds, new_kind, renamed = payload.kinds, int(Kind.NEW), int(Outcome.RENAMED)  # looked up once, not per symbol
+
+    for index, (st_name, st_info, *_) in enumerate(view.symbol_fields()):
+        if kinds[index] != new_kind:
+            continue
+        name = view.string(st_name)
+        if (only.globs and not only.match(name)) or keep.match(name):
+            outcomes[index] = Outcome.EXCLUDED
+        elif index in signatures:
+            outcomes[index] = Outcome.GROUP_SIGNATURE
+        elif st_info >> 4 != elf.STB_LOCAL and options.scope == "local":
+            outcomes[index] = Outcome.GLOBAL
+        elif mark or (suffix_occurs and namer.carries(name)):
+            outcomes[index] = Outcome.CARRIES_SUFFIX
+        else:
+            new = namer.rename(name)
+            first = taken.setdefault(new, index)
+            if first != index and view.string(view.symbol(first).st_name) != name:
+                raise _clash(view, first, index, new)
+            outcomes[index] = renamed
+            renames[index] = new
+    _check_text(view, renames)
+    if suffix_occurs:
+        _check_carrying(plan)
+        plan.already = mark is not None or Outcome.CARRIES_SUFFIX in outcomes
+        _check_kept(view, plan, taken)
+    plan.unmatched = only.unused() + keep.unused()
+    return plan
+
+
+def find_mark(view: elf.Object) -> bytes | None:
+    """The mark of a file that lpmangle has mangled, as `Plan.mark` was; None for any other."""
+    table = view.section_data(view.strtab)
+    start = view.data.rfind(MARK, view.strtab.offset, view.strtab.offset + len(table))
+    return None if start < 0 else view.string(start + 1 - view.strtab.offset)
+
+
+def _make_mark(options: Options, suffix: str) -> bytes:
+    """The options as a user could type them, without what does not change the output."""
+    words = [
+        f"--suffix text:{suffix}",
+        f"--template {options.template}",
+        f"--scope {options.scope}",
+    ]
+    words += [f"--only {glob}" for glob in sorted(set(options.only))]
+    words += [f"--keep {glob}" for glob in sorted(set(options.keep))]
+    return MARK[1:] + " ".join(words).encode()
+
+
+class _Globs:
+    """Shell patterns, each tried on a symbol's whole name and on the part after its last '#'."""
+
+    def __init__(self, globs: Iterable[str]) -> None:
+        self.globs = list(globs)
+        self._match: list[Callable[[str], object]] = [re.compile(translate(glob)).match for glob in self.globs]
+        self._used = [False] * len(self.globs)
+
+    def match(self, name: bytes) -> bool:
+        if not self.globs:
+            return False
+        names = {part.decode("utf-8", "surrogateescape") for part in (name, field_of(name, "name"))}
+        hits = [any(match(part) for part in names) for match in self._match]
+        self._used = [used or hit for used, hit in zip(self._used, hits, strict=True)]
+        return any(hits)
+
+    def unused(self) -> list[str]:
+        return [glob for glob, used in zip(self.globs, self._used, strict=True) if not used]
+
+
+def _check_text(view: elf.Object, renames: dict[int, bytes]) -> None:
+    if bytes(view.section_data(view.strtab)).isascii():
+        return
+    for index in renames:
+        try:
+            view.string(view.symbol(index).st_name).decode()
+        except UnicodeDecodeError as error:
+            raise PlanError(
+                f"symbol {index}: its name is not UTF-8 text and cannot be written into a manifest: {error.object!r}",
+                hint="leave it out with --keep, or give it a readable name in the source",
+            ) from None
+
+
+def _check_carrying(plan: Plan) -> None:
+    carrying = plan.outcomes.count(Outcome.CARRIES_SUFFIX)
+    if carrying and plan.renames:
+        raise PlanError(
+            f"{carrying} of the new symbols carry the suffix {plan.suffix} already, {len(plan.renames)} do not",
+            hint="it was mangled before and changed since: start from the payload as the linker left it",
+        )
+
+
+def _check_kept(view: elf.Object, plan: Plan, taken: dict[bytes, int]) -> None:
+    """No new name may be the name of a symbol that keeps its own, as far as Xen looks at names (126 bytes)."""
+    for index, (st_name, *_) in enumerate(view.symbol_fields()):
+        if index in plan.renames:
+            continue
+        name = view.string(st_name)[:MAX_NAME]
+        if name in taken:
+            raise _clash(view, taken[name], index, name)
+
+
+def _clash(view: elf.Object, first: int, second: int, new: bytes) -> PlanError:
+    names = [view.string(view.symbol(index).st_name).decode("utf-8", "backslashreplace") for index in (first, second)]
+    return PlanError(
+        f"symbols {first} ({names[0]}) and {second} ({names[1]}) would both be called {new.decode()}",
+        hint="use the default template, which keeps the file part, or another suffix",
+    )

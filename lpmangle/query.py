@@ -1,0 +1,36 @@
+"""Looking symbols up in a manifest, in either direction, the way people have them: partial, cut, with an offset."""
+
+import re
+from collections.abc import Iterator
+from fnmatch import translate
+
+from lpmangle.manifest import Manifest, Symbol
+from lpmangle.xen import MAX_NAME
+
+# A trace prints NAME+0xOFFSET/0xSIZE.
+_OFFSET = re.compile(r"\+0x[0-9a-fA-F]+(/0x[0-9a-fA-F]+)?$")
+
+
+def find(manifest: Manifest, pattern: str) -> Iterator[Symbol]:
+    """The symbols that `pattern` names: exactly or as a glob, by the old or new name, with or without the file part.
+
+    An old name of more than 126 bytes is found by the 126 that Xen keeps of it, too. A trailing `+0x1f/0x24`, as it
+    stands in a trace, is ignored.
+    """
+    pattern = _OFFSET.sub("", pattern)
+    matches = re.compile(translate(pattern)).match
+    for symbol in manifest.symbols:
+        names = {symbol.original, symbol.name, cut(symbol.original)}
+        names |= {name.rpartition("#")[2] for name in names}
+        if pattern in names or any(map(matches, names)):
+            yield symbol
+
+
+def cut(name: str) -> str:
+    """What Xen keeps of a name (build_symbol_table: strlcpy to KSYM_NAME_LEN)."""
+    return name.encode()[:MAX_NAME].decode("utf-8", "ignore")
+
+
+def file_of(symbol: Symbol) -> str:
+    """The source file in a symbol's name; empty for a file that the patch added."""
+    return symbol.original.rpartition("#")[0]

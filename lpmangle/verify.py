@@ -1,0 +1,124 @@
+"""Does a payload agree with its manifest, and does nothing but names differ? Checked twice.
+
+First by our own reading: digests, every renamed symbol, the way back to the original and the proof between the two.
+Then by LIEF, which shares no code with us: all fields of all symbols but the names, all section headers but the string
+table's place. LIEF is fed only bytes that our strict reader has taken, reads nothing but sections and symbols, and
+never writes.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from lpmangle import elf, splice
+from lpmangle.errors import LpmangleError
+from lpmangle.manifest import Manifest
+from lpmangle.manifest_writer import sha256
+from lpmangle.xen import Payload
+
+CHANGED_SINCE = "the payload was changed after lpmangle wrote it (objcopy, strip, a signature), or is another one"
+
+
+def findings(view: elf.Object, found: Manifest, original: bytes | None = None) -> Iterator[str]:
+    """One line for each disagreement; none if all is well. `original` is the file it was made from, if at hand."""
+    if (digest := sha256(view.data)) != found.output.sha256:
+        if digest == found.input.sha256:
+            yield "is the original: it is not mangled"
+        else:
+            yield f"sha256 is {digest}, the manifest says {found.output.sha256}: {CHANGED_SINCE}"
+    if original is not None and (digest := sha256(original)) != found.input.sha256:
+        yield f"the original's sha256 is {digest}, the manifest says {found.input.sha256}"
+
+    build_id = Payload(view).build_id
+    if (build_id and build_id.hex()) != found.build_id:
+        yield f"build-id is {build_id and build_id.hex()}, the manifest says {found.build_id}"
+    yield from _symbol_findings(view, found)
+
+    try:
+        restored = splice.undo(view, found)
+    except LpmangleError as error:
+        yield error.message
+        if original is None:
+            return
+        restored = original
+    before = restored if original is None else original
+    try:
+        splice.prove(elf.parse(before), view.data, {symbol.index: symbol.name.encode() for symbol in found.symbols})
+    except LpmangleError as error:
+        yield error.message.removeprefix("proof failed, nothing was written: ")
+    yield from lief_findings(before, view.data, found)
+
+
+def _symbol_findings(view: elf.Object, found: Manifest) -> Iterator[str]:
+    for entry in found.symbols:
+        if entry.index >= view.symbol_count:
+            yield f"symbol {entry.index} ({entry.name}) does not exist"
+            continue
+        symbol = view.symbol(entry.index)
+        section = view.sections[symbol.st_shndx].name if symbol.st_shndx < len(view.sections) else ""
+        for what, is_now, was in (
+            ("name", view.string(symbol.st_name).decode("utf-8", "backslashreplace"), entry.name),
+            ("section", section, entry.section),
+            ("value", symbol.st_value, entry.value),
+            ("size", symbol.st_size, entry.size),
+            ("type", elf.STT_NAMES.get(symbol.type, str(symbol.type)), entry.type),
+            ("binding", elf.STB_NAMES.get(symbol.binding, str(symbol.binding)), entry.binding),
+        ):
+            if is_now != was:
+                yield f"symbol {entry.index}: {what} is {is_now}, the manifest says {was}"
+
+
+def lief_findings(before: bytes, after: bytes, found: Manifest) -> Iterator[str]:
+    """What LIEF sees that differs between the two files beyond the renames of the manifest."""
+    old, new = _lief_view(before), _lief_view(after)
+    if old is None or new is None:
+        yield "LIEF cannot read it"
+        return
+    names = {symbol.index: symbol.name for symbol in found.symbols}
+    if len(old["symbols"]) != len(new["symbols"]) or len(old["sections"]) != len(new["sections"]):
+        yield "LIEF: the number of symbols or sections differs"
+        return
+    for index, (was, is_now) in enumerate(zip(old["symbols"], new["symbols"], strict=True)):
+        expected = (names.get(index, was[0]), *was[1:])
+        if is_now != expected:
+            yield f"LIEF: symbol {index} is {is_now}, expected {expected}"
+    for index, (was, is_now) in enumerate(zip(old["sections"], new["sections"], strict=True)):
+        if index == found.string_table.section and names:
+            was, is_now = was[:2], is_now[:2]
+        if is_now != was:
+            yield f"LIEF: section {index} is {is_now}, was {was}"
+
+
+def _lief_view(data: bytes) -> dict[str, list[tuple[Any, ...]]] | None:
+    import lief
+
+    config = lief.ELF.ParserConfig()
+    config.parse_relocations = False
+    config.parse_dyn_symbols = False
+    config.parse_symbol_versions = False
+    config.parse_notes = False
+    config.parse_overlay = False
+    config.parse_symtab_symbols = True
+    lief.logging.disable()
+    # A list of numbers: for bytes that it does not take for ELF, LIEF would open a file of that name.
+    binary = lief.ELF.parse(data, config)
+    if binary is None:
+        return None
+    return {
+        "symbols": [
+            (s.name, int(s.value), s.size, int(s.type), int(s.binding), s.other, s.shndx) for s in binary.symtab_symbols
+        ],
+        "sections": [
+            (
+                s.name,
+                int(s.type),
+                s.file_offset,
+                s.size,
+                s.flags,
+                s.link,
+                s.information,
+                s.alignment,
+                s.entry_size,
+            )
+            for s in binary.sections
+        ],
+    }
