@@ -15,7 +15,7 @@ ELFMAG = b"\x7fELF"
 ELFCLASS32, ELFCLASS64 = 1, 2
 ELFDATA2LSB, ELFDATA2MSB = 1, 2
 EV_CURRENT = 1
-ET_REL = 1
+ET_REL, ET_EXEC = 1, 2
 ET_NAMES = {0: "ET_NONE", 1: "ET_REL", 2: "ET_EXEC", 3: "ET_DYN", 4: "ET_CORE"}
 EM_NAMES = {40: "arm", 62: "x86_64", 183: "aarch64"}
 EM_ARM, EM_X86_64, EM_AARCH64 = 40, 62, 183
@@ -181,10 +181,11 @@ class Object:
                 yield Relocation(offset, info >> shift, info & mask, addend[0] if addend else None)
 
 
-def parse(data: bytes) -> Object:
+def parse(data: bytes, accept: int = ET_REL) -> Object:
     """Check `data` and return the view of it.
 
-    Raises ElfError for anything that is not a sound ET_REL file with one symbol table and fewer than 1024 sections.
+    Raises ElfError for anything that is not a sound file of type `accept` (ET_REL: a payload) with one symbol table and
+    fewer than 1024 sections.
     """
     if data[:4] != ELFMAG:
         raise ElfError("not an ELF file")
@@ -203,10 +204,12 @@ def parse(data: bytes) -> Object:
     )
     if ei_version != EV_CURRENT or e_version != EV_CURRENT:
         raise ElfError(f"ELF version {e_version} (ident: {ei_version}) is not 1")
-    if e_type != ET_REL:
+    if e_type != accept:
         raise ElfError(
-            f"is {ET_NAMES.get(e_type, f'of ELF type {e_type}')}, not a relocatable object (ET_REL)",
-            hint="a livepatch payload is the *.livepatch file that livepatch-build writes",
+            f"is {ET_NAMES.get(e_type, f'of ELF type {e_type}')}, not a relocatable object (ET_REL)"
+            if accept == ET_REL
+            else f"is {ET_NAMES.get(e_type, f'of ELF type {e_type}')}, not {ET_NAMES[accept]}",
+            hint="a livepatch payload is the *.livepatch file that livepatch-build writes" if accept == ET_REL else "",
         )
     view = Object(data, layout, machine, e_shoff)
     _read_sections(view, e_shentsize, e_shnum, e_shstrndx)
@@ -311,15 +314,14 @@ def _find_symbol_table(view: Object) -> None:
 
 def _check_overlaps(view: Object) -> None:
     """What lpmangle edits, symbols and section headers, must not also be something else."""
-    headers = view.e_shoff, view.section_header_offset(len(view.sections))
-    for section in view.sections[1:]:
-        if section.end == section.offset:
-            continue
-        for what, (start, end) in (
-            ("the section header table", headers),
-            ("the symbol table", (view.symtab.offset, view.symtab.end)),
-        ):
-            if section.offset < end and start < section.end and (section is not view.symtab or start == headers[0]):
+    end_of_headers = view.section_header_offset(len(view.sections))
+    for what, start, end, owner in (
+        ("the section header table", view.e_shoff, end_of_headers, None),
+        ("the symbol table", view.symtab.offset, view.symtab.end, view.symtab),
+    ):
+        for section in view.sections[1:]:
+            empty = section.end == section.offset
+            if section is not owner and not empty and section.offset < end and start < section.end:
                 raise ElfError(f"{section}: its data overlaps {what}")
 
 

@@ -52,8 +52,8 @@ def prove(view: elf.Object, after: bytes | bytearray, renames: Mapping[int, byte
     """Raise ProofError unless `after` is the file of `view` with exactly the symbols of `renames` renamed.
 
     The input alone says which bytes may differ: the st_name of those symbols, and sh_offset and sh_size
-    of the string table. All others must be equal; what was appended must be one string table that begins with the old
-    one and holds the new names where the symbols now point.
+    of the string table. All others must be equal; what was appended must be one string table: the old one, one string
+    that nothing refers to, and the new names where the symbols now point.
     """
     before, layout, strtab = view.data, view.layout, view.strtab
     header = view.section_header_offset(strtab.number) + layout.sh_offset_at
@@ -74,12 +74,17 @@ def prove(view: elf.Object, after: bytes | bytearray, renames: Mapping[int, byte
         raise ProofError("the new string table does not begin with the old one, or is not terminated")
 
     entry, unpack_word = layout.sym.size, layout.word.unpack_from
+    first, size = len(table), 0
     for index, name in renames.items():
         at = view.symtab.offset + index * entry
         (st_name,) = unpack_word(masked, at)
         if st_name < strtab.size or table[st_name : st_name + len(name) + 1] != name + b"\0":
             raise ProofError(f"symbol {index} is not called {name!r}")
+        first = min(first, st_name)
+        size += len(name) + 1
         masked[at : at + 4] = before[at : at + 4]
+    if first + size != len(table) or table.find(b"\0", strtab.size) != first - 1:
+        raise ProofError("the new string table holds more than the old strings, one mark and the new names")
     masked[header : header + 2 * layout.address.size] = before[header : header + 2 * layout.address.size]
     if masked != before:
         at = next(at for at, (old, new) in enumerate(zip(before, masked, strict=True)) if old != new)
