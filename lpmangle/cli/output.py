@@ -1,5 +1,6 @@
 """Words on a terminal: one form for messages, names made safe to print, JSON."""
 
+import json
 from typing import Any
 
 import click
@@ -21,10 +22,8 @@ def warn(path: str, message: str) -> None:
 
 
 def print_json(report: Any) -> None:
-    """One JSON document on stdout."""
-    import msgspec
-
-    click.echo(msgspec.json.format(msgspec.json.encode(report), indent=2))
+    """One JSON document on stdout, in ASCII."""
+    click.echo(json.dumps(report, indent=2))
 
 
 def print_table(rows: list[tuple[str, ...]]) -> None:

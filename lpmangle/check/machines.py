@@ -1,0 +1,56 @@
+"""What differs between the machines that Xen runs on, as data."""
+
+from struct import Struct
+from typing import NamedTuple
+
+from lpmangle import elf
+
+
+class Machine(NamedTuple):
+    """One machine: what arch_livepatch_verify_elf wants, and the sizes of Xen's structures on it."""
+
+    e_machine: int
+    name: str
+    is_64: bool
+    layout: elf.Layout
+    # struct livepatch_func (xen/include/public/sysctl.h): name, new_addr, old_addr, new_size, old_size, version;
+    # then 31 bytes of Xen's, and struct livepatch_expectation at `expect_at`.
+    func: Struct
+    func_size: int
+    expect_at: int
+    distance: int  # ARCH_LIVEPATCH_RANGE: how far a jump reaches
+    jump: int  # ARCH_PATCH_INSN_SIZE
+    bug_frame: int  # sizeof(struct bug_frame)
+    bug_kinds: int  # BUGFRAME_NR; Arm got its fourth kind later, which we do not count
+    alternative: int | None  # sizeof(struct alt_instr); None without CONFIG_HAS_ALTERNATIVE
+    exception: int | None  # sizeof(struct exception_table_entry); None without CONFIG_HAS_EX_TABLE
+    # Where payloads are mapped if no table says where the hypervisor ends.
+    base: int
+
+    @property
+    def pointer(self) -> int:
+        return 8 if self.is_64 else 4
+
+    @property
+    def mask(self) -> int:
+        return (1 << (8 * self.pointer)) - 1
+
+
+_LAYOUT_64, _LAYOUT_32 = elf.Layout(True, False), elf.Layout(False, False)
+_FUNC_64, _FUNC_32 = Struct("<QQQIIB"), Struct("<IIIIIB")
+
+X86_64 = Machine(
+    elf.EM_X86_64, "x86_64", True, _LAYOUT_64, _FUNC_64, 104, 72, 2 << 30, 5, 8, 4, 14, 8, 0xFFFF82D040600000
+)  # fmt: skip
+ARM64 = Machine(
+    elf.EM_AARCH64, "aarch64", True, _LAYOUT_64, _FUNC_64, 104, 72, 128 << 20, 4, 16, 3, 12, None, 0xA0000600000
+)  # fmt: skip
+ARM32 = Machine(
+    elf.EM_ARM, "arm", False, _LAYOUT_32, _FUNC_32, 92, 60, 32 << 20, 4, 16, 3, None, None, 0x00600000
+)  # fmt: skip
+MACHINES = {machine.e_machine: machine for machine in (X86_64, ARM64, ARM32)}
+
+
+def machine_of(payload: bytes) -> Machine:
+    """The machine that a payload says it is for; x86_64 if Xen does not run on it."""
+    return MACHINES.get(int.from_bytes(payload[18:20], "little"), X86_64)

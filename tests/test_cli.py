@@ -1,0 +1,358 @@
+"""The command line, called as users call it."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from elfbuild import GLOBAL, TEXT, Sym, build, build_id, plain
+
+from lpmangle.cli import COMMANDS
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def lpmangle(*args: str | Path, cwd: Path | None = None, code: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run the command; its exit code must be `code`, and no traceback may show."""
+    done = subprocess.run(
+        [sys.executable, "-m", "lpmangle", *map(str, args)], cwd=cwd, capture_output=True, text=True, errors="replace"
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    assert done.returncode == code, done.stdout + done.stderr
+    return done
+
+
+@pytest.fixture
+def payload(tmp_path: Path) -> Path:
+    return Path(shutil.copy(EXAMPLES / "fbab204.livepatch", tmp_path))
+
+
+@pytest.fixture
+def original(payload: Path) -> bytes:
+    return payload.read_bytes()
+
+
+def test_the_main_job_and_back(payload: Path, original: bytes) -> None:
+    done = lpmangle("--suffix", "buildid", payload)
+    manifest = json.loads(Path(f"{payload}.manifest.json").read_text())
+    count = len(manifest["symbols"])
+    assert done.stdout == f"{payload}: {count} symbols renamed, suffix {manifest['build_id']}\n"
+    assert done.stderr == ""
+    names = subprocess.run(["nm", payload], capture_output=True, text=True, check=True).stdout.split()
+    assert f"x86_emulate.c#_get_fpu_{manifest['build_id']}" in names
+    assert "x86_emulate.c#_get_fpu" not in names
+    assert "xen_extra_version" in names
+
+    assert "verified" in lpmangle("verify", payload).stdout
+    assert f"restored, sha256 {manifest['input']['sha256']}" in lpmangle("restore", payload).stdout
+    assert payload.read_bytes() == original
+    assert "is the original already" in lpmangle("restore", payload).stdout
+
+
+def test_run_twice(payload: Path) -> None:
+    lpmangle(payload)
+    before = payload.read_bytes(), Path(f"{payload}.manifest.json").read_bytes(), payload.stat().st_mtime_ns
+    done = lpmangle(payload)
+    assert done.stdout == f"{payload}: already mangled\n"
+    assert (payload.read_bytes(), Path(f"{payload}.manifest.json").read_bytes(), payload.stat().st_mtime_ns) == before
+    refused = lpmangle("--suffix", "name", payload, code=3)
+    assert refused.stderr.startswith(f"lpmangle: {payload}: is mangled already, with --suffix text:")
+    assert "hint: to mangle it in another way, restore" in refused.stderr
+    Path(f"{payload}.manifest.json").unlink()
+    assert "its manifest is missing" in lpmangle(payload).stderr
+
+
+def test_mangled_input_to_another_output(payload: Path, tmp_path: Path) -> None:
+    lpmangle(payload)
+    out = tmp_path / "out.livepatch"
+    assert "already mangled" in lpmangle("-o", out, payload).stdout
+    assert out.read_bytes() == payload.read_bytes()
+    assert Path(f"{out}.manifest.json").read_bytes() == Path(f"{payload}.manifest.json").read_bytes()
+
+
+def test_objcopy_between_two_runs(payload: Path) -> None:
+    """objcopy drops the mark; the names still carry the suffix."""
+    lpmangle(payload)
+    subprocess.run(["objcopy", payload], check=True)
+    changed = payload.read_bytes()
+    assert "already mangled" in lpmangle(payload).stdout
+    assert payload.read_bytes() == changed
+    assert "sha256 is" in lpmangle("verify", payload, code=1).stdout
+    assert "is not what lpmangle wrote" in lpmangle("restore", payload, code=3).stderr
+    assert payload.read_bytes() == changed
+
+
+def test_output_elsewhere(payload: Path, original: bytes, tmp_path: Path) -> None:
+    out, manifest = tmp_path / "new.livepatch", tmp_path / "sub" / "m.json"
+    manifest.parent.mkdir()
+    lpmangle("--suffix", "name", "-o", out, "--manifest", manifest, payload)
+    assert payload.read_bytes() == original
+    assert json.loads(manifest.read_text())["suffix"] == "new"
+    assert not Path(f"{out}.manifest.json").exists()
+    lpmangle("verify", out, "-m", manifest, "--original", payload)
+    lpmangle("verify", out, code=4)
+    back = tmp_path / "back"
+    lpmangle("restore", out, "-m", manifest, "-o", back)
+    assert back.read_bytes() == original
+
+
+def test_same_input_same_bytes(tmp_path: Path) -> None:
+    outputs = []
+    for folder in ("a", "b/deeper"):
+        (tmp_path / folder).mkdir(parents=True)
+        payload = Path(shutil.copy(EXAMPLES / "fbab204.livepatch", tmp_path / folder))
+        os.utime(payload, (len(folder), 1))
+        lpmangle(payload.name, cwd=payload.parent)
+        outputs.append((payload.read_bytes(), Path(f"{payload}.manifest.json").read_bytes()))
+    assert outputs[0] == outputs[1]
+
+
+def test_dry_run_writes_nothing(payload: Path, original: bytes) -> None:
+    done = lpmangle("--dry-run", payload)
+    assert list(payload.parent.iterdir()) == [payload]
+    assert payload.read_bytes() == original
+    lines = done.stdout.splitlines()
+    assert lines[0].split() == ["SYMBOL", "NAME", "NEW", "NAME,", "OR", "WHY", "NOT"]
+    assert any("xen_extra_version" in line and "(overriding" in line for line in lines)
+    symbols = json.loads(lpmangle("--dry-run", "--json", payload).stdout)["symbols"]
+    assert len(symbols) == len(lines) - 2
+    assert all((symbol["new_name"] is None) != (symbol["reason"] is None) for symbol in symbols)
+    assert list(payload.parent.iterdir()) == [payload]
+
+
+def test_globals_that_stay_are_named(tmp_path: Path) -> None:
+    payload = tmp_path / "p.livepatch"
+    symbols = [Sym(b"f"), *(Sym(b"gnttab_%d" % number, bind=GLOBAL) for number in range(25))]
+    payload.write_bytes(build([TEXT, build_id()], symbols).data)
+    warning = lpmangle("--dry-run", payload).stderr
+    assert warning.startswith(f"lpmangle: {payload}: warning: 25 new symbols keep their names (GLOBAL or WEAK)")
+    assert "gnttab_0, gnttab_1," in warning
+    assert "gnttab_19 and 5 more" in warning
+    assert "--scope new renames them too" in warning
+    assert lpmangle("--scope", "new", payload).stderr == ""
+
+
+def test_warnings(tmp_path: Path) -> None:
+    payload = tmp_path / "p.livepatch"
+    payload.write_bytes(plain().data + bytes(2 << 20))
+    done = lpmangle("--keep", "no_such*", payload, "--only", "*")
+    assert "no new symbol fits 'no_such*'" in done.stderr
+    assert "Xen refuses more than 2097152" in done.stderr
+    assert "strip -g" in done.stderr
+    assert json.loads(lpmangle("--keep", "no_such*", "--only", "*", payload, "--json").stdout)["warnings"]
+
+
+def test_nothing_to_rename(tmp_path: Path) -> None:
+    payload = tmp_path / "p.livepatch"
+    payload.write_bytes(build([TEXT, build_id()], [Sym(b"f", bind=GLOBAL)]).data)
+    before = payload.read_bytes()
+    for _ in range(2):
+        assert lpmangle(payload).stdout == f"{payload}: nothing to rename\n"
+    assert payload.read_bytes() == before
+    assert "verified, 0 renamed" in lpmangle("verify", payload).stdout
+    lpmangle("-o", tmp_path / "out", payload)
+    assert (tmp_path / "out").read_bytes() == before
+
+
+@pytest.fixture
+def mangled(payload: Path) -> Path:
+    lpmangle("--suffix", "buildid:12", payload)
+    return payload
+
+
+def test_query(mangled: Path) -> None:
+    suffix = json.loads(Path(f"{mangled}.manifest.json").read_text())["suffix"]
+    build_id_text = json.loads(Path(f"{mangled}.manifest.json").read_text())["build_id"]
+    expected = f"""\
+x86_emulate.c#_get_fpu
+  new name  x86_emulate.c#_get_fpu_{suffix}
+  file      x86_emulate.c
+  at        .text+0x0, 13 bytes, LOCAL FUNC
+  payload   fbab204, build-id {build_id_text}
+"""
+    for symbol in (
+        "_get_fpu",
+        "x86_emulate.c#_get_fpu",
+        f"x86_emulate.c#_get_fpu_{suffix}",
+        f"_get_fpu_{suffix}",
+        f"x86_emulate.c#_get_fpu_{suffix}+0x1f/0x24",
+        "_get_*",
+        "x86_emulate.c#_ge?_fpu",
+    ):
+        assert lpmangle("query", symbol, "-m", mangled).stdout == expected, symbol
+    assert lpmangle("query", "_get_fpu", "_get*", "-m", f"{mangled}.manifest.json").stdout == expected
+    several = lpmangle("query", "*", "-m", mangled).stdout
+    assert several.count("new name") == len(json.loads(Path(f"{mangled}.manifest.json").read_text())["symbols"])
+    none = lpmangle("query", "get_fpu", "xen_extra_version", "_get_fpu", "-m", mangled, code=1)
+    assert none.stdout == expected
+    assert none.stderr.count("not renamed by any of 1 manifest(s)") == 2
+    report = json.loads(lpmangle("query", "_get_fpu", "x", "--json", "-m", mangled, code=1).stdout)
+    assert report["not_found"] == ["x"]
+    assert [match["original"] for match in report["matches"]] == ["x86_emulate.c#_get_fpu"]
+
+
+def test_query_finds_names_that_xen_cut(tmp_path: Path) -> None:
+    payload = tmp_path / "p.livepatch"
+    names = [b"f.c#" + b"n" * 122 + end for end in (b"_one", b"_two")]
+    payload.write_bytes(build([TEXT, build_id()], [Sym(name) for name in names]).data)
+    lpmangle(payload)
+    both = json.loads(lpmangle("query", "--json", "f.c#" + "n" * 122, "-m", payload).stdout)["matches"]
+    assert [match["original"].encode() for match in both] == names
+    one = json.loads(lpmangle("query", "--json", names[0].decode(), "-m", payload).stdout)["matches"]
+    assert len(one) == 1
+    assert len(one[0]["name"]) == 126
+
+
+def test_sources_that_do_not_fit(mangled: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copy(EXAMPLES / "617712b.livepatch", tmp_path))
+    assert "has no manifest beside it" in lpmangle("query", "x", "-m", other, code=4).stderr
+    shutil.copy(f"{mangled}.manifest.json", f"{other}.manifest.json")
+    assert "belongs to another payload" in lpmangle("query", "x", "-m", other, code=3).stderr
+    assert "is not what lpmangle wrote" in lpmangle("restore", other, code=3).stderr
+    findings = lpmangle("verify", other, code=1).stdout
+    assert "sha256 is" in findings
+    assert "build-id is" in findings
+    assert "not a manifest of lpmangle" in lpmangle("query", "x", "-m", __file__, code=3).stderr
+    lpmangle("query", "x", code=2)
+
+
+def test_verify_finds_each_kind_of_change(mangled: Path, tmp_path: Path, original: bytes) -> None:
+    good, manifest = mangled.read_bytes(), Path(f"{mangled}.manifest.json")
+    source = tmp_path / "source"
+    lpmangle("restore", mangled, "-o", source)
+    assert "verified" in lpmangle("verify", mangled, "--original", source).stdout
+    broken = bytearray(good)
+    broken[good.index(b"_get_fpu_") + 1] = 0x47
+    mangled.write_bytes(broken)
+    found = lpmangle("verify", mangled, "--original", source, code=1).stdout
+    assert "name is x86_emulate.c#_Get_fpu_" in found
+    assert "LIEF: symbol" in found
+    mangled.write_bytes(good)
+    report = json.loads(manifest.read_text())
+    report["symbols"][0]["size"] += 1
+    report["build_id"] = "ab"
+    manifest.write_text(json.dumps(report))
+    found = lpmangle("verify", mangled, code=1).stdout
+    assert "size is 13, the manifest says 14" in found
+    assert "the manifest says ab" in found
+    wrong = tmp_path / "wrong"
+    wrong.write_bytes(source.read_bytes()[:-1] + b"\x01")
+    assert "the original's sha256" in lpmangle("verify", mangled, "--original", wrong, code=1).stdout
+    assert json.loads(lpmangle("verify", "--json", mangled, code=1).stdout)["verified"] is False
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        (["no-such-file"], 4, "lpmangle: no-such-file: cannot read: No such file or directory"),
+        (["."], 4, "lpmangle: .: "),
+        (["text"], 3, "lpmangle: text: not an ELF file"),
+        (["--suffix", "text:a#b", "p"], 2, "cannot be part of a symbol name"),
+        (["--suffix", "bad", "p"], 2, "is none of buildid, buildid:N, name, text:STRING"),
+        (["--template", "{symbol}", "p"], 2, "must contain {suffix}"),
+        (["--scope", "all", "p"], 2, "'all' is not one of"),
+        (["p", "-o", "no/such/folder/x"], 4, "No such file or directory"),
+        (["p", "-o", "."], 4, "is not a regular file"),
+        (["p", "--manifest", "p"], 2, "--manifest names the payload itself"),
+        (["p", "-o", "q", "--manifest", "./q"], 2, "--manifest names the payload itself"),
+        (["p", "--only", "a\x1b[31m"], 2, "is not printable"),
+        (["--no-such-option", "p"], 2, "No such option"),
+        ([], 2, "Usage"),
+        (["query", "-m", "p"], 2, "SYMBOL"),
+        (["noid"], 3, "has no build-id"),
+        (["empty"], 3, "not an ELF file"),
+        (["fifo"], 4, "is not a regular file"),
+    ],
+)
+def test_errors(tmp_path: Path, args: list[str], code: int, message: str) -> None:
+    (tmp_path / "p").write_bytes(plain().data)
+    (tmp_path / "text").write_text("no elf\n")
+    (tmp_path / "empty").touch()
+    (tmp_path / "noid").write_bytes(build([TEXT], [Sym(b"f")]).data)
+    os.mkfifo(tmp_path / "fifo")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    done = lpmangle(*args, cwd=tmp_path, code=code)
+    assert message in done.stderr
+    assert done.stdout == ""
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+
+
+def test_odd_names_are_printed_safely(tmp_path: Path) -> None:
+    payload = tmp_path / "p\x1b]0;x\x07\n.livepatch"
+    payload.write_bytes(build([TEXT, build_id()], [Sym("evil\x1b[2J\n\u202etxt".encode())]).data)
+    for args in (["--dry-run", payload], ["-v", payload], ["query", "*", "-m", payload], ["verify", payload]):
+        done = lpmangle(*args)
+        assert not set(done.stdout + done.stderr) & set("\x1b\x07\u202e"), args
+    assert "\\x1b[2J\\n\\u202etxt" in lpmangle("query", "*", "-m", payload).stdout
+    lpmangle("restore", payload)
+
+
+def test_file_name_that_is_no_text(tmp_path: Path) -> None:
+    payload = os.fsencode(tmp_path) + b"/p\xff.livepatch"
+    with open(payload, "wb") as file:
+        file.write(plain().data)
+    done = subprocess.run([sys.executable, "-m", "lpmangle", payload], capture_output=True)
+    assert done.returncode == 0, done.stderr
+    done = subprocess.run([sys.executable, "-m", "lpmangle", "--json", payload], capture_output=True)
+    assert done.returncode == 0, done.stderr
+    with open(payload + b".manifest.json", "rb") as file:
+        assert json.load(file)["payload"] == r"p\udcff"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_interrupted(tmp_path: Path, number: signal.Signals) -> None:
+    """Stopped at any moment: the payload is the old or the new one, whole, and no temporary file stays."""
+    payload = tmp_path / "p.livepatch"
+    original = build([TEXT, build_id()], [Sym(b"f.c#g%d" % number) for number in range(30_000)]).data
+    finished = 0
+    for step in range(8):
+        payload.write_bytes(original)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "lpmangle", str(payload)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        time.sleep(0.1 + step * 0.07)
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=60)
+        if payload.read_bytes() != original:
+            lpmangle("verify", payload)
+            finished += 1
+        if process.returncode not in (0, -number):  # -number: before the handler was there
+            assert process.returncode == 128 + number, stderr
+        assert {path.name for path in tmp_path.iterdir()} <= {payload.name, f"{payload.name}.manifest.json"}
+    assert lpmangle(payload).returncode == 0
+
+
+def test_closed_pipe(payload: Path) -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m lpmangle --dry-run {payload} | true; exit ${{PIPESTATUS[0]}}",
+        shell=True,
+        executable="/bin/bash",
+        capture_output=True,
+        text=True,
+    )
+    assert "Traceback" not in done.stderr
+    assert done.returncode in (0, 1)
+
+
+def test_help_shows_an_example_first() -> None:
+    text = lpmangle("--help").stdout
+    assert text.index("lpmangle fbab204.livepatch") < text.index("Options")
+    for option in ("--suffix", "--template", "--scope", "--dry-run"):
+        assert option in text
+    for name, short in COMMANDS.items():
+        assert name in text
+        own = lpmangle(name, "--help").stdout
+        assert own.index("Examples:") < own.index("Options:")
+        assert f"lpmangle {name}" in own or name == "mangle"
+        assert short.endswith(".")
+
+
+def test_start_loads_nothing_heavy() -> None:
+    code = "import sys, lpmangle.cli.mangle; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"lief", "msgspec", "elftools", "sqlite3", "numpy", "urllib.request", "asyncio"} & set(loaded)

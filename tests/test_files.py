@@ -1,0 +1,218 @@
+"""files.py and job.py: a path holds its old content or its new one, whatever happens."""
+
+import errno
+import os
+import resource
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from elfbuild import plain
+
+from lpmangle import files
+from lpmangle.errors import FileError
+from lpmangle.job import mangle_file
+from lpmangle.manifest import decode
+from lpmangle.manifest_writer import sha256
+from lpmangle.plan import Options
+
+SUF = Options(suffix="text:SUF")
+NOBODY = 65534
+
+
+@pytest.fixture
+def payload(tmp_path: Path) -> Path:
+    path = tmp_path / "fbab204.livepatch"
+    path.write_bytes(plain().data)
+    return path
+
+
+def state(folder: Path) -> dict[str, bytes]:
+    """Names and contents of all files in a folder."""
+    return {entry.name: entry.read_bytes() for entry in folder.iterdir() if entry.is_file()}
+
+
+def test_mode_is_kept_and_manifest_is_beside(payload: Path) -> None:
+    payload.chmod(0o640)
+    result = mangle_file(str(payload), SUF)
+    assert stat.S_IMODE(payload.stat().st_mode) == 0o640
+    assert set(state(payload.parent)) == {payload.name, payload.name + ".manifest.json"}
+    assert decode(Path(result.manifest_path).read_bytes()).payload == "fbab204"
+
+
+def test_new_output_has_the_mode_of_the_input(payload: Path) -> None:
+    payload.chmod(0o600)
+    mangle_file(str(payload), SUF, str(payload.with_name("out")))
+    assert stat.S_IMODE(payload.with_name("out").stat().st_mode) == 0o600
+    assert payload.read_bytes() == plain().data
+
+
+def test_symbolic_link_is_followed(payload: Path, tmp_path: Path) -> None:
+    (tmp_path / "links").mkdir()
+    link = tmp_path / "links" / "link.livepatch"
+    link.symlink_to(payload)
+    mangle_file(str(link), SUF)
+    assert link.is_symlink()
+    assert payload.read_bytes() != plain().data
+    assert payload.with_name(payload.name + ".manifest.json").exists()
+    assert list((tmp_path / "links").iterdir()) == [link]
+
+
+def test_output_through_a_link_and_onto_itself(payload: Path) -> None:
+    link = payload.with_name("link")
+    link.symlink_to(payload)
+    result = mangle_file(str(payload), SUF, str(link))
+    assert result.output == str(payload)
+    assert link.is_symlink()
+    assert payload.read_bytes() != plain().data
+
+
+def test_a_failing_second_rename_brings_the_first_back(tmp_path: Path) -> None:
+    """The manifest of another build must not be lost to a payload that could not be replaced."""
+    manifest, target = tmp_path / "p.manifest.json", tmp_path / "p"
+    manifest.write_bytes(b"old")
+    outputs = [files.Output(str(manifest), [b"new"]), files.Output(str(target), [b"payload"])]
+
+    def occupy() -> Iterator[bytes]:
+        # While the payload is being written, its path becomes a folder: rename(2) fails.
+        yield b"payload"
+        target.mkdir()
+
+    outputs[1] = files.Output(str(target), occupy())
+    with pytest.raises(FileError, match="cannot replace"):
+        files.replace(outputs)
+    assert state(tmp_path) == {"p.manifest.json": b"old"}
+    manifest.unlink()
+    target.rmdir()
+    outputs[1] = files.Output(str(target), occupy())
+    with pytest.raises(FileError, match="cannot replace"):
+        files.replace(outputs)
+    assert state(tmp_path) == {}
+
+
+def test_input_replaced_meanwhile(payload: Path) -> None:
+    file = files.read(str(payload))
+    os.utime(payload, ns=(1, 1))
+    with pytest.raises(files.ChangedError):
+        files.replace([files.Output(str(payload), [b"x"])], unchanged=file)
+    assert state(payload.parent) == {payload.name: plain().data}
+
+
+def test_input_gone_meanwhile(payload: Path) -> None:
+    file = files.read(str(payload))
+    payload.unlink()
+    with pytest.raises(FileError, match="No such file"):
+        files.replace([files.Output(str(payload), [b"x"])], unchanged=file)
+    assert state(payload.parent) == {}
+
+
+def _in_child(work: Callable[[], object], prepare: Callable[[], object]) -> FileError | None:
+    """Run `work` in a forked child after `prepare` there; the FileError it raises, or None."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            prepare()
+            work()
+            os._exit(0)
+        except FileError as error:
+            os.write(write, error.message.encode())
+            os._exit(1)
+        except BaseException as error:
+            os.write(write, repr(error).encode())
+            os._exit(2)
+    os.close(write)
+    with open(read, "rb") as pipe:
+        message = pipe.read().decode()
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    assert status in (0, 1), message
+    return FileError(message) if status else None
+
+
+@pytest.mark.parametrize("limit", [0, 100, 700])
+def test_disk_full(payload: Path, limit: int) -> None:
+    """A limit on file size makes write(2) fail half-way as a full disk does."""
+    before = state(payload.parent)
+
+    def prepare() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    error = _in_child(lambda: mangle_file(str(payload), SUF), prepare)
+    assert error is not None
+    assert os.strerror(errno.EFBIG) in error.message
+    assert state(payload.parent) == before
+
+
+def test_read_only_folder() -> None:
+    folder = Path(tempfile.mkdtemp())
+    try:
+        payload = folder / "p.livepatch"
+        payload.write_bytes(plain().data)
+        payload.chmod(0o644)
+        folder.chmod(0o555)
+        error = _in_child(
+            lambda: mangle_file(str(payload), SUF),
+            lambda: os.setresuid(NOBODY, NOBODY, NOBODY) if not os.getuid() else 0,
+        )
+        assert error is not None
+        assert "Permission denied" in error.message
+        assert state(folder) == {"p.livepatch": plain().data}
+    finally:
+        folder.chmod(0o755)
+        shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo], ids=["folder", "fifo"])
+def test_only_regular_files(tmp_path: Path, make: Callable[[str], None]) -> None:
+    odd = str(tmp_path / "odd")
+    make(odd)
+    with pytest.raises(FileError, match="is not a regular file|Is a directory"):
+        files.read(odd)
+    with pytest.raises(FileError, match="is not a regular file"):
+        files.replace([files.Output(odd, [b"x"])])
+    assert [entry.name for entry in tmp_path.iterdir()] == ["odd"]
+
+
+@pytest.mark.parametrize("path", ["", "\0", "no/such/folder/x", "x" * 300])
+def test_impossible_paths(path: str) -> None:
+    with pytest.raises(FileError):
+        files.read(path)
+
+
+def test_huge_sparse_file(tmp_path: Path) -> None:
+    path = tmp_path / "disk.img"
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(FileError, match="is too large"):
+        files.read(str(path))
+
+
+def test_eight_at_once(payload: Path) -> None:
+    """The same options agree; with two kinds of options one wins, and payload and manifest belong together."""
+    for suffixes in (["A"] * 8, ["A", "B"] * 4):
+        payload.write_bytes(plain().data)
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-m", "lpmangle", "--suffix", f"text:{suffix}", str(payload)],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for suffix in suffixes
+        ]
+        outputs = [process.communicate() for process in processes]
+        codes = [process.returncode for process in processes]
+        manifest = decode(payload.with_name(payload.name + ".manifest.json").read_bytes())
+        winner = manifest.suffix
+        for suffix, code, (_, stderr) in zip(suffixes, codes, outputs, strict=True):
+            assert code == (0 if suffix == winner else 3), stderr
+        assert files.read(str(payload)).data.count(f"_get_fpu_{winner}".encode()) == 1
+        assert manifest.output.sha256 == sha256(payload.read_bytes())
+        assert set(state(payload.parent)) == {payload.name, payload.name + ".manifest.json"}
