@@ -43,10 +43,11 @@ schema: ## write lpmangle/manifest.schema.json from the types
 	$(PYTHON) -c 'from pathlib import Path; from lpmangle.manifest import schema; \
 		Path("lpmangle/manifest.schema.json").write_text(schema())'
 
-golden: ## build the committed payloads (tests/data, examples) from their sources
+golden: ## renew fixtures, examples and the outputs shown in the README; read the diff
 	@scripts/setup test-fast
 	$(PYTHON) tests/corpus.py --update-fixtures
 	$(PYTHON) examples/rebuild
+	$(PYTHON) tests/docs.py --update
 
 lock: ## renew the exact versions and hashes in requirements*.lock
 	@scripts/setup dev

@@ -8,7 +8,10 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, field, replace
 
-EHDR = "e_ident e_type e_machine e_version e_entry e_phoff e_shoff e_flags e_ehsize e_phentsize e_phnum e_shentsize e_shnum e_shstrndx"
+EHDR = (
+    "e_ident e_type e_machine e_version e_entry e_phoff e_shoff e_flags e_ehsize e_phentsize e_phnum e_shentsize "
+    "e_shnum e_shstrndx"
+)
 SHDR = "sh_name sh_type sh_flags sh_addr sh_offset sh_size sh_link sh_info sh_addralign sh_entsize"
 SYM64 = "st_name st_info st_other st_shndx st_value st_size"
 SYM32 = "st_name st_value st_size st_info st_other st_shndx"

@@ -285,8 +285,8 @@ def test_errors(tmp_path: Path, args: list[str], code: int, message: str) -> Non
 def test_odd_names_are_printed_safely(tmp_path: Path) -> None:
     payload = tmp_path / "p\x1b]0;x\x07\n.livepatch"
     payload.write_bytes(build([TEXT, build_id()], [Sym("evil\x1b[2J\n\u202etxt".encode())]).data)
-    for args in (["--dry-run", payload], ["-v", payload], ["query", "*", "-m", payload], ["verify", payload]):
-        done = lpmangle(*args)
+    for args in (("--dry-run",), ("-v",), ("query", "*", "-m"), ("verify",)):
+        done = lpmangle(*args, payload)
         assert not set(done.stdout + done.stderr) & set("\x1b\x07\u202e"), args
     assert "\\x1b[2J\\n\\u202etxt" in lpmangle("query", "*", "-m", payload).stdout
     lpmangle("restore", payload)
@@ -350,6 +350,29 @@ def test_help_shows_an_example_first() -> None:
         assert own.index("Examples:") < own.index("Options:")
         assert f"lpmangle {name}" in own or name == "mangle"
         assert short.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("words", "position", "expected"),
+    [
+        ("lpmangle que", 1, "plain,query"),
+        ("lpmangle --suf", 1, "plain,--suffix"),
+        ("lpmangle fbab", 1, "file,fbab"),
+        ("lpmangle --scope ", 2, "plain,new"),
+        ("lpmangle --scope new fb", 3, "file,fb"),
+        ("lpmangle query --", 2, "plain,--manifest"),
+        ("lpmangle restore fb", 2, "file,fb"),
+    ],
+)
+def test_shell_completion(words: str, position: int, expected: str) -> None:
+    environment = {
+        **os.environ,
+        "_LPMANGLE_COMPLETE": "bash_complete",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(position),
+    }
+    done = subprocess.run([Path(sys.executable).with_name("lpmangle")], env=environment, capture_output=True, text=True)
+    assert expected in done.stdout.splitlines(), done.stdout + done.stderr
 
 
 def test_start_loads_nothing_heavy() -> None:

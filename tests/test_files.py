@@ -173,7 +173,7 @@ def test_read_only_folder() -> None:
 def test_only_regular_files(tmp_path: Path, make: Callable[[str], None]) -> None:
     odd = str(tmp_path / "odd")
     make(odd)
-    with pytest.raises(FileError, match="is not a regular file|Is a directory"):
+    with pytest.raises(FileError, match=r"is not a regular file|Is a directory"):
         files.read(odd)
     with pytest.raises(FileError, match="is not a regular file"):
         files.replace([files.Output(odd, [b"x"])])

@@ -27,7 +27,7 @@ def news(plan: Plan) -> dict[int, str]:
 def test_each_symbol_has_an_outcome_with_words() -> None:
     view = elf.parse(plain().data)
     plan = make_plan(Payload(view), Options(suffix="text:SUF"), "stem")
-    assert [outcome for outcome in plan.outcomes] == [
+    assert list(plan.outcomes) == [
         Kind.NULL, Kind.ABSOLUTE, Kind.UNNAMED, Outcome.RENAMED, Kind.OVERRIDING, Kind.UNDEFINED, Outcome.RENAMED,
         Outcome.GLOBAL,
     ]  # fmt: skip

@@ -5,8 +5,25 @@ import struct
 import pytest
 from corpus import Item
 from elfbuild import (
-    ABS, ALLOC, COMMON, EXEC, GLOBAL, MERGE, SHT_NOBITS, TEXT, WEAK, WRITE, Built, Sec, Sym, build, build_id, funcs,
-    note, rel32, rela,
+    ABS,
+    ALLOC,
+    COMMON,
+    EXEC,
+    GLOBAL,
+    MERGE,
+    SHT_NOBITS,
+    TEXT,
+    WEAK,
+    WRITE,
+    Built,
+    Sec,
+    Sym,
+    build,
+    build_id,
+    funcs,
+    note,
+    rel32,
+    rela,
 )  # fmt: skip
 
 from lpmangle import elf

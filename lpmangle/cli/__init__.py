@@ -8,6 +8,7 @@ from types import FrameType
 from typing import NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
 from lpmangle.cli.output import warn
 from lpmangle.errors import EXIT_FILES, LpmangleError
@@ -48,6 +49,14 @@ class _Commands(click.Group):
         module = importlib.import_module(f"lpmangle.cli.{cmd_name}")
         command: click.Command = module.command
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """What may stand first: a command, an option of the default command, a payload."""
+        mangle = self.get_command(ctx, DEFAULT_COMMAND)
+        assert mangle is not None
+        own = mangle.make_context(DEFAULT_COMMAND, [], parent=ctx, resilient_parsing=True)
+        items = super().shell_complete(ctx, incomplete) + mangle.shell_complete(own, incomplete)
+        return items if incomplete.startswith("-") else [*items, CompletionItem(incomplete, type="file")]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         mangle = self.get_command(ctx, DEFAULT_COMMAND)

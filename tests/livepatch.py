@@ -1,0 +1,97 @@
+"""Builds livepatch payloads that a real Xen loads, from plain C and without Xen's build system.
+
+The steps are those of livepatch-build's tail: compile each file, give local functions and objects
+their FILE#NAME, link with `ld -r --build-id=sha1`, add the two depends sections.  The same input
+gives the same bytes: nothing of the build's surroundings gets into the payload.
+"""
+
+from __future__ import annotations
+
+import struct
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from toolchain import run
+
+HEADER = Path(__file__).resolve().parent.parent / "examples" / "livepatch.h"
+
+# Xen takes neither GOT nor 32S relocations, has no FPU context and its own red-zone-less stack.
+CFLAGS = (
+    *("-std=gnu11", "-O2", "-ffreestanding", "-fpic", "-mno-red-zone", "-mgeneral-regs-only"),
+    *("-fno-stack-protector", "-fcf-protection=none", "-fno-asynchronous-unwind-tables"),
+    *("-fno-ident", "-Wall", "-Wextra", "-Werror"),
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """One C file of a payload."""
+
+    code: str
+    file: str = "x86_emulate.c"  # its local symbols become FILE#NAME; newer Xen: arch/x86/...
+    new_file: bool = False  # new in the patch: livepatch-build gives no prefix then
+    plain: tuple[str, ...] = ()  # single symbols without a prefix
+    defines: tuple[str, ...] = ()  # "NAME=VALUE"
+
+
+def build_payload(output: Path, sources: Iterable[Source], *, depends: bytes, xen_depends: bytes) -> Path:
+    """Builds `output` and returns it; `depends` and `xen_depends` are build-ids."""
+    with tempfile.TemporaryDirectory(prefix="livepatch-") as name:
+        folder = Path(name)
+        objects = [_compile(folder, number, source) for number, source in enumerate(sources)]
+        run("ld", "-r", "--build-id=sha1", "-o", "payload", *objects, cwd=folder)
+        for section, build_id in ((".depends", depends), (".xen_depends", xen_depends)):
+            add_note(folder / "payload", f".livepatch{section}", build_id)
+        output.write_bytes((folder / "payload").read_bytes())
+    return output
+
+
+def add_note(payload: Path, section: str, build_id: bytes) -> None:
+    """Adds an ELF note with a build-id the way livepatch-build does, with two objcopy calls."""
+    note = payload.with_suffix(".note")
+    note.write_bytes(struct.pack("<3I4s", 4, len(build_id), 3, b"GNU\0") + build_id)
+    flags = f"{section}=alloc,readonly"
+    run("objcopy", "--add-section", f"{section}={note.name}", payload.name, cwd=payload.parent)
+    run("objcopy", "--set-section-flags", flags, payload.name, cwd=payload.parent)
+
+
+def rename(path: Path, names: dict[str, str]) -> None:
+    """Renames symbols in place; one by one, as `--redefine-syms` takes `#` for a comment."""
+    options = [f"--redefine-sym={old}={new}" for old, new in names.items()]
+    run("objcopy", *options, path.name, cwd=path.parent)
+
+
+def local_symbols(path: Path) -> list[str]:
+    """The names of the local functions and objects, in the order of the symbol table."""
+    listing = run("readelf", "--symbols", "--wide", path.name, cwd=path.parent)
+    rows = (line.split() for line in listing.splitlines())
+    return [row[7] for row in rows if len(row) == 8 and row[3] in ("FUNC", "OBJECT") and row[4] == "LOCAL"]
+
+
+def build_id(path: Path, section: str = ".note.gnu.build-id") -> bytes:
+    """The build-id in a note section of a payload or of xen-syms."""
+    with tempfile.TemporaryDirectory(prefix="livepatch-") as name:
+        note = Path(name) / "note"
+        dump = f"{section}={note}"
+        run("objcopy", "--dump-section", dump, str(path), f"{name}/unused", cwd=Path.cwd())
+        return note.read_bytes()[16:]
+
+
+def _compile(folder: Path, number: int, source: Source) -> str:
+    # A folder of its own per file: two files of one name are possible, and the name gets into
+    # the object as its FILE symbol.
+    place = folder / str(number)
+    place.mkdir()
+    file = Path(source.file).name
+    (place / file).write_text(source.code)
+    (place / "livepatch.h").write_bytes(HEADER.read_bytes())
+    defines = [f"-D{define}" for define in source.defines]
+    run("gcc", *CFLAGS, *defines, "-c", "-o", "object.o", file, cwd=place)
+    # livepatch-build's .livepatch.funcs has no symbols of its own
+    run("objcopy", "--wildcard", "--strip-symbol=livepatch_entry_*", "object.o", cwd=place)
+    if not source.new_file:
+        names = [name for name in local_symbols(place / "object.o") if name not in source.plain]
+        rename(place / "object.o", {name: f"{source.file}#{name}" for name in names})
+    return f"{number}/object.o"

@@ -1,0 +1,40 @@
+"""What the documentation shows is what happens."""
+
+import subprocess
+import sys
+
+import pytest
+from docs import BLOCK, PAGES, ROOT, rendered
+
+from lpmangle import __version__
+from lpmangle.cli import COMMANDS
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_console_examples(page: str) -> None:
+    text = (ROOT / page).read_text()
+    assert BLOCK.search(text)
+    assert rendered(page) == text, "run `make golden` and read the diff"
+
+
+def test_every_command_and_option_is_documented() -> None:
+    text = (ROOT / "README.md").read_text()
+    for name in COMMANDS:
+        assert f"lpmangle {name}" in text or name == "mangle", name
+    usage = subprocess.run([sys.executable, "-m", "lpmangle", "--help"], capture_output=True, text=True).stdout
+    for word in usage.split():
+        if word.startswith("--") and word.strip(",") not in ("--help", "--version"):
+            assert word.strip(",") in text, word
+
+
+def test_changelog_names_the_version() -> None:
+    assert f"## {__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_contributing_names_every_module() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    modules = [path.name for path in (ROOT / "lpmangle").glob("*.py") if not path.name.startswith("__")]
+    packages = [path.parent.name + "/" for path in (ROOT / "lpmangle").glob("*/__init__.py")]
+    assert len(modules) > 10
+    for name in modules + packages:
+        assert f"`lpmangle/{name}`" in text, name
