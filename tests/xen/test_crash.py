@@ -1,0 +1,45 @@
+"""A fault inside a mangled static function: the hypervisor dies, so each test has a boot of its own."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from livepatch import Source, build_id
+
+from xen.lab import Lab, boot
+from xen.scenario import ROOT, Scenario
+
+pytestmark = pytest.mark.xen
+
+PAYLOADS = Path(__file__).parent / "payloads"
+DATA = ROOT / "tests" / "data" / "crash"
+
+
+def test_crash(lab: Lab, tmp_path: Path) -> None:
+    """Xen's register dump and call trace name the mangled symbols, whole.
+
+    With LPMANGLE_GOLDEN=1 console log, payload and manifest become the committed tests/data/crash/.
+    """
+    xen = Scenario("crash", lab, tmp_path)
+    source = Source((PAYLOADS / "crash.c").read_text(), plain=("lp_helper",))
+    payload = xen.mangle(xen.build("crash", source))
+    xen.load(payload)
+    xen.run("cat /sys/hypervisor/version/extra")
+    run = boot(lab, [xen.job()])
+
+    _, load, fault, _ = run.results["crash"]
+    assert load.code == 0, run.console
+    assert fault.code == -1, run.console  # dom0 did not live to see it
+    suffix = build_id(payload).hex()
+    trace = [line for line in fault.console.splitlines() if "[crash]" in line]
+    assert any("RIP:    e008:[<" in line and f"x86_emulate.c#_get_fpu_{suffix}+0x" in line for line in trace)
+    assert any(f"] S lp_helper_{suffix}+0x" in line for line in trace), fault
+    assert "Panic on CPU 0:" in fault.console
+
+    if os.environ.get("LPMANGLE_GOLDEN") == "1":
+        (DATA / "crash.log").write_text(fault.console.rstrip() + "\n")
+        (DATA / "crash.livepatch").write_bytes(payload.read_bytes())
+        manifest = Path(f"{payload}.manifest.json")
+        (DATA / "crash.livepatch.manifest.json").write_bytes(manifest.read_bytes())

@@ -1,0 +1,226 @@
+"""What a real Xen says to unmangled, mangled and restored payloads.
+
+Each scenario writes down its steps; all run in one boot (see conftest.py).
+"""
+
+from __future__ import annotations
+
+import base64
+import errno
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+from livepatch import Source, build_id, local_symbols
+
+from lpmangle.xensyms import captured_symbols, hypervisor_symbols
+from xen.lab import Result
+from xen.scenario import ROOT, SCENARIOS, Scenario, Shared, scenario
+
+pytestmark = pytest.mark.xen
+
+PAYLOADS = Path(__file__).parent / "payloads"
+GET_FPU = "x86_emulate.c#_get_fpu"
+
+
+def source(name: str, *defines: str, file: str = "x86_emulate.c") -> Source:
+    return Source((PAYLOADS / f"{name}.c").read_text(), file=file, defines=defines)
+
+
+def extra(xen: Scenario, name: str, *defines: str, depends: bytes | None = None) -> Path:
+    """A payload that shows in /sys/hypervisor/version/extra as "-NAME"."""
+    return xen.build(name, source("extra", f'VERSION="-{name}"', *defines), depends=depends)
+
+
+def renames(mangled: Path) -> dict[str, str]:
+    """Original and new names, from the manifest."""
+    manifest = json.loads(Path(f"{mangled}.manifest.json").read_text())
+    return {symbol["original"]: symbol["name"] for symbol in manifest["symbols"]}
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_scenario(shared: Shared, name: str) -> None:
+    shared.check(name)
+
+
+@scenario
+def seed(xen: Scenario) -> None:
+    """The example payloads, built for the lab's Xen: what lpmangle is for."""
+    first, second = (
+        xen.build(name, Source((ROOT / f"examples/{name}.c").read_text(), plain=("lp_helper",)))
+        for name in ("617712b", "fbab204")
+    )
+    xen.load(first)
+    xen.extra("-617712b.1")
+    xen.refused(second, GET_FPU)
+    xen.listed("617712b")
+    xen.extra("-617712b.2")
+    xen.replace(xen.mangle(second))
+    xen.extra("-fbab204.2")
+    xen.listed("617712b CHECKED", "fbab204")
+
+
+@scenario
+def static_hooks(xen: Scenario) -> None:
+    """Hooks are static and named alike in every payload that has them."""
+    one, two = (xen.build(name, source("hooks", f'NAME="{name}"', file="hooks.c")) for name in ("one", "two"))
+    xen.load(one, console="one: apply_hook check_fnc 1\n")
+    xen.refused(two, "hooks.c#check_fnc")
+    xen.unload("one", console="one: revert_hook check_fnc 2\n")
+    one, two = xen.mangle(one), xen.mangle(two)
+    xen.load(one, console="one: apply_hook check_fnc 1\n")
+    xen.replace(two, console="two: apply_hook check_fnc 1\n")
+    xen.listed("one CHECKED", "two")
+    xen.unload("two", console="two: revert_hook check_fnc 2\n")
+
+
+@scenario
+def chain_of_five(xen: Scenario) -> None:
+    """Each cumulative payload replaces the one before; in the end all go."""
+    xen.run("cat /sys/hypervisor/version/extra >before")
+    names = [f"hotfix{number}" for number in range(1, 6)]
+    for name in names:
+        xen.replace(xen.mangle(extra(xen, name)))
+        xen.extra(f"-{name}")
+    xen.listed(*(f"{name} CHECKED" for name in names[:-1]), names[-1])
+    xen.tool(f"revert {names[-1]}")
+    xen.run("cmp before /sys/hypervisor/version/extra")
+    for name in names:
+        xen.tool(f"unload {name}")
+    xen.listed()
+
+
+@scenario
+def new_globals(xen: Scenario) -> None:
+    """Xen ignores binding: a new GLOBAL collides like a LOCAL, and --scope local says so."""
+    one, two = (extra(xen, name, "NEW_GLOBALS") for name in ("one", "two"))
+    xen.load(one)
+    local = xen.mangle(two, says="clash with the same names of any other payload: lp_frame_begin", to="local")
+    assert set(renames(local)) == {GET_FPU, "x86_emulate.c#get_fpu_calls"}
+    xen.refused(local, "lp_frame_begin")
+    xen.listed("one")
+    xen.replace(xen.mangle(two, "--scope", "new"))
+    xen.extra("-two")
+
+
+@scenario
+def name_of_the_hypervisor(xen: Scenario) -> None:
+    """A new symbol named like one of the hypervisor's own is refused too, with nothing loaded."""
+    payload = extra(xen, "patch", "NEW_GLOBALS", "lp_frame_begin=gnttab_map_frame_begin")
+    xen.refused(payload, "gnttab_map_frame_begin")
+    xen.load(xen.mangle(payload, "--scope", "new"))
+    xen.extra("-patch")
+
+
+@scenario
+def long_names(xen: Scenario) -> None:
+    """Xen cuts names to 126 bytes; what it then shows is what the manifest says."""
+    length = 126 - len("shown.c#")
+    for_limit, cut_a, cut_b = (
+        xen.build(name, source("shown", f"FUNCTION={function}", f'NAME="{name}"', file="shown.c"))
+        for name, function in (
+            ("limit", "f" * (length - 41)),  # with _ and 40 digits exactly 126 bytes
+            ("cut-a", "g" * length + "_a"),
+            ("cut-b", "g" * length + "_b"),
+        )
+    )
+    xen.load(cut_a, console=f"cut-a: shown.c#{'g' * length} [cut-a]\n")
+    xen.refused(cut_b, f"shown.c#{'g' * length}")
+    xen.unload("cut-a")
+    for payload in (cut_a, cut_b, for_limit):
+        mangled = xen.mangle(payload)
+        names = renames(mangled)
+        name = next(new for old, new in names.items() if old.startswith(("shown.c#f", "shown.c#g")))
+        assert len(name) == 126
+        assert name.endswith(f"_{build_id(payload).hex()}")
+        xen.upload(mangled)
+        xen.tool(f"apply {payload.stem}", console=f"{payload.stem}: {name} [{payload.stem}]\n")
+        xen.tool(f"revert {payload.stem}")
+    xen.listed("cut-a CHECKED", "cut-b CHECKED", "limit CHECKED")
+
+
+@scenario
+def every_form(xen: Scenario) -> None:
+    """Suffixes, templates, restored payloads, a payload mangled twice."""
+    base, other = extra(xen, "base"), extra(xen, "other")
+    identity = build_id(other).hex()
+    xen.load(base)
+    forms = {
+        f"{GET_FPU}_{identity}": (),
+        f"{GET_FPU}_{identity[:12]}": ("--suffix", "buildid:12"),
+        f"{GET_FPU}_other": ("--suffix", "name"),
+        f"{GET_FPU}_v1.2-rc3": ("--suffix", "text:v1.2-rc3"),
+        f"_get_fpu_{identity}": ("--template", "{name}_{suffix}"),
+        f"_get_fpu_{identity[:7]}": ("--suffix", "buildid:7", "--template", "{name}_{suffix}"),
+    }
+    for number, (name, options) in enumerate(forms.items()):
+        mangled = xen.mangle(other, *options, to=f"form{number}")
+        assert renames(mangled)[GET_FPU] == name
+        xen.upload(mangled)
+        xen.tool("unload other")
+
+        restored = xen.folder / f"restored{number}" / other.name
+        restored.parent.mkdir()
+        xen.lpmangle("restore", mangled, "-o", restored)
+        assert restored.read_bytes() == other.read_bytes()
+        xen.refused(restored, GET_FPU)
+
+    twice = xen.mangle(other, to="twice")
+    once = twice.read_bytes()
+    xen.lpmangle(twice, says="already")
+    assert twice.read_bytes() == once
+    xen.replace(twice)
+    xen.extra("-other")
+
+
+@scenario
+def overriding(xen: Scenario) -> None:
+    """Overriding functions keep their names, GLOBAL or LOCAL, and still override."""
+    first = extra(xen, "first")
+    second = extra(xen, "second", "LOCAL_OVERRIDE", depends=build_id(first))
+    third = extra(xen, "third", depends=build_id(second))
+    lower, middle, upper = (xen.mangle(p, "--scope", "new") for p in (first, second, third))
+    assert "xen_extra_version" not in renames(lower)
+    assert "x86_emulate.c#extra_version" in local_symbols(middle)
+
+    for payload in (lower, middle, upper):  # stacked: each stands on the one before
+        xen.load(payload)
+        xen.extra(f"-{payload.stem}")
+    xen.tool("revert second", error=errno.EBUSY)
+    xen.tool("revert third")
+    xen.extra("-second")
+    xen.tool("revert second")
+    xen.extra("-first")
+    xen.listed("first", "second CHECKED", "third CHECKED")
+
+
+@scenario
+def hundred_payloads(xen: Scenario) -> None:
+    """All from one source, all loaded at once."""
+    names = [f"p{number:03}" for number in range(1, 101)]
+    payloads = [extra(xen, name) for name in names]
+    mangled = [xen.mangle(payload) for payload in payloads]
+    assert len({build_id(payload) for payload in payloads}) == 100
+    for payload in mangled:
+        xen.upload(payload)
+    xen.listed(*(f"{name} CHECKED" for name in names))
+    for name in (names[0], names[49], names[99]):
+        xen.tool(f"replace {name}")
+        xen.extra(f"-{name}")
+
+
+@scenario
+def symbol_table(xen: Scenario) -> None:
+    """The hypervisor's own table, rebuilt from xen-syms, has the same names at the same addresses."""
+
+    def check(result: Result) -> str:
+        captured = captured_symbols(gzip.decompress(base64.b64decode(result.output)))
+        rebuilt = hypervisor_symbols(xen.xen_syms.read_bytes())
+        # At one address the order is left to chance: the build sorts with qsort.
+        different = sorted(set(captured) ^ set(rebuilt))
+        if different or len(captured) != len(rebuilt):
+            return f"{len(captured)} symbols, {len(rebuilt)} rebuilt; different: {different[:20]}"
+        return ""
+
+    xen.run("gzip -c /proc/xen/xensyms | base64").checks.append(check)
