@@ -206,10 +206,8 @@ def parse(data: bytes, accept: int = ET_REL) -> Object:
         raise ElfError(f"ELF version {e_version} (ident: {ei_version}) is not 1")
     if e_type != accept:
         raise ElfError(
-            f"is {ET_NAMES.get(e_type, f'of ELF type {e_type}')}, not a relocatable object (ET_REL)"
-            if accept == ET_REL
-            else f"is {ET_NAMES.get(e_type, f'of ELF type {e_type}')}, not {ET_NAMES[accept]}",
-            hint="a livepatch payload is the *.livepatch file that livepatch-build writes" if accept == ET_REL else "",
+            f"is {ET_NAMES.get(e_type, f'of ELF type {e_type}')}, not {ET_NAMES[accept]}",
+            hint="a payload is the relocatable object (ET_REL) that livepatch-build writes, xen-syms an executable",
         )
     view = Object(data, layout, machine, e_shoff)
     _read_sections(view, e_shentsize, e_shnum, e_shstrndx)

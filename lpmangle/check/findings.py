@@ -1,6 +1,7 @@
 """What the check finds, and the table of everything it can find."""
 
-from errno import E2BIG, EEXIST, EFAULT, EINVAL, ENODATA, ENOENT, ENOMEM, ENOSPC, EOPNOTSUPP, EOVERFLOW, ERANGE, errorcode
+from errno import EEXIST, EFAULT, EINVAL, ENOENT, ENOMEM, ENOSPC, ENOSYS, EOPNOTSUPP, EOVERFLOW, ERANGE
+from errno import errorcode as ERRNO_NAMES
 from typing import NamedTuple
 
 REFUSED = "refused"
@@ -40,7 +41,9 @@ RULES: dict[str, Rule] = {
     "arm-eabi": Rule(EOPNOTSUPP, "not made for the Arm EABI, version 5", _VERSION),
     "no-section-names": Rule(EINVAL, "the file has no section names", _AS_LINKED),
     "too-many-sections": Rule(
-        EOPNOTSUPP, "1024 or more sections", "compile without -ffunction-sections what the patch leaves alone, or split it"
+        EOPNOTSUPP,
+        "1024 or more sections",
+        "compile without -ffunction-sections what the patch leaves alone, or split it",
     ),
     "section-names-index": Rule(EINVAL, "e_shstrndx is not one of the sections", _BUILD_AGAIN),
     "section-table-offset": Rule(EINVAL, "the section header table lies outside the file", _BUILD_AGAIN),
@@ -51,7 +54,9 @@ RULES: dict[str, Rule] = {
     "section-past-end": Rule(EINVAL, "a section's data lies outside the file", _BUILD_AGAIN),
     "section-alignment": Rule(EOPNOTSUPP, "an alignment that is no power of two", _AS_LINKED),
     "section-address": Rule(EINVAL, "a section's address does not fit its alignment", _AS_LINKED),
-    "section-nobits-size": Rule(EINVAL, "a section of zeros of more than 2 MiB", "make the variable smaller, or allocate it"),
+    "section-nobits-size": Rule(
+        EINVAL, "a section of zeros of more than 2 MiB", "make the variable smaller, or allocate it"
+    ),
     "two-symbol-tables": Rule(EOPNOTSUPP, "more than one symbol table", _AS_LINKED),
     "symtab-link": Rule(EINVAL, "the symbol table's string table is not one of the sections", _BUILD_AGAIN),
     "symtab-link-zero": Rule(0, "the symbol table names section 0 as its string table", _BUILD_AGAIN),
@@ -83,7 +88,7 @@ RULES: dict[str, Rule] = {
     "reloc-link": Rule(EINVAL, "relocations do not refer to the symbol table", _AS_LINKED),
     "reloc-header": Rule(EINVAL, "a relocation section's sizes do not fit together", _BUILD_AGAIN),
     "reloc-rel": Rule(EOPNOTSUPP, "relocations without addends (SHT_REL)", _AS_LINKED),
-    "reloc-rel-arm64": Rule(38, "relocations without addends (SHT_REL)", _AS_LINKED),  # ENOSYS of the hypervisor's ABI
+    "reloc-rel-arm64": Rule(ENOSYS, "relocations without addends (SHT_REL)", _AS_LINKED),
     "reloc-symbol-zero": Rule(EOPNOTSUPP, "a relocation to symbol 0", _AS_LINKED),
     "reloc-symbol": Rule(EINVAL, "a relocation to a symbol that does not exist", _BUILD_AGAIN),
     "reloc-ignored-symbol": Rule(EINVAL, "a relocation to a symbol in a section that is not loaded", _CFLAGS),
@@ -93,30 +98,41 @@ RULES: dict[str, Rule] = {
     # check_special_sections, check_patching_sections, section_ok
     "section-missing": Rule(EINVAL, "a section that every payload must have is missing", _NOTES),
     "section-empty": Rule(EINVAL, "a section that must not be empty is", _NOTES),
-    "nothing-to-patch": Rule(EINVAL, "neither functions to replace nor hooks to call", "look at the patch: it changes no code"),
+    "nothing-to-patch": Rule(
+        EINVAL, "neither functions to replace nor hooks to call", "look at the patch: it changes no code"
+    ),
     "section-size": Rule(EINVAL, "a section of no whole number of entries", _VERSION),
     # prepare_payload: functions, hooks; arch_livepatch_verify_func, arch_livepatch_verify_distance
-    "func-version": Rule(EOPNOTSUPP, "struct livepatch_func of another version", "use the livepatch-build-tools of this Xen"),
+    "func-version": Rule(
+        EOPNOTSUPP, "struct livepatch_func of another version", "use the livepatch-build-tools of this Xen"
+    ),
     "func-old-size-zero": Rule(EINVAL, "a function to replace that has no size", "give the function its size (.size)"),
     "func-old-address": Rule(
         ENOENT,
         "the function to replace is not known",
         "build against this very hypervisor; a function of a renamed payload has a new name (lpmangle query)",
     ),
-    "func-nop-size": Rule(EOPNOTSUPP, "more instructions to delete than Xen can keep (31 bytes)", "delete less at once"),
+    "func-nop-size": Rule(
+        EOPNOTSUPP, "more instructions to delete than Xen can keep (31 bytes)", "delete less at once"
+    ),
     "func-nop-old-size": Rule(EINVAL, "more bytes to delete than the function has", "correct new_size or old_size"),
     "func-old-size": Rule(EINVAL, "the function to replace is too short for a jump", "patch its caller instead"),
     "func-distance": Rule(EOVERFLOW, "replacement and function are too far apart for a jump", _BUILD_AGAIN),
     "func-name-pointer": Rule(0, "the name of a function to replace points nowhere", _BUILD_AGAIN),
-    "func-old-pointer": Rule(0, "the address of a function to replace points nowhere", "leave old_addr 0: Xen looks it up"),
-    "func-nop-endbr": Rule(0, "fewer than 4 bytes to delete where a function begins with ENDBR64", "delete 4 or more"),
-    "section-not-loaded": Rule(0, "a section that Xen reads is not loaded (no SHF_ALLOC)", "set its flags to alloc,readonly"),
+    "func-old-pointer": Rule(
+        0, "the address of a function to replace points nowhere", "leave old_addr 0: Xen looks it up"
+    ),
+    "func-nop-endbr": Rule(0, "fewer than 4 bytes to delete where the code begins with ENDBR64", "delete 4 or more"),
+    "section-not-loaded": Rule(
+        0, "a section that Xen reads is not loaded (no SHF_ALLOC)", "set its flags to alloc,readonly"
+    ),
     "hook-count": Rule(EINVAL, "exactly one hook of this kind can be", "call all of them from one function"),
     # prepare_payload: build-ids (version.c:xen_build_id_check), xen_build_id_dep, check_xen_buildid
     "note-format": Rule(EINVAL, "not a GNU build-id note", _NOTES),
-    "note-format-nodata": Rule(ENODATA, "not a GNU build-id note", _NOTES),
     "build-id-loaded": Rule(EEXIST, "the same payload is loaded under another name", "unload that one first"),
-    "xen-depends": Rule(EINVAL, "made for another hypervisor", "build it against the xen-syms of the hypervisor that runs"),
+    "xen-depends": Rule(
+        EINVAL, "made for another hypervisor", "build it against the xen-syms of the hypervisor that runs"
+    ),
     # prepare_payload: the rest
     "ex-table": Rule(EOPNOTSUPP, "an exception table, which Xen on Arm has not", "leave the construct out"),
     "alternatives": Rule(EOPNOTSUPP, "alternatives, which Xen on 32-bit Arm has not", "leave the construct out"),
@@ -134,22 +150,28 @@ RULES: dict[str, Rule] = {
     ),
     # livepatch_action: what would happen next
     "apply-depends": Rule(EINVAL, "it stands on something else than what is applied", "build with the right --depends"),
-    "replace-hooks": Rule(EOPNOTSUPP, "replace is not possible with vetoing hooks", "revert the applied ones, then apply"),
+    "replace-hooks": Rule(
+        EOPNOTSUPP, "replace is not possible with vetoing hooks", "revert the applied ones, then apply"
+    ),
     "expectation": Rule(EINVAL, "the code to replace is not what the payload expects", _VERSION),
     "expectation-size": Rule(ERANGE, "more code expected than the function has", _VERSION),
     "expectation-address": Rule(EFAULT, "code expected at no address", _VERSION),
     # not checked: what would have to be known
-    "no-hypervisor-table": Rule(0, "needs the hypervisor's symbol table", "say --xen xen-syms, or a copy of /proc/xen/xensyms"),
+    "no-hypervisor-table": Rule(
+        0, "needs the hypervisor's symbol table", "say --xen xen-syms, or a copy of /proc/xen/xensyms"
+    ),
     "no-hypervisor-build-id": Rule(0, "needs the hypervisor's build-id", "say --xen xen-syms"),
     "no-hypervisor-code": Rule(0, "needs the hypervisor's code", "say --xen xen-syms"),
     # beyond the loader
     "not-mangled": Rule(0, "will clash with the next payload made from the same sources", "lpmangle PAYLOAD"),
     "new-global": Rule(0, "will clash with the next cumulative payload", "lpmangle --scope new PAYLOAD"),
-    "same-name": Rule(0, "Xen does not notice; a stacked payload gets the first", "lpmangle cannot tell them apart: rename one"),
+    "same-name": Rule(
+        0, "Xen does not notice; a stacked payload gets the first", "lpmangle cannot tell them apart: rename one"
+    ),
     "common-name": Rule(0, "a name that others are likely to use", "lpmangle --scope new PAYLOAD"),
     "long-name": Rule(0, "Xen keeps 126 bytes of a name", "lpmangle shortens such names in the middle"),
     "debug-size": Rule(0, "more than 2 MiB only because of debug information", "strip -g PAYLOAD (before lpmangle)"),
-}  # fmt: skip
+}
 
 
 class Finding(NamedTuple):
@@ -173,7 +195,7 @@ class Finding(NamedTuple):
     @property
     def errno_name(self) -> str:
         # Xen returns EOPNOTSUPP, which Python on Linux calls ENOTSUP.
-        return {EOPNOTSUPP: "EOPNOTSUPP", 0: ""}.get(self.errno) or errorcode.get(self.errno, str(self.errno))
+        return {EOPNOTSUPP: "EOPNOTSUPP", 0: ""}.get(self.errno) or ERRNO_NAMES.get(self.errno, str(self.errno))
 
     @property
     def meaning(self) -> str:
@@ -202,11 +224,19 @@ class Report:
             self.findings.append(finding)
 
     def refuse(
-        self, rule: str, says: str = "", detail: str = "", symbol: str = "", error: int | None = None, colon: str = ":"
+        self,
+        rule: str,
+        says: str = "",
+        detail: str = "",
+        symbol: str = "",
+        *,
+        error: int | None = None,
+        advice: str = "",
+        colon: str = ":",
     ) -> None:
         """Xen refuses, and says `says` after the payload's name; some messages have no colon there."""
         message = f"livepatch: {self.name}{colon} {says}" if says else ""
-        self.add(Finding(rule, REFUSED, message, detail, symbol, error))
+        self.add(Finding(rule, REFUSED, message, detail, symbol, error, advice))
 
     def crash(self, rule: str, detail: str) -> None:
         self.add(Finding(rule, CRASH, detail=detail))

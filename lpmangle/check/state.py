@@ -1,6 +1,8 @@
 """What a hypervisor looks like to a payload: its own symbols and code, and the payloads that are loaded."""
 
 from collections.abc import Iterable
+from functools import cached_property
+from typing import NamedTuple
 
 from lpmangle import elf
 from lpmangle.check.machines import MACHINES, X86_64, Machine
@@ -57,6 +59,11 @@ class Hypervisor:
         found.version = _version(found)
         return found
 
+    @cached_property
+    def local_names(self) -> set[bytes]:
+        """The names of its local symbols, without the files that they stand in."""
+        return {name.rpartition(b"#")[2] for name in self.symbols if b"#" in name}
+
     def read(self, address: int, size: int) -> bytes | None:
         """At most `size` bytes of the hypervisor's image; none if nothing is mapped there, None if not known."""
         if self._contents is None:
@@ -98,6 +105,18 @@ def _code(xen: Hypervisor, name: bytes, size: int) -> bytes:
     return xen.read(_start(xen, name), size) or b""
 
 
+class Function(NamedTuple):
+    """struct livepatch_func after relocation."""
+
+    name: int
+    new_addr: int
+    old_addr: int
+    new_size: int
+    old_size: int
+    version: int
+    expect: bytes  # struct livepatch_expectation: flags, data
+
+
 class Loaded:
     """A payload that is loaded: what it leaves for those after it to meet. `symbols` are its new ones, cut."""
 
@@ -110,7 +129,7 @@ class Loaded:
         base: int,
         memory: bytes | bytearray,
         vetoing: bool,
-        replaced: frozenset[int],
+        functions: list[Function],
     ) -> None:
         self.name = name
         self.build_id = build_id
@@ -119,7 +138,16 @@ class Loaded:
         self.base = base
         self.memory = memory
         self.vetoing = vetoing  # has an enabled preapply, postapply, prerevert or postrevert hook
-        self.replaced = replaced  # addresses of the functions that it replaces when applied
+        self.functions = functions
+
+    def replaces(self, address: int, state: "State") -> bool:
+        """Whether it puts a jump at `address` when it is applied."""
+        return any(address == (f.old_addr or state.find(self.string(f.name))) for f in self.functions)
+
+    def string(self, address: int) -> bytes:
+        """The C string at an address of the payload's memory."""
+        start = address - self.base
+        return bytes(self.memory[start:].partition(b"\0")[0]) if 0 <= start < len(self.memory) else b""
 
 
 class State:
@@ -134,14 +162,19 @@ class State:
         version: Version | None = None,
         loaded: Iterable[Loaded] = (),
         applied: Iterable[Loaded] = (),
+        allocator: "Allocator | None" = None,
     ) -> None:
         self.xen = xen
         self.rules: Rules = rules_of(version or (xen and xen.version) or NEWEST)
+        self.machine = xen.machine if xen else None  # if not known, that of the first payload
+        self.allocator = allocator
         self.loaded = list(loaded)
         self.applied = list(applied)
 
     def copy(self) -> "State":
-        return State(self.xen, self.rules.version, self.loaded, self.applied)
+        state = State(self.xen, self.rules.version, self.loaded, self.applied, self.allocator)
+        state.machine = self.machine
+        return state
 
     def find(self, name: bytes) -> int | None:
         """symbols_lookup_by_name, then livepatch_symbols_lookup_by_name: the address of `name`, not 0.
@@ -173,11 +206,27 @@ class State:
         """Where `pages` pages are mapped: the first gap, a page left free before it (xen/common/vmap.c:vm_alloc)."""
         end = self.xen.end if self.xen else None
         at = (machine.base if end is None else _round_up(end)) + (_VMAP_BITMAP_PAGES + 1) * PAGE
+        if self.allocator:
+            return self.allocator.take(at, pages)
         for start, size in sorted((payload.base, len(payload.memory)) for payload in self.loaded):
             if at + pages * PAGE < start:
                 break
             at = start + size + PAGE
         return at
+
+
+class Allocator:
+    """Gives every payload memory of its own, also to those that are never loaded together."""
+
+    AREA = 512 << 20
+
+    def __init__(self) -> None:
+        self._used = 0
+
+    def take(self, base: int, pages: int) -> int:
+        start = self._used
+        self._used = (start + (pages + 1) * PAGE) % self.AREA
+        return base + start
 
 
 def _round_up(address: int) -> int:

@@ -38,6 +38,7 @@ class Image:
         self.machine = machine
         self.headers: list[Header] = []  # [0] is a place-holder: Xen never looks at section 0
         self.names: list[bytes] = []
+        self.shstrndx = 0
         self.symtab = 0
         # Per symbol: name, st_shndx, st_value. Symbol 0 is a place-holder.
         self.symbols: list[tuple[bytes, int, int]] = []
@@ -49,6 +50,13 @@ class Image:
         self.values: list[int] = []  # per symbol
         self.ignored: set[int] = set()  # symbols in sections that are not loaded
         self.unresolved: set[int] = set()  # symbols whose address we do not know
+
+    @property
+    def bindings(self) -> list[int]:
+        """STB_* of each symbol. Xen never looks at them; people do."""
+        header, layout = self.headers[self.symtab], self.machine.layout
+        at, step = header.offset + (4 if layout.is_64 else 12), header.entsize
+        return [self.data[at + index * step] >> 4 for index in range(len(self.symbols))]
 
     def section(self, name: bytes) -> int:
         """Number of the first section of that name, 0 if there is none (livepatch_elf_sec_by_name)."""
@@ -139,14 +147,14 @@ def _read_header(image: Image, report: Report) -> bool:
         Header._make(layout.shdr.unpack_from(data, e_shoff + number * e_shentsize)) for number in range(e_shnum)
     ]
     image.headers[0] = Header(0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
-    image.symtab = e_shstrndx  # until _read_section_names has used it
+    image.shstrndx = e_shstrndx
     return True
 
 
 def _read_sections(image: Image, report: Report) -> bool:
     """elf_resolve_sections: each section's own bounds, then the symbol table's."""
     machine, size = image.machine, len(image.data)
-    shstrndx, symtab, readable, count = image.symtab, 0, True, len(image.headers)
+    symtab, readable, count = 0, True, len(image.headers)
     for number in range(1, count):
         header = image.headers[number]
         if header.offset < machine.layout.ehdr_size:
@@ -190,16 +198,14 @@ def _read_sections(image: Image, report: Report) -> bool:
     if not _is_string_table(image, header.link):
         report.refuse("string-table", "String table section is corrupted")
         return False
-    if not _is_string_table(image, shstrndx):
+    if not _is_string_table(image, image.shstrndx):
         report.refuse("section-string-table", "Section string table is corrupted")
         return False
-    for number in (symtab, header.link, shstrndx):
+    for number in (symtab, header.link, image.shstrndx):
         if image.wraps(number):
             report.crash("section-wraps", f"section {number}: Xen reads far outside the file")
             return False
     image.symtab = symtab
-    image.names = [b""] * count
-    image.names[0] = b"%d" % shstrndx
     return True
 
 
@@ -213,9 +219,8 @@ def _is_string_table(image: Image, number: int) -> bool:
 
 
 def _read_section_names(image: Image, report: Report) -> bool:
-    table = image.headers[int(image.names[0])]
-    image.names[0] = b""
-    readable = True
+    table, readable = image.headers[image.shstrndx], True
+    image.names = [b""] * len(image.headers)
     for number in range(1, len(image.headers)):
         name = image.headers[number].name
         if name >= table.size:

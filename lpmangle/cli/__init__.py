@@ -19,6 +19,7 @@ COMMANDS = {
     "mangle": "Make the names of a payload's new symbols unique (the default command).",
     "query": "Find the original name of a symbol, or the new one.",
     "restore": "Turn a mangled payload back into the original, byte for byte.",
+    "check": "Say before an upload what Xen will say to it.",
     "verify": "Check that a payload and its manifest agree and only names differ.",
 }
 EXAMPLES = """\
