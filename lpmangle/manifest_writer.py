@@ -72,9 +72,10 @@ def _symbol_lines(view: elf.Object, renames: dict[int, bytes]) -> Iterator[str]:
     sections = [quote(section.name) for section in view.sections]
     types = [quote(elf.STT_NAMES.get(number, str(number))) for number in range(16)]
     bindings = [quote(elf.STB_NAMES.get(number, str(number))) for number in range(16)]
-    string, symbol = view.string, view.symbol
-    for index, new in renames.items():
-        st_name, st_info, _, st_shndx, st_value, st_size = symbol(index)
+    string, new_name = view.string, renames.get
+    for index, (st_name, st_info, _, st_shndx, st_value, st_size) in enumerate(view.symbol_fields()):
+        if (new := new_name(index)) is None:
+            continue
         yield (
             f'{{"index":{index},"original":{quote(string(st_name).decode())},"name":{quote(new.decode())},'
             f'"section":{sections[st_shndx]},"value":{st_value},"size":{st_size},'

@@ -89,6 +89,7 @@ class Namer:
             )
         fields.remove("suffix")
         self._fields = fields
+        self._whole = fields == ["symbol"]
         self._pattern = pattern.encode()
         self._shape = shape.encode()
         self._room = MAX_NAME - len(self._pattern % tuple(b"" for _ in fields))
@@ -100,6 +101,8 @@ class Namer:
 
     def rename(self, symbol: bytes) -> bytes:
         """The new name of `symbol`, at most 126 bytes; a longer one is shortened in its middle, never in its suffix."""
+        if self._whole and len(symbol) <= self._room:  # nearly all names; half the cost
+            return self._pattern % symbol
         values = [field_of(symbol, field) for field in self._fields]
         excess = sum(map(len, values)) - self._room
         if excess > 0:

@@ -75,7 +75,8 @@ class Plan:
 
     def indices(self, outcome: int) -> list[int]:
         """The symbols with that outcome, in table order."""
-        return [index for index, found in enumerate(self.outcomes) if found == outcome]
+        count = self.outcomes.count(outcome)
+        return [index for index, found in enumerate(self.outcomes) if found == outcome] if count else []
 
 
 def make_plan(payload: Payload, options: Options, stem: str) -> Plan:

@@ -78,7 +78,7 @@ def prove(view: elf.Object, after: bytes | bytearray, renames: Mapping[int, byte
     for index, name in renames.items():
         at = view.symtab.offset + index * entry
         (st_name,) = unpack_word(masked, at)
-        if st_name < strtab.size or table[st_name : st_name + len(name) + 1] != name + b"\0":
+        if st_name < strtab.size or not table.startswith(name + b"\0", st_name):
             raise ProofError(f"symbol {index} is not called {name!r}")
         first = min(first, st_name)
         size += len(name) + 1

@@ -1,0 +1,1 @@
+"""lpmangle against other ways to rename the same symbols: `python -m benchmarks`."""

@@ -1,0 +1,62 @@
+"""Time and memory of whole processes. The contestants take turns, so that a noisy machine is fair to all of them."""
+
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+CPU_SECONDS = 120
+SPAWN = Path(__file__).with_name("spawn.py")
+
+
+@dataclass
+class Contestant:
+    """A command, run in a folder of its own, and what was measured. `failure` says why it has no figures."""
+
+    name: str
+    command: Sequence[str | Path]
+    seconds: list[float] = field(default_factory=list)
+    peak_bytes: list[int] = field(default_factory=list)
+    failure: str = ""
+    output: str = ""
+
+    @property
+    def folder(self) -> str:
+        return re.sub(r"\W+", "-", self.name)
+
+    @property
+    def time(self) -> float:
+        return median(self.seconds)
+
+    @property
+    def memory(self) -> float:
+        return median(self.peak_bytes)
+
+
+def race(contestants: Sequence[Contestant], folder: Path, rounds: int, warm_up: bool) -> None:
+    """Run all contestants once a round, each time another one first. A round that warms up is not counted."""
+    for number in range(-warm_up, rounds):
+        first = number % len(contestants)
+        for contestant in (*contestants[first:], *contestants[:first]):
+            if not contestant.failure:
+                _run(contestant, folder / contestant.folder, count=number >= 0)
+
+
+def _run(contestant: Contestant, folder: Path, count: bool) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    command = [sys.executable, "-I", "-S", SPAWN, str(CPU_SECONDS), *contestant.command]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    status, seconds, peak = done.stdout.split()
+    if int(status) in (-signal.SIGXCPU, 128 + signal.SIGXCPU):  # the latter by way of a shell
+        contestant.failure = f"stopped after {CPU_SECONDS} s"
+    elif int(status):
+        contestant.failure = f"failed: {(done.stderr.splitlines() or [status])[0]}"
+    if count:
+        contestant.seconds.append(float(seconds))
+        contestant.peak_bytes.append(int(peak))
