@@ -107,7 +107,8 @@ class Layout:
 class Object:
     """A parsed file. Made by `parse` only; all attributes are read-only by convention.
 
-    `data` is the whole file; `symtab` and `strtab` are the one symbol table and its string table.
+    `data` is the whole file; `symtab` and `strtab` are the one symbol table and its string table, `section_names` is
+    the string table of e_shstrndx.
     """
 
     def __init__(self, data: bytes, layout: Layout, machine: int, e_shoff: int) -> None:
@@ -116,6 +117,7 @@ class Object:
         self.machine = machine
         self.e_shoff = e_shoff
         self.sections: list[Section] = []
+        self.section_names: Section
         self.symtab: Section
         self.strtab: Section
 
@@ -165,9 +167,10 @@ class Object:
 
     def relocations(self, target: Section) -> Iterator[Relocation]:
         """All relocations that apply to `target`, in file order, from every SHT_REL and SHT_RELA section."""
-        for section in self.sections:
-            if section.type not in (SHT_REL, SHT_RELA) or section.info != target.number:
-                continue
+        tables = [s for s in self.sections if s.type in (SHT_REL, SHT_RELA) and s.info == target.number]
+        if sum(section.size for section in tables) > len(self.data):
+            raise ElfError(f"{target}: its relocation tables overlap")
+        for section in tables:
             entry = self.layout.rela if section.type == SHT_RELA else self.layout.rel
             if section.entsize != entry.size or section.size % entry.size:
                 raise ElfError(
@@ -240,7 +243,7 @@ def _read_sections(view: Object, e_shentsize: int, e_shnum: int, e_shstrndx: int
     if e_shnum > MAX_SECTIONS:
         raise ElfError(
             f"has {e_shnum} sections; Xen refuses a payload with 1024 or more",
-            hint="build without -ffunction-sections for code that the patch does not touch, or split the patch",
+            hint="split the patch into several payloads",
         )
     table_end = e_shoff + e_shnum * layout.shdr.size
     if table_end > len(data):
@@ -265,7 +268,11 @@ def _read_sections(view: Object, e_shentsize: int, e_shnum: int, e_shstrndx: int
         name = _string(names, sh_name).decode("utf-8", "backslashreplace")
         section = Section(index, name, sh_type, flags, offset, size, link, info, addralign, entsize)
         view.sections.append(section)
+        if index == e_shstrndx:
+            view.section_names = section
         if index == 0:
+            if sh_type != SHT_NULL:
+                raise ElfError("section 0 is not the null section")
             continue
         if link >= e_shnum:
             raise ElfError(f"{section}: sh_link {link} is not one of the {e_shnum} sections")
@@ -302,6 +309,9 @@ def _find_symbol_table(view: Object) -> None:
         raise ElfError(f"{symtab}: has no string table")
     if strtab.type != SHT_STRTAB:
         raise ElfError(f"{symtab}: its string table, {strtab}, is not of type SHT_STRTAB")
+    for section in (symtab, strtab):
+        if section.flags & SHF_ALLOC:
+            raise ElfError(f"{section}: would be loaded (SHF_ALLOC), names cannot change without changing the payload")
     # livepatch_elf.c:elf_verify_strtab
     if strtab.size == 0 or view.data[strtab.offset] or view.data[strtab.end - 1]:
         raise ElfError(f"{strtab}: the string table does not begin and end with a NUL")

@@ -4,10 +4,12 @@ New content goes to a temporary file in the same folder, is synced, and takes it
 belong together (manifest, then payload) are all written before the first is renamed, and go back if a later one fails.
 """
 
+import errno
 import fcntl
 import os
 import signal
 import stat
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
@@ -16,6 +18,8 @@ from lpmangle.errors import FileError
 
 # Far above any payload (Xen takes 2 MiB); keeps a path given by mistake, such as a disk image, out of memory.
 MAX_BYTES = 1 << 30
+# Others hold the lock for two renames; whoever holds it longer is not one of us.
+LOCK_SECONDS = 60
 
 
 class File(NamedTuple):
@@ -40,6 +44,16 @@ class ChangedError(FileError):
 
 def read(path: str) -> File:
     """Read a regular file. Raises FileError."""
+    data, state = _read(path)
+    return File(os.path.realpath(path), data, state)
+
+
+def content(path: str) -> bytes:
+    """The same without looking where the path leads, for reading a thousand files."""
+    return _read(path)[0]
+
+
+def _read(path: str) -> tuple[bytes, os.stat_result]:
     try:
         # O_NONBLOCK: opening a FIFO by mistake must not hang.
         with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
@@ -48,9 +62,18 @@ def read(path: str) -> File:
                 raise FileError("is not a regular file", path=path)
             if state.st_size > MAX_BYTES:
                 raise FileError(f"is too large ({state.st_size} bytes)", path=path)
-            return File(os.path.realpath(path), file.read(), state)
+            return file.read(), state
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise _file_error("cannot read", path, error) from None
+
+
+def start_of(path: str) -> bytes:
+    """The first bytes of what is at `path`; none if there is nothing, or nothing that can be read."""
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+            return file.read(256) or b""
+    except OSError:  # what is wrong with the path shows when it is written
+        return b""
 
 
 def replace(outputs: list[Output], unchanged: File | None = None) -> None:
@@ -65,7 +88,7 @@ def replace(outputs: list[Output], unchanged: File | None = None) -> None:
             temporaries.append(_temporary(output.path))
             _write(temporaries[-1], output)
         # An interrupt between the renames would leave a manifest without its payload.
-        with _signals_held(), _folder_locked(outputs[-1].path):
+        with _folder_locked(outputs[-1].path), _signals_held():
             if unchanged is not None:
                 _check_unchanged(unchanged)
             _rename(temporaries, [output.path for output in outputs])
@@ -91,20 +114,22 @@ def _write(temporary: str, output: Output) -> None:
             if like is not None:
                 with suppress(PermissionError):
                     os.fchown(file.fileno(), like.st_uid, like.st_gid)
-                os.fchmod(file.fileno(), stat.S_IMODE(like.st_mode))
+                os.fchmod(file.fileno(), like.st_mode & 0o777)
             os.fsync(file.fileno())
     except OSError as error:
         raise _file_error("cannot write", output.path, error) from None
 
 
 def _rename(temporaries: list[str], paths: list[str]) -> None:
+    """All but the last are synced before the last is renamed; after that there is no way back."""
     backups: dict[str, str | None] = {}
     try:
         for temporary, path in zip(temporaries, paths, strict=True):
             if path != paths[-1]:
                 backups[path] = _backup(path)
             os.replace(temporary, path)
-            _sync_folder(path)
+            if path != paths[-1]:
+                _sync_folder(path)
     except OSError as error:
         for done, backup in backups.items():
             if backup is not None:
@@ -116,15 +141,19 @@ def _rename(temporaries: list[str], paths: list[str]) -> None:
     for backup in backups.values():
         if backup is not None:
             os.unlink(backup)
+    with suppress(OSError):  # all is in place and in order; only when it reaches the disk is not known
+        _sync_folder(paths[-1])
 
 
 def _backup(path: str) -> str | None:
-    """A second name for what `path` holds; None if there is nothing."""
+    """A second name for what `path` holds, or a copy; None if there is nothing."""
     backup = _temporary(path)
     try:
         os.link(path, backup)
     except FileNotFoundError:
         return None
+    except OSError:  # no hard links on this file system, or not to files of others
+        _write(backup, Output(path, (read(path).data,)))
     return backup
 
 
@@ -148,6 +177,9 @@ def _sync_folder(path: str) -> None:
     folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(folder)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some file systems cannot sync a folder
+            raise
     finally:
         os.close(folder)
 
@@ -159,11 +191,24 @@ def _folder_locked(path: str) -> Iterator[None]:
     except OSError as error:
         raise _file_error("cannot write", path, error) from None
     try:
-        with suppress(OSError):  # some network file systems cannot lock a folder; renames are atomic all the same
-            fcntl.flock(folder, fcntl.LOCK_EX)
+        _lock(folder, path)
         yield
     finally:
         os.close(folder)
+
+
+def _lock(folder: int, path: str) -> None:
+    patience = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > patience:
+                raise FileError("another process keeps the folder locked", path=path) from None
+            time.sleep(0.01)
+        except OSError:  # some network file systems cannot lock a folder; renames are atomic all the same
+            return
 
 
 @contextmanager

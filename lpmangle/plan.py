@@ -4,6 +4,7 @@ The plan is made from the loader's view alone and never touches bytes; whatever 
 is written.
 """
 
+import hashlib
 import re
 from collections.abc import Callable, Iterable
 from enum import IntEnum
@@ -18,6 +19,8 @@ from lpmangle.xen import MAX_NAME, Kind, Payload
 SCOPES = ("local", "new")
 # Stands in a mangled file's string table, referenced by nothing: how a file says that it is mangled, and how.
 MARK = b"\0lpmangle 1 "
+# Characters of --only and --keep that are written into the mark; more are represented by a digest.
+MAX_GLOBS = 1000
 
 
 class Outcome(IntEnum):
@@ -122,9 +125,11 @@ def make_plan(payload: Payload, options: Options, stem: str) -> Plan:
             renames[index] = new
     _check_text(view, renames)
     if suffix_occurs:
-        _check_carrying(plan)
-        plan.already = mark is not None or Outcome.CARRIES_SUFFIX in outcomes
+        _check_carrying(plan, mark, payload.build_id)
         _check_kept(view, plan, taken)
+    if renames:
+        _check_build_id(view, payload.build_id)
+    plan.already = mark is not None or Outcome.CARRIES_SUFFIX in outcomes
     plan.unmatched = only.unused() + keep.unused()
     return plan
 
@@ -143,9 +148,11 @@ def _make_mark(options: Options, suffix: str) -> bytes:
         f"--template {options.template}",
         f"--scope {options.scope}",
     ]
-    words += [f"--only {glob}" for glob in sorted(set(options.only))]
-    words += [f"--keep {glob}" for glob in sorted(set(options.keep))]
-    return MARK[1:] + " ".join(words).encode()
+    globs = [f"--only {glob}" for glob in sorted(set(options.only))]
+    globs += [f"--keep {glob}" for glob in sorted(set(options.keep))]
+    if sum(map(len, globs)) > MAX_GLOBS:
+        globs = [f"and {len(globs)} globs, sha256 {hashlib.sha256(' '.join(globs).encode()).hexdigest()}"]
+    return MARK[1:] + " ".join(words + globs).encode()
 
 
 class _Globs:
@@ -181,12 +188,29 @@ def _check_text(view: elf.Object, renames: dict[int, bytes]) -> None:
             ) from None
 
 
-def _check_carrying(plan: Plan) -> None:
+def _check_carrying(plan: Plan, mark: bytes | None, build_id: bytes | None) -> None:
+    """Names that carry the suffix in a file without the mark.
+
+    Where the suffix is the payload's build-id nobody else has given it: the payload was mangled, and objcopy or strip,
+    which write string tables of their own, dropped the mark. Any other suffix may be a part of the name.
+    """
     carrying = plan.outcomes.count(Outcome.CARRIES_SUFFIX)
-    if carrying and plan.renames:
+    ours = build_id is not None and build_id.hex().startswith(plan.suffix) and not plan.renames
+    if carrying and mark is None and not ours:
         raise PlanError(
-            f"{carrying} of the new symbols carry the suffix {plan.suffix} already, {len(plan.renames)} do not",
-            hint="it was mangled before and changed since: start from the payload as the linker left it",
+            f"{carrying} of its new symbols carry the suffix {plan.suffix} already, {len(plan.renames)} do not",
+            hint="if it was mangled and changed since, start from the payload as the linker left it; "
+            f"if the names are meant so, leave them alone: --keep '*{plan.suffix}'",
+        )
+
+
+def _check_build_id(view: elf.Object, build_id: bytes | None) -> None:
+    """A name that holds the payload's whole build-id was made by lpmangle, in another way than asked for now."""
+    digits = build_id.hex() if build_id else ""
+    if len(digits) >= 16 and view.data.find(digits.encode(), view.strtab.offset, view.strtab.end) >= 0:
+        raise PlanError(
+            f"is mangled already: names hold its build-id {digits}",
+            hint="it was changed since, by objcopy or strip; start from the payload as the linker left it",
         )
 
 
@@ -201,8 +225,9 @@ def _check_kept(view: elf.Object, plan: Plan, taken: dict[bytes, int]) -> None:
 
 
 def _clash(view: elf.Object, first: int, second: int, new: bytes) -> PlanError:
-    names = [view.string(view.symbol(index).st_name).decode("utf-8", "backslashreplace") for index in (first, second)]
+    names = [view.string(view.symbol(index).st_name) for index in (first, second)]
+    one, two, both = (name.decode("utf-8", "backslashreplace") for name in (*names, new))
     return PlanError(
-        f"symbols {first} ({names[0]}) and {second} ({names[1]}) would both be called {new.decode()}",
+        f"symbols {first} ({one}) and {second} ({two}) would both be called {both}",
         hint="use the default template, which keeps the file part, or another suffix",
     )

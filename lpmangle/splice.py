@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from lpmangle import elf
-from lpmangle.errors import ManifestError, PlanError, ProofError
+from lpmangle.errors import ElfError, ManifestError, PlanError, ProofError
 from lpmangle.manifest_writer import sha256
 from lpmangle.plan import Plan
 
@@ -112,7 +112,16 @@ def undo(view: elf.Object, manifest: "Manifest") -> bytes:
         raise other from None
     if len(out) != size or sha256(out) != manifest.input.sha256:
         raise other
-    return bytes(out)
+    # The manifest vouches for nothing: what it leads to must be a payload that becomes this one by these renames.
+    original = bytes(out)
+    try:
+        before = elf.parse(original)
+        prove(before, view.data, {symbol.index: symbol.name.encode() for symbol in manifest.symbols})
+        if any(before.string(before.symbol(s.index).st_name) != s.original.encode() for s in manifest.symbols):
+            raise other
+    except (ElfError, ProofError):
+        raise other from None
+    return original
 
 
 def _point_string_table(out: bytearray, view: elf.Object, index: int, offset: int, size: int) -> None:

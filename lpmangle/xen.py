@@ -18,6 +18,7 @@ LIVEPATCH_MAX_SIZE = 2 << 20  # xen/include/xen/livepatch.h, verify_payload
 PAGE_SIZE = 4096
 
 FUNCS_SECTION = ".livepatch.funcs"
+HOOKS_PREFIX = ".livepatch.hooks."
 BUILD_ID_SECTION = ".note.gnu.build-id"
 DEPENDS_SECTION = ".livepatch.depends"
 XEN_DEPENDS_SECTION = ".livepatch.xen_depends"
@@ -105,6 +106,8 @@ class Payload:
         entry = version_at + 32 + (40 if version == 2 else 0)
         if section.size % entry:
             raise PayloadError(f"{FUNCS_SECTION}: {section.size} bytes are no multiple of {entry} (version {version})")
+        if self.elf.machine not in ABSOLUTE_RELOCATION:
+            raise PayloadError(f"is for machine {self.elf.machine}; Xen takes livepatches for x86_64, aarch64 and arm")
         addresses = self._new_addresses(section, entry, pointer)
         functions = []
         for start in range(0, section.size, entry):
@@ -116,7 +119,7 @@ class Payload:
     def _new_addresses(self, section: elf.Section, entry: int, pointer: int) -> dict[int, int | None]:
         """Offset of an entry of .livepatch.funcs -> its new_addr after relocation."""
         found = {}
-        absolute = ABSOLUTE_RELOCATION.get(self.elf.machine)
+        absolute = ABSOLUTE_RELOCATION[self.elf.machine]
         for relocation in self.elf.relocations(section):
             start = relocation.r_offset - pointer
             if start % entry or not 0 <= start < section.size or relocation.r_type != absolute:

@@ -5,12 +5,14 @@ first holds the symbols as the linker saw them; Xen's build makes the hypervisor
 run with --all-symbols where livepatching is configured), and so does `hypervisor_symbols`.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from lpmangle import elf
 from lpmangle.errors import ElfError
 
 STT_SECTION, STT_FILE = 3, 4
+_DOLLAR = ord("$")
 
 
 class HypervisorSymbol(NamedTuple):
@@ -19,31 +21,36 @@ class HypervisorSymbol(NamedTuple):
 
 
 def hypervisor_symbols(data: bytes) -> list[HypervisorSymbol]:
-    """The table of the hypervisor whose xen-syms is `data`, by address, as the loader searches it.
+    """The table of the hypervisor whose xen-syms is `data`, by address, as the loader searches it. Raises ElfError."""
+    # symbols.c:compare_value prefers globals.
+    found = sorted(kept_symbols(elf.parse(data, elf.ET_EXEC)), key=lambda symbol: symbol[:2])
+    return [HypervisorSymbol(address, name) for address, _, name in found]
 
-    A local symbol is named FILE#NAME after the last file symbol before it. Raises ElfError.
+
+def kept_symbols(view: elf.Object) -> Iterator[tuple[int, bool, bytes]]:
+    """Address, whether it is local, and name of every symbol of a xen-syms that the hypervisor's table keeps.
+
+    A local symbol is named FILE#NAME after the last file symbol before it.
     """
-    view = elf.parse(data, elf.ET_EXEC)
     loaded = [bool(section.flags & elf.SHF_ALLOC) for section in view.sections]
-    found: list[tuple[int, bool, bytes]] = []
+    loaded[0] = False
+    data, names, find, count = view.data, view.strtab.offset, view.data.find, len(loaded)
     file = b""
-    for st_name, st_info, _, st_shndx, st_value, _ in view.symbols():
-        name, local = view.string(st_name), st_info >> 4 == elf.STB_LOCAL
-        if st_info & 15 == STT_FILE:
-            file = name
+    for st_name, st_info, _, st_shndx, st_value, _ in view.symbol_fields():
+        kind = st_info & 15
         # symbols.c:read_symbol leaves out what is undefined, absolute, debugging or a mapping symbol, and
         # symbol_valid what changes from one pass of the build to the next.
-        elif (
-            name
-            and st_info & 15 != STT_SECTION
-            and elf.SHN_UNDEF < st_shndx < elf.SHN_LORESERVE
-            and loaded[st_shndx]
-            and not name.startswith(b"$")
-            and b"_compiled." not in name
-        ):
-            found.append((st_value, local, file + b"#" + name if local and file else name))
-    found.sort(key=lambda symbol: symbol[:2])  # symbols.c:compare_value prefers globals
-    return [HypervisorSymbol(address, name) for address, _, name in found]
+        if kind == STT_FILE:
+            file = view.string(st_name)
+        elif kind != STT_SECTION and st_shndx < count and loaded[st_shndx]:
+            start = names + st_name
+            name = data[start : find(b"\0", start)]
+            if not name or name[0] == _DOLLAR or b"_compiled." in name:
+                continue
+            if st_info >> 4 == elf.STB_LOCAL:
+                yield st_value, True, file + b"#" + name if file else name
+            else:
+                yield st_value, False, name
 
 
 def captured_symbols(text: bytes) -> list[HypervisorSymbol]:

@@ -58,6 +58,7 @@ class Sym:
 
 
 TEXT = Sec(".text", flags=ALLOC | EXEC)
+HOOK = Sec(".livepatch.hooks.load", bytes(8), flags=ALLOC | WRITE, align=8)
 
 
 @dataclass

@@ -5,7 +5,7 @@ import time
 import tracemalloc
 
 import pytest
-from elfbuild import GLOBAL, Built, Sec, Sym, build, plain
+from elfbuild import GLOBAL, SHT_RELA, Built, Sec, Sym, build, plain
 
 from lpmangle import elf
 from lpmangle.errors import ElfError
@@ -122,6 +122,9 @@ CORRUPT = {
     "offset near 2^64": (_edit("shdr", "sh_offset", HUGE, ".text"), "its data .* is outside the file"),
     "data in the header": (_edit("shdr", "sh_offset", 10, ".text"), "is inside the ELF header"),
     "no symbol table": (_no_symtab(plain()), "has no symbol table"),
+    "symbols that are loaded": (_edit("shdr", "sh_flags", 2, ".symtab"), "would be loaded"),
+    "strings that are loaded": (_edit("shdr", "sh_flags", 3, ".strtab"), "would be loaded"),
+    "section 0": (_edit("shdr", "sh_type", 4, 0), "section 0 is not the null section"),
     "two symbol tables": (_second_symtab(plain()), "has 2 symbol tables"),
     "symbol size": (_edit("shdr", "sh_entsize", 16, ".symtab"), "symbols have 16 bytes each, expected 24"),
     "symbol size 0": (_edit("shdr", "sh_entsize", 0, ".symtab"), "symbols have 0 bytes each"),
@@ -175,6 +178,20 @@ def test_relocation_tables_are_checked_when_read() -> None:
         assert target is not None
         with pytest.raises(ElfError, match=message):
             list(view.relocations(target))
+
+
+def test_overlapping_relocation_tables_cost_nothing() -> None:
+    tables = [Sec(".rela", bytes(24), 0, SHT_RELA, ".symtab", ".text", entsize=24) for _ in range(900)]
+    built = build([Sec(".text"), Sec(".pad", bytes(24 * 50_000)), *tables], [Sym(b"f")])
+    out = bytearray(built.data)
+    for number in range(3, 903):
+        for field, value in (("sh_offset", built.get("shdr", "sh_offset", ".pad")), ("sh_size", 24 * 50_000)):
+            struct.pack_into("<Q", out, built.at("shdr", field, number)[1], value)
+    view = elf.parse(bytes(out))
+    started = time.monotonic()
+    with pytest.raises(ElfError, match="its relocation tables overlap"):
+        list(view.relocations(view.sections[1]))
+    assert time.monotonic() - started < 1
 
 
 def test_long_names_cost_nothing() -> None:

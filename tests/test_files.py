@@ -1,6 +1,7 @@
 """files.py and job.py: a path holds its old content or its new one, whatever happens."""
 
 import errno
+import fcntl
 import os
 import resource
 import shutil
@@ -9,14 +10,15 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from elfbuild import plain
 
-from lpmangle import files
-from lpmangle.errors import FileError
+from lpmangle import files, splice
+from lpmangle.errors import FileError, ProofError
 from lpmangle.job import mangle_file
 from lpmangle.manifest import decode
 from lpmangle.manifest_writer import sha256
@@ -94,6 +96,73 @@ def test_a_failing_second_rename_brings_the_first_back(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="cannot replace"):
         files.replace(outputs)
     assert state(tmp_path) == {}
+
+
+def _recorded(monkeypatch: pytest.MonkeyPatch, fail_at: str = "") -> list[str]:
+    """What reaches the disk, in order: sync of a file or folder, rename; the call named `fail_at` fails with EIO."""
+    calls: list[str] = []
+
+    def note(what: str) -> None:
+        calls.append(what)
+        if what == fail_at:
+            raise OSError(errno.EIO, "Input/output error")
+
+    def fsync(descriptor: int) -> None:
+        kind = "folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file"
+        note(f"sync {kind} {sum(call.startswith('sync ' + kind) for call in calls) + 1}")
+
+    def rename(source: str, target: str) -> None:
+        note(f"rename {'manifest' if target.endswith('.json') else 'payload'}")
+        os.rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", rename)
+    return calls
+
+
+def test_manifest_is_on_disk_before_the_payload_is_replaced(payload: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = _recorded(monkeypatch)
+    mangle_file(str(payload), SUF)
+    assert calls == [
+        "sync file 1", "sync file 2", "rename manifest", "sync folder 1", "rename payload", "sync folder 2",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("call", ["sync file 1", "sync file 2", "sync folder 1", "rename manifest", "rename payload"])
+def test_failing_disk(payload: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    before = state(payload.parent)
+    _recorded(monkeypatch, call)
+    with pytest.raises(FileError, match="Input/output error"):
+        mangle_file(str(payload), SUF)
+    assert state(payload.parent) == before
+
+
+def test_failing_last_sync_keeps_the_manifest(payload: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _recorded(monkeypatch, "sync folder 2")
+    mangle_file(str(payload), SUF)
+    manifest = decode(payload.with_name(payload.name + ".manifest.json").read_bytes())
+    assert manifest.output.sha256 == sha256(payload.read_bytes())
+
+
+def test_waiting_for_the_lock_can_be_interrupted(payload: Path) -> None:
+    folder = os.open(payload.parent, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    process = subprocess.Popen([sys.executable, "-m", "lpmangle", str(payload)], stderr=subprocess.PIPE)
+    time.sleep(1)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=10)
+    os.close(folder)
+    assert process.returncode == 130
+    assert state(payload.parent) == {payload.name: plain().data}
+
+
+def test_nothing_is_written_without_proof(payload: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = splice.apply
+    monkeypatch.setattr(splice, "apply", lambda view, plan: bytes(right(view, plan)).replace(b"_get_fpu", b"_Get_fpu"))
+    with pytest.raises(ProofError, match="nothing was written"):
+        mangle_file(str(payload), SUF)
+    assert state(payload.parent) == {payload.name: plain().data}
 
 
 def test_input_replaced_meanwhile(payload: Path) -> None:

@@ -163,10 +163,38 @@ def test_suffix_forms_that_come_to_the_same_are_one_way() -> None:
 
 def test_names_carry_the_suffix_but_the_mark_is_gone() -> None:
     """objcopy writes a string table of its own, without the mark."""
-    plan = plan_of([Sym(b"a.c#f_SUF"), Sym(b"g_SUF")])
-    assert (plan.already, dict(plan.renames)) == (True, {})
-    with pytest.raises(PlanError, match="1 of the new symbols carry the suffix SUF already, 1 do not"):
-        plan_of([Sym(b"a.c#f_SUF"), Sym(b"g")])
+    sections, own = (TEXT, build_id()), b"ab" * 20
+    for options, suffix in ((Options(), own), (Options("buildid:12"), own[:12])):
+        plan = plan_of([Sym(b"a.c#f_" + suffix), Sym(b"g_" + suffix)], options, sections)
+        assert (plan.already, dict(plan.renames)) == (True, {})
+        with pytest.raises(PlanError, match=r"1 of its new symbols carry the suffix ab.* already, 1 do not"):
+            plan_of([Sym(b"a.c#f_" + suffix), Sym(b"g")], options, sections)
+    for options in (SUF, Options("buildid:12"), Options(template="{name}.{suffix}")):
+        with pytest.raises(PlanError, match="is mangled already: names hold its build-id"):
+            plan_of([Sym(b"a.c#f_" + own), Sym(b"g_" + own)], options, sections)
+
+
+@pytest.mark.parametrize("others", [[], [Sym(b"g")]])
+def test_names_that_carry_a_suffix_by_hand(others: list[Sym]) -> None:
+    """A suffix that is not the build-id may have been given by hand: not ours to say that lpmangle was there."""
+    with pytest.raises(PlanError, match="1 of its new symbols carry the suffix SUF already") as caught:
+        plan_of([Sym(b"a.c#f_SUF"), *others])
+    assert "--keep '*SUF'" in caught.value.hint
+    assert plan_of([Sym(b"a.c#f_SUF"), *others], SUF._replace(keep=("*SUF",))).already is False
+
+
+def test_many_globs_fit_into_the_mark() -> None:
+    view = elf.parse(plain().data)
+    options = SUF._replace(keep=tuple(f"no_such_symbol_{number:050}" for number in range(200)))
+    done = elf.parse(bytes(apply(view, make_plan(Payload(view), options, "stem"))))
+    assert make_plan(Payload(done), options, "stem").already
+    with pytest.raises(PlanError, match="and 200 globs, sha256"):
+        make_plan(Payload(done), options._replace(keep=options.keep[1:]), "stem")
+
+
+def test_clash_of_names_that_are_no_text() -> None:
+    with pytest.raises(PlanError, match=r"would both be called f\\xff_SUF"):
+        plan_of([Sym(b"a.c#f\xff"), Sym(b"b.c#f\xff")], SUF._replace(template="{name}_{suffix}"))
 
 
 @dataclass

@@ -1,7 +1,9 @@
 """splice.py: a plan onto bytes, the proof, the way back; manifest.py: what is written is what is read."""
 
+import hashlib
 import json
 import random
+import struct
 from contextlib import suppress
 from pathlib import Path
 
@@ -130,6 +132,25 @@ def test_undo_refuses_what_does_not_lead_back() -> None:
         broken[at] ^= 1
         with suppress(ElfError, ManifestError):
             assert undo(elf.parse(bytes(broken)), manifest.decode(text)) == plain().data
+
+
+def test_undo_believes_no_manifest() -> None:
+    """A manifest with digests of its own choosing must not make another file of the payload."""
+    view, _, after, text = mangled(plain())
+    swapped = json.loads(text)
+    first, second = swapped["symbols"]
+    first["st_name"], second["st_name"] = second["st_name"], first["st_name"]
+    out = bytearray(view.data)
+    for symbol in (first, second):
+        struct.pack_into("<I", out, view.symbol_offset(symbol["index"]), symbol["st_name"])
+    swapped["input"]["sha256"] = hashlib.sha256(out).hexdigest()
+    empty = json.loads(text)
+    empty.update(symbols=[], input={"size": 0, "sha256": hashlib.sha256(b"").hexdigest()})
+    renamed = json.loads(text)
+    renamed["symbols"][0]["original"] = "evil.c#evil"
+    for lie in (swapped, empty, renamed):
+        with pytest.raises(ManifestError, match="does not lead back"):
+            undo(elf.parse(after), manifest.decode(json.dumps(lie).encode()))
 
 
 def test_manifest_says_what_is_there() -> None:

@@ -1,6 +1,6 @@
 """What the check finds, and the table of everything it can find."""
 
-from errno import EEXIST, EFAULT, EINVAL, ENOENT, ENOMEM, ENOSPC, ENOSYS, EOPNOTSUPP, EOVERFLOW, ERANGE
+from errno import EEXIST, EINVAL, ENOENT, ENOMEM, ENOSPC, ENOSYS, EOPNOTSUPP, EOVERFLOW, ERANGE
 from errno import errorcode as ERRNO_NAMES
 from typing import NamedTuple
 
@@ -155,7 +155,6 @@ RULES: dict[str, Rule] = {
     ),
     "expectation": Rule(EINVAL, "the code to replace is not what the payload expects", _VERSION),
     "expectation-size": Rule(ERANGE, "more code expected than the function has", _VERSION),
-    "expectation-address": Rule(EFAULT, "code expected at no address", _VERSION),
     # not checked: what would have to be known
     "no-hypervisor-table": Rule(
         0, "needs the hypervisor's symbol table", "say --xen xen-syms, or a copy of /proc/xen/xensyms"

@@ -8,10 +8,12 @@ from lpmangle import elf
 from lpmangle.check.machines import MACHINES, X86_64, Machine
 from lpmangle.check.versions import NEWEST, Rules, Version, parse_version, rules_of
 from lpmangle.errors import ElfError, NamingError
-from lpmangle.xensyms import captured_symbols, hypervisor_symbols
+from lpmangle.xensyms import captured_symbols, kept_symbols
 
 PAGE = 4096
 ENDBR64 = b"\xf3\x0f\x1e\xfa"
+# The second is what sealing at boot makes of one that nothing jumps to (xen/arch/x86/include/asm/endbr.h).
+ENDBR64_FORMS = (ENDBR64, b"\x66\x0f\x1f\x01")
 # Names that mark the end of the hypervisor, behind which payloads are mapped.
 _END_SYMBOLS = (b"__2M_rwdata_end", b"_end")
 # vm_init_type takes the first pages of the area for its bitmap: one bit for each page of a GiB.
@@ -44,7 +46,7 @@ class Hypervisor:
         view = elf.parse(data, elf.ET_EXEC)
         if view.machine not in MACHINES or view.layout.word.format[0] == ">":
             raise ElfError(f"is for a machine ({view.machine}) on which Xen has no live patching")
-        found = cls({name: address for address, name in hypervisor_symbols(data)})
+        found = cls({name: address for address, _, name in kept_symbols(view)})
         found.machine = MACHINES[view.machine]
         found._contents = []
         for section in view.sections[1:]:
@@ -142,7 +144,11 @@ class Loaded:
 
     def replaces(self, address: int, state: "State") -> bool:
         """Whether it puts a jump at `address` when it is applied."""
-        return any(address == (f.old_addr or state.find(self.string(f.name))) for f in self.functions)
+        return any(address == self.old_address(function, state) for function in self.functions)
+
+    def old_address(self, function: Function, state: "State") -> int | None:
+        """The address of the function that one of ours replaces; None if it is not known."""
+        return function.old_addr or state.find(self.string(function.name))
 
     def string(self, address: int) -> bytes:
         """The C string at an address of the payload's memory."""
@@ -170,6 +176,7 @@ class State:
         self.allocator = allocator
         self.loaded = list(loaded)
         self.applied = list(applied)
+        self.asked: set[bytes] | None = None  # if wanted: every name that was looked up
 
     def copy(self) -> "State":
         state = State(self.xen, self.rules.version, self.loaded, self.applied, self.allocator)
@@ -181,6 +188,8 @@ class State:
 
         Payloads keep 126 bytes of a name, so a longer one is not found there.
         """
+        if self.asked is not None:
+            self.asked.add(name)
         if self.xen and name and (address := self.xen.symbols.get(name)):
             return address
         for payload in self.loaded:
@@ -190,6 +199,8 @@ class State:
 
     def holder(self, name: bytes) -> str | None:
         """Who has a new symbol of that name already, in our words; None if nobody (build_symbol_table)."""
+        if self.asked is not None:
+            self.asked.add(name)
         if self.xen and name in self.xen.symbols:
             return "the hypervisor"
         return next((payload.name for payload in self.loaded if name in payload.symbols), None)

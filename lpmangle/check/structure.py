@@ -140,15 +140,18 @@ def _read_header(image: Image, report: Report) -> bool:
         report.refuse("section-header-size", says)
     elif (size - e_shoff) // e_shentsize < e_shnum:
         report.refuse("section-table-truncated", "Section header size is corrupted")
-    if report.fatal:
-        return False
+    else:
+        image.shstrndx = e_shstrndx
+        _read_headers(image, e_shoff, e_shentsize, e_shnum)
+        return True
+    return False
+
+
+def _read_headers(image: Image, e_shoff: int, e_shentsize: int, e_shnum: int) -> None:
     # A larger e_shentsize is legal: the step from one header to the next.
-    image.headers = [
-        Header._make(layout.shdr.unpack_from(data, e_shoff + number * e_shentsize)) for number in range(e_shnum)
-    ]
+    unpack, data = image.machine.layout.shdr.unpack_from, image.data
+    image.headers = [Header._make(unpack(data, e_shoff + number * e_shentsize)) for number in range(e_shnum)]
     image.headers[0] = Header(0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
-    image.shstrndx = e_shstrndx
-    return True
 
 
 def _read_sections(image: Image, report: Report) -> bool:

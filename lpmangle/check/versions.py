@@ -1,7 +1,8 @@
 """How the loader's rules differ between versions of Xen, as data.
 
 Read in the sources of Xen 4.14 to 4.20 (Sept 2024); nothing is known to have changed in 4.21. Where the first point
-release of a stable branch with a change could not be seen in source, the entry says "inferred".
+release of a stable branch with a change could not be seen in source, the entry says "inferred". Not modelled: XCP-ng
+and XenServer carry a patch "livepatch-ignore-duplicate-new", which by its name does not refuse duplicate new symbols.
 """
 
 import re
@@ -12,7 +13,7 @@ from lpmangle.errors import NamingError
 Version = tuple[int, int, int]
 
 OLDEST: Version = (4, 14, 0)
-NEWEST: Version = (4, 21, 0)
+NEWEST: Version = (4, 21, 99)  # the branch, as parse_version reads it
 
 
 class Change(NamedTuple):

@@ -11,8 +11,10 @@ import gzip
 import json
 from pathlib import Path
 
+import builds
 import pytest
 from livepatch import Source, build_id, local_symbols
+from toolchain import run
 
 from lpmangle.xensyms import captured_symbols, hypervisor_symbols
 from xen.lab import Result
@@ -172,6 +174,56 @@ def every_form(xen: Scenario) -> None:
     assert twice.read_bytes() == once
     xen.replace(twice)
     xen.extra("-other")
+
+
+@scenario
+def embedded_manifest(xen: Scenario) -> None:
+    """A payload with its manifest inside: Xen takes and replaces it, also when strip -g has taken it out again."""
+    base, other, third = (extra(xen, name) for name in ("base", "other", "third"))
+    xen.load(base)
+    mangled = xen.mangle(other, "--embed")
+    assert b".debug_lpmangle\0" in mangled.read_bytes()
+    xen.replace(mangled)
+    xen.extra("-other")
+    stripped = xen.mangle(third, "--embed")
+    run("strip", "-g", stripped.name, cwd=stripped.parent)
+    assert b".debug_lpmangle\0" not in stripped.read_bytes()
+    xen.replace(stripped)
+    xen.extra("-third")
+    xen.listed("base CHECKED", "other CHECKED", "third")
+
+    Path(f"{mangled}.manifest.json").unlink()
+    xen.lpmangle("verify", mangled, says="verified")
+    restored = xen.folder / "restored" / other.name
+    restored.parent.mkdir()
+    xen.lpmangle("restore", mangled, "-o", restored)
+    assert restored.read_bytes() == other.read_bytes()
+
+
+@scenario
+def livepatch_build(xen: Scenario) -> None:
+    """What `lpmangle build` leaves of a cumulative pair is loaded and replaced; what the tool left is refused."""
+    builds.make_tree(xen.folder / "tree")
+    (xen.folder / "config").touch()
+    identity = build_id(xen.xen_syms).hex()
+
+    def built(name: str, *command: str) -> Path:
+        builds.write_patch(xen.folder / f"{name}.patch", f"-{name}")
+        output = xen.folder / f"{name}-{len(command)}"
+        words = [*command, "livepatch-build", "-s", "tree", "-p", f"{name}.patch", "-c", "config", "-o", str(output)]
+        builds.run([*words, "--depends", identity, "--xen-depends", identity], xen.folder)
+        return output / f"{name}.livepatch"
+
+    checked = ["lpmangle", "build", "--check", "--xen", str(xen.xen_syms)]
+    first = built("first")
+    xen.load(first)
+    xen.extra("-first")
+    xen.refused(built("second"), GET_FPU)
+    xen.replace(built("second", *checked, "--loaded", str(first), "--"))
+    xen.extra("-second")
+    xen.replace(built("third", *checked, "--"))
+    xen.extra("-third")
+    xen.listed("first CHECKED", "second CHECKED", "third")
 
 
 @scenario

@@ -1,0 +1,66 @@
+"""One payload against many stacks of deployed ones."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+from hypervisor import BUILD_ID, base, identity, payload, state
+from xen.defects import LOCALS
+from xen.editor import Editor
+
+from lpmangle.check import Payload, check_sequence, take
+from lpmangle.check.matrix import Matrix
+from lpmangle.check.stacks import Stack, read_stacks
+from lpmangle.errors import PayloadError
+
+
+def test_matrix_says_what_single_checks_say() -> None:
+    random = Random(7)
+    names = [{"lp_data": f"s{n}", "upload.c#calls": f"s{n + 1}"} for n in range(4)]
+    pool = [payload(f"p{n}", names=random.choice(names), depends=random.choice((BUILD_ID, identity(f"p{n - 1}"))))
+            for n in range(12)]  # fmt: skip
+    user = Editor(payload("user", names={"lp_data": "s1"}).data).edit_symbol("s1", shndx=0)
+    again, top = Payload("again", pool[4].data), payload("top", depends=identity("p5"))
+    uploads = [payload("new", names=names[1]), pool[3], Payload("user", bytes(user.data)), again, top]
+    matrix = Matrix(uploads, state())
+    deployed = [take(one, matrix.state) for one in pool]
+    seen = set()
+    for _ in range(300):
+        stack = random.sample(deployed, random.randrange(6))
+        alone = state()
+        alone.loaded, alone.applied = list(stack), list(stack)
+        wanted = [
+            (v.status, v.first and (v.first.rule, v.first.message, v.first.detail), v.good, v.action)
+            for v in check_sequence(uploads, alone)
+        ]
+        cells = matrix.check(stack)
+        assert [
+            (c.status, c.first and (c.first.rule, c.first.message, c.first.detail), c.good, c.attempt if c.good else "")
+            for c in cells
+        ] == wanted
+        seen |= {(status, first and first[0], action) for status, first, _, action in wanted}
+    assert len(seen) >= 7
+
+
+def test_take_reads_what_an_upload_leaves() -> None:
+    one = payload("one")
+    (verdict,) = check_sequence([one], state())
+    assert verdict.loaded
+    taken = take(one, state())
+    assert (taken.name, taken.build_id, taken.depends) == ("one", identity("one"), BUILD_ID)
+    assert taken.symbols == verdict.loaded.symbols
+    assert sorted(taken.symbols) == sorted(f"{local}_one".encode() for local in LOCALS)
+    for data in (b"", b"\x7fELF", base()[:500], bytes(Editor(base()).edit(".livepatch.depends", size=0).data)):
+        with pytest.raises(PayloadError):
+            take(Payload("x", data), state())
+
+
+def test_stack_files() -> None:
+    wanted = [Stack("web", ("/d/a", "/d/b")), Stack("stack 2", ("/d/c",)), Stack("empty", ())]
+    assert read_stacks("# web\na\n b \n\n\nc\n\n# empty\n", "/d") == wanted
+    assert read_stacks('[["a", "b"], ["c"]]', "/d")[1] == Stack("stack 2", ("/d/c",))
+    assert read_stacks('{"web": ["a", "/b"], "empty": []}', "/d") == [Stack("web", ("/d/a", "/b")), Stack("empty", ())]
+    for wrong in ("", "\n\n", "[1]", '{"a": "b"}', "[", '[["a", 1]]'):
+        with pytest.raises(PayloadError):
+            read_stacks(wrong, "/d")

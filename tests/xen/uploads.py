@@ -1,0 +1,227 @@
+"""Scenarios of uploads made from a seed: what to upload, in which order, with which defects."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from random import Random
+
+from lpmangle.check import CRASH, Hypervisor, Payload, State, Verdict, check_upload
+from lpmangle.check.upload import perform
+from xen.defects import DEFECTS, HYPERVISOR, LOCALS
+from xen.editor import Editor
+
+# So many scenarios beside one for each defect alone.
+PAIRS, SEQUENCES, STACKS = 85, 45, 12
+# What a payload of a stack is like. Where it expects code it is never on top: what is patched there is not known.
+STACKED = (
+    "plain", "on top", "on top", "on another", "on nothing", "hook", "expects the code", "expects other code",
+    "expects reserved bits", "expects too much", "expects nothing",
+)  # fmt: skip
+
+
+@dataclass
+class Step:
+    """One command for xen-livepatch, and what `check` says about it."""
+
+    command: str
+    name: str
+    data: bytes = b""
+    errno: int = 0
+    message: str = ""  # what Xen prints about the payload, without `(XEN) `
+    rule: str = ""
+
+
+@dataclass
+class Uploads:
+    """One scenario: steps, and those that bring the hypervisor back to where it was."""
+
+    title: str
+    steps: list[Step] = field(default_factory=list)
+    rest: list[Step] = field(default_factory=list)
+    crashes: bool = False
+
+
+def make_scenarios(seed: int, base: bytes, xen: Hypervisor) -> Iterator[Uploads]:
+    """All scenarios of a seed. Those that would take the hypervisor down are marked."""
+    maker = _Maker(Random(seed), base, xen)
+    for name in DEFECTS:
+        yield maker.defects(name)
+    for _ in range(PAIRS):
+        yield maker.defects(*maker.random.sample(sorted(DEFECTS), maker.random.choice((2, 2, 3))))
+    for _ in range(SEQUENCES):
+        yield maker.sequence()
+    yield maker.stack("plain", "on top", "on nothing", "hook", "plain", "expects too much", "plain")
+    yield maker.stack("hook", "plain", "on top")
+    yield maker.stack("expects other code", "expects the code", "expects other code", "on nothing")
+    for _ in range(STACKS):
+        yield maker.stack(*maker.random.choices(STACKED, k=maker.random.randrange(2, 5)))
+    yield maker.names()
+    yield maker.long_names()
+
+
+class _Maker:
+    def __init__(self, random: Random, base: bytes, xen: Hypervisor) -> None:
+        self.random = random
+        self.base = base
+        self.xen = xen
+        self.state = State(xen)
+        self.uploads = Uploads("")
+        self.number = 0
+
+    def defects(self, *names: str) -> Uploads:
+        """One payload with all of these defects."""
+        self._begin(" + ".join(names))
+        editor = self._payload()
+        for name in names:
+            self._spoil(editor, name)
+        self._upload(bytes(editor.data))
+        return self._end()
+
+    def sequence(self) -> Uploads:
+        """A few payloads that share names, refer to one another, or are the same; some are unloaded in between."""
+        random = self.random
+        names = [*(f"shared{n}" for n in range(3)), "s" * 126, "s" * 126 + "a", "s" * 126 + "b", *HYPERVISOR[:2]]
+        self._begin("sequence")
+        made: list[bytes] = []
+        for _ in range(random.randrange(2, 5)):
+            editor = self._payload()
+            for local in LOCALS:
+                if random.random() < 0.85:
+                    shared = random.random() < 0.35
+                    editor.rename(local, random.choice(names) if shared else f"own{random.randrange(10**9)}")
+            if random.random() < 0.3:  # an undefined symbol that an earlier payload may have
+                editor.edit_symbol(15, shndx=0)
+            if random.random() < 0.2:  # a function of an earlier payload to replace
+                self._old_function(editor, random.choice(names[:4]))
+            if random.random() < 0.15:
+                self._spoil(editor, random.choice(sorted(DEFECTS)))
+            data = bytes(editor.data)
+            if made and random.random() < 0.15:
+                data = random.choice(made)
+            again = self.uploads.steps[-1].name if made and random.random() < 0.1 else ""
+            self._upload(data, again)
+            made.append(data)
+            if self.state.loaded and random.random() < 0.2:
+                gone = random.choice(self.state.loaded)
+                self.state.loaded.remove(gone)
+                self.uploads.steps.append(Step("unload", gone.name))
+        return self._end()
+
+    def stack(self, *kinds: str) -> Uploads:
+        """Payloads that are applied, on top of one another or instead of one another; see STACKED."""
+        random = self.random
+        self._begin(f"stack of {', '.join(kinds)}")
+        for kind in kinds:
+            editor = self._payload()
+            for local in LOCALS:
+                editor.rename(local, f"own{random.randrange(10**9)}")
+            if kind == "on top" and self.state.applied:
+                editor.build_id(self.state.applied[-1].build_id, ".livepatch.depends")
+            elif kind == "on another" and self.state.loaded:
+                editor.build_id(random.choice(self.state.loaded).build_id, ".livepatch.depends")
+            elif kind == "on nothing":
+                editor.build_id(random.randbytes(20), ".livepatch.depends")
+            elif kind == "hook":  # it keeps the payload from replacing others; what it calls does no harm
+                name = f".livepatch.hooks.{random.choice(('postapply', 'postrevert'))}"
+                editor.add(name, bytes(8), flags=3).add_relocation(name, 0, 2)
+            elif kind.startswith("expects"):
+                self._expectation(editor, kind.removeprefix("expects "))
+            verdict = self._upload(bytes(editor.data))
+            if verdict.loaded:
+                self._act(verdict)
+        return self._end()
+
+    def names(self) -> Uploads:
+        """The names of the payloads themselves."""
+        self._begin("names")
+        for size in (127, 128):  # with more, the tool does not even ask
+            editor = self._payload()
+            for local in LOCALS:
+                editor.rename(local, f"own{self.random.randrange(10**9)}")
+            self._upload(bytes(editor.data), "n" * size)
+        first = self.uploads.steps[0]
+        self._upload(first.data, first.name)
+        self._upload(bytes(Editor(self.base).data[:9]), first.name)
+        self._upload(first.data)
+        return self._end()
+
+    def long_names(self) -> Uploads:
+        """What is kept of a long name is found and clashes, the whole of it is not and does."""
+        self._begin("long names")
+        for name, shndx in (
+            ("n" * 127, None),
+            ("n" * 127, 0),
+            ("n" * 126, 0),
+            ("n" * 126, None),
+            ("n" * 126 + "x", None),
+        ):
+            editor = self._payload()
+            for local in LOCALS[:-1]:
+                editor.rename(local, f"own{self.random.randrange(10**9)}")
+            editor.rename("lp_data", name)
+            if shndx is not None:
+                editor.edit_symbol(name, shndx=shndx)
+            self._upload(bytes(editor.data))
+        return self._end()
+
+    def _payload(self) -> Editor:
+        """The base with a build-id of its own."""
+        return Editor(self.base).build_id(self.random.randbytes(20))
+
+    def _spoil(self, editor: Editor, defect: str) -> None:
+        # What it needs may have been renamed or destroyed before.
+        with suppress(KeyError, StopIteration, IndexError, ValueError, struct.error):
+            DEFECTS[defect](editor, self.random)
+
+    def _old_function(self, editor: Editor, name: str) -> None:
+        """Another name for the function to replace, in a section of its own."""
+        editor.add(".livepatch.strings", name.encode() + b"\0")
+        editor.edit_symbol(7, shndx=editor.count - 1).relocation(".rela.livepatch.funcs", 0, symbol=7, addend=0)
+        editor.function(old_size=self.random.choice((4, 5, 12)))
+
+    def _expectation(self, editor: Editor, kind: str) -> None:
+        """What xen_extra_version begins with, or something else; the payload replaces others, or is the first."""
+        code = self.xen.read(self.xen.symbols[b"xen_extra_version"], 7)
+        assert code
+        enabled, length = 1, len(code) << 1
+        flags = {"reserved bits": enabled | length | 1 << 6, "too much": enabled | 13 << 1, "nothing": length}
+        editor.function(expect=flags.get(kind, enabled | length))
+        at = editor.content(".livepatch.funcs") + 73
+        editor.data[at : at + len(code)] = code if kind == "the code" else b"\xcc" * len(code)
+
+    def _begin(self, title: str) -> None:
+        self.state, self.uploads = State(self.xen), Uploads(title)
+
+    def _upload(self, data: bytes, name: str = "") -> Verdict:
+        self.number += 1
+        name = name or f"u{self.number}"
+        verdict = check_upload(Payload(name, data), self.state)
+        first = verdict.first
+        step = Step("upload", name, data)
+        if first:
+            self.uploads.crashes |= first.severity == CRASH
+            step.errno, step.message, step.rule = first.errno, first.message, first.rule
+        self.uploads.steps.append(step)
+        if verdict.loaded:
+            self.state.loaded.append(verdict.loaded)
+        return verdict
+
+    def _act(self, verdict: Verdict) -> None:
+        """Apply it, or whatever `check` says can be done; if it can't, Xen must say why."""
+        assert verdict.loaded
+        wrong = next((finding for finding in verdict.then if finding.fatal), None)
+        step = Step(verdict.attempt, verdict.loaded.name)
+        if wrong:
+            step.errno, step.message, step.rule = wrong.errno, wrong.message, wrong.rule
+        self.uploads.steps.append(step)
+        perform(verdict.attempt, verdict.then, verdict.loaded, self.state)
+
+    def _end(self) -> Uploads:
+        for loaded in reversed(self.state.applied):
+            self.uploads.rest.append(Step("revert", loaded.name))
+        for loaded in reversed(self.state.loaded):
+            self.uploads.rest.append(Step("unload", loaded.name))
+        return self.uploads
