@@ -47,6 +47,16 @@ class ManifestError(LpmangleError):
     """No manifest, a damaged one, or one that belongs to another payload."""
 
 
+class NoSourceError(LpmangleError):
+    """Nobody said where manifests are."""
+
+    exit_code = EXIT_USAGE
+
+
+class CatalogError(LpmangleError):
+    """A file that is no catalog, a damaged one, or one that cannot be read or written now."""
+
+
 class ProofError(LpmangleError):
     """Output and input differ in more than names. Nothing is written: this is a bug in lpmangle."""
 
@@ -61,6 +71,20 @@ class FileError(LpmangleError):
     """The file system said no."""
 
     exit_code = EXIT_FILES
+
+
+class BuildError(LpmangleError):
+    """A build that left no payload where one was looked for, or several."""
+
+
+class CommandError(LpmangleError):
+    """A command that cannot be started. Its exit code is that of a shell."""
+
+    def __init__(self, command: str, error: Exception) -> None:
+        missing = isinstance(error, FileNotFoundError)
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        super().__init__(f"cannot be started: {reason}", path=command)
+        self.exit_code = 127 if missing else 126
 
 
 @contextmanager

@@ -1,12 +1,14 @@
 """The main job from file to file: read, decide, apply, prove, write."""
 
 import os
+import re
 from collections.abc import Iterable
 
-from lpmangle import elf, files, manifest_writer, splice
-from lpmangle.errors import FileError, LpmangleError, about
+from lpmangle import depfile as dependencies
+from lpmangle import elf, files, manifest_writer, splice, tail
+from lpmangle.errors import FileError, LpmangleError, PlanError, about
 from lpmangle.plan import Options, Outcome, Plan, make_plan
-from lpmangle.xen import LIVEPATCH_MAX_SIZE, Payload
+from lpmangle.xen import FUNCS_SECTION, HOOKS_PREFIX, LIVEPATCH_MAX_SIZE, Payload
 
 # A payload that other processes keep replacing is given up after as many readings.
 ATTEMPTS = 3
@@ -24,12 +26,15 @@ class Result:
         self.view = view
         self.plan = plan
         self.warnings: list[str] = []
+        self.unchanged = False
 
     @property
     def status(self) -> str:
-        """`mangled`, `already mangled` or `nothing to rename`."""
+        """`mangled`, `already mangled`, `nothing to rename`, or `unchanged`: mangled before from the same input."""
         if self.plan.already:
             return "already mangled"
+        if self.unchanged:
+            return "unchanged"
         return "mangled" if self.plan.renames else "nothing to rename"
 
     def name(self, index: int) -> bytes:
@@ -49,15 +54,22 @@ def mangle_file(
     manifest_path: str | None = None,
     *,
     write: bool = True,
+    depfile: str | None = None,
+    if_changed: bool = False,
+    force: bool = False,
+    embedded: bool = False,
 ) -> Result:
     """Mangle the payload at `path` in place, or into `output`; its manifest goes beside it, or to `manifest_path`.
 
-    A symbolic link is followed to its target. With `write` false nothing is written. Raises LpmangleError; then all
-    files are as they were.
+    A symbolic link is followed to its target. With `write` false nothing is written. `depfile` gets the rule that
+    `output` is made of `path`. With `if_changed` a file that has its content already is not written again. With `force`
+    a payload is taken that has something appended. With `embedded` the manifest is put into the payload as well. Raises
+    LpmangleError; then all files are as they were.
     """
+    rule = (os.path.realpath(depfile), dependencies.rule(output or path, path)) if depfile else None
     for attempt in range(ATTEMPTS):
         try:
-            return _mangle_file(path, options, output or path, manifest_path, write)
+            return _mangle_file(path, options, output or path, manifest_path, write, rule, if_changed, force, embedded)
         except files.ChangedError:
             # Another process mangled it meanwhile: what we find now decides.
             if attempt == ATTEMPTS - 1:
@@ -65,45 +77,142 @@ def mangle_file(
     raise AssertionError("unreachable")
 
 
-def _mangle_file(path: str, options: Options, output: str, manifest_path: str | None, write: bool) -> Result:
+def _mangle_file(
+    path: str,
+    options: Options,
+    output: str,
+    manifest_path: str | None,
+    write: bool,
+    rule: tuple[str, bytes] | None,
+    if_changed: bool,
+    force: bool,
+    embedded: bool,
+) -> Result:
     file = files.read(path)
     target = os.path.realpath(output)
     with about(path):
         view = elf.parse(file.data)
         payload = Payload(view)
         plan = make_plan(payload, options, stem_of(output))
+        # What is not changed keeps its signature.
+        appended = tail.size(view) if plan.renames else 0
+        if appended and not force:
+            raise tail.refusal(view, appended)
         after = splice.apply(view, plan)
         splice.prove(view, after, plan.renames)
         result = Result(path, target, os.path.realpath(manifest_path or manifest_writer.beside(target)), view, plan)
+        text = None
+        if embedded and plan.renames:
+            from lpmangle import embed
+
+            text = b"".join(manifest_writer.encode(payload, plan, after, stem_of(output), embedded=True))
+            after = embed.add(after, text)
+        elif embedded and plan.already and not view.section_named(".debug_lpmangle"):
+            result.warnings.append("its manifest is not embedded; for that restore it first and mangle it again")
+        if appended:
+            result.warnings.append(
+                f"{tail.describe(file.data, appended)} stay as they were; a signature fits no longer"
+            )
         _warn(result, len(after))
         if write:
-            _write(result, file, payload, after)
+            _write(result, file, payload, after, text, rule, if_changed)
     return result
 
 
-def _write(result: Result, file: files.File, payload: Payload, after: bytes | bytearray) -> None:
+def _write(
+    result: Result,
+    file: files.File,
+    payload: Payload,
+    after: bytes | bytearray,
+    text: bytes | None,
+    rule: tuple[str, bytes] | None,
+    if_changed: bool,
+) -> None:
     in_place = result.output == file.path
-    outputs = []
+    _check_targets(result)
+    outputs = [files.Output(rule[0], (rule[1],))] if rule else []
     if result.manifest_path in (result.output, file.path):
         raise FileError("the manifest would replace the payload", path=result.manifest_path)
     pieces: Iterable[bytes]
     if not result.plan.already:
-        pieces = manifest_writer.encode(payload, result.plan, after, stem_of(result.output))
+        pieces = [text] if text else manifest_writer.encode(payload, result.plan, after, stem_of(result.output))
         outputs.append(files.Output(result.manifest_path, pieces))
     elif (found := _existing_manifest(result, file)) is None:
-        result.warnings.append("its manifest is missing, without it the original names are lost")
+        result.warnings.append(f"no manifest fits it ({result.manifest_path}): its original names are lost without")
     elif not in_place:
         outputs.append(files.Output(result.manifest_path, (found,)))
     if not in_place or after is not file.data:
         outputs.append(files.Output(result.output, (after,), like=file.state))
+    if if_changed:
+        outputs = [output for output in map(_in_one_piece, outputs) if not _is_there(output)]
+        result.unchanged = not in_place and result.output not in [output.path for output in outputs]
     if outputs:
         files.replace(outputs, unchanged=file)
 
 
-def _existing_manifest(result: Result, file: files.File) -> bytes | None:
-    """The manifest of a payload that came to us mangled."""
+def _in_one_piece(output: files.Output) -> files.Output:
+    return output._replace(pieces=(b"".join(output.pieces),))
+
+
+def _is_there(output: files.Output) -> bool:
+    """Whether the file has that content already."""
+    try:
+        return (files.read(output.path).data,) == output.pieces
+    except FileError:
+        return False
+
+
+def _check_targets(result: Result) -> None:
+    """Neither output may cost a file of another kind, nor the manifest that this very payload needs."""
+    start = files.start_of(result.manifest_path)
+    if start and not manifest_writer.begins(start):
+        raise FileError(
+            "exists and is no manifest: not replaced",
+            path=result.manifest_path,
+            hint="name another file with --manifest, or remove this one",
+        )
+    check_output(result.output)
+    if not result.plan.already and (names := _names_made_before(result)):
+        raise PlanError(
+            f"is mangled already: {names[0]} is a new name in {result.manifest_path}",
+            hint="it was changed since, by objcopy or strip; start from the payload as the linker left it",
+        )
+
+
+def check_output(path: str) -> None:
+    """Raise FileError if writing a payload to `path` would cost a manifest."""
+    if manifest_writer.begins(files.start_of(path)):
+        raise FileError("is a manifest: not replaced by a payload", path=path)
+
+
+def _names_made_before(result: Result) -> list[str]:
+    """Names in the payload that the manifest at hand, which would be replaced, leads back to their originals."""
+    view = result.view
+    try:
+        text = files.read(result.manifest_path).data
+    except FileError:
+        return []
+    suffix = re.search(rb'^  "suffix": "([^"\\]+)"', text, re.MULTILINE)
+    # Nearly always the manifest of the last build: then its suffix is nowhere in this payload.
+    if not suffix or view.data.find(suffix[1], view.strtab.offset, view.strtab.end) < 0:
+        return []
     from lpmangle.manifest import decode
 
+    try:
+        made = {symbol.name for symbol in decode(text).symbols}
+    except LpmangleError:
+        return []
+    found = (result.name(index).decode("utf-8", "replace") for index in range(view.symbol_count))
+    return [name for name in found if name in made]
+
+
+def _existing_manifest(result: Result, file: files.File) -> bytes | None:
+    """The manifest of a payload that came to us mangled."""
+    from lpmangle import embed
+    from lpmangle.manifest import decode
+
+    if (text := embed.extract(result.view)) is not None:
+        return text
     digest = manifest_writer.sha256(file.data)
     for path in (result.manifest_path, manifest_writer.beside(file.path)):
         try:
@@ -122,6 +231,8 @@ def _warn(result: Result, size: int) -> None:
             f"has {size} bytes, Xen refuses more than {LIVEPATCH_MAX_SIZE}; "
             "strip -g takes debug information out (run it before lpmangle)"
         )
+    if not any(s.name == FUNCS_SECTION or s.name.startswith(HOOKS_PREFIX) for s in result.view.sections):
+        warnings.append(f"has no {FUNCS_SECTION} and no {HOOKS_PREFIX}*: Xen will find nothing to patch")
     for outcome, what, remedy in (
         (Outcome.GLOBAL, "GLOBAL or WEAK", "--scope new renames them too"),
         (

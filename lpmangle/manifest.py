@@ -4,7 +4,7 @@ Readers ignore fields that they do not know; a newer major version is refused. `
 here because the command that runs in build loops has no time to load msgspec.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 
@@ -12,6 +12,8 @@ from lpmangle.errors import ManifestError
 from lpmangle.manifest_writer import FORMAT, VERSION
 
 MAJOR = VERSION.partition(".")[0]
+
+_T = TypeVar("_T")
 
 Unsigned = Annotated[int, msgspec.Meta(ge=0)]
 Word = Annotated[int, msgspec.Meta(ge=0, le=0xFFFFFFFF)]
@@ -58,7 +60,11 @@ class Symbol(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """`payload` is the name that the payload is uploaded by: its file name without the ending."""
+    """`payload` is the name that the payload is uploaded by: its file name without the ending.
+
+    `output` is the payload without an embedded manifest, which cannot hold its own digest. If there is one,
+    `section_headers` is where the section header table was (e_shoff) before it was embedded.
+    """
 
     format: Literal["lpmangle-manifest"]
     version: str
@@ -73,17 +79,73 @@ class Manifest(msgspec.Struct, frozen=True):
     suffix: str
     options: Options
     symbols: list[Symbol]
+    section_headers: Unsigned | None = None
 
 
-class _Head(msgspec.Struct):
+class Head(msgspec.Struct, frozen=True):
+    """What a manifest is found by. A thousand of them are read in the time of a few whole manifests."""
+
+    format: Literal["lpmangle-manifest"]
+    version: str
+    payload: str
+    build_id: Hex | None
+    suffix: str
+    options: Options
+
+
+class Name(msgspec.Struct, frozen=True, gc=False):
+    """Original and new name of a symbol."""
+
+    original: str
+    name: str
+
+
+class Names(msgspec.Struct, frozen=True):
+    """What a trace needs of a manifest."""
+
+    payload: str
+    build_id: Hex | None
+    symbols: list[Name]
+
+
+class _Version(msgspec.Struct):
     format: str = ""
     version: str = ""
 
 
+_MANIFEST = msgspec.json.Decoder(Manifest)
+_HEAD = msgspec.json.Decoder(Head)
+_NAMES = msgspec.json.Decoder(Names)
+_VERSION = msgspec.json.Decoder(_Version)
+
+
 def decode(data: bytes) -> Manifest:
     """The manifest in `data`. Raises ManifestError for anything else, and for a version that is not ours to read."""
+    return _decode(_MANIFEST, data)
+
+
+def decode_head(data: bytes) -> Head:
+    """The head of the manifest in `data`; its symbols are not looked at. Raises ManifestError."""
     try:
-        head = msgspec.json.decode(data, type=_Head)
+        head = _HEAD.decode(data)
+        if head.version.partition(".")[0] == MAJOR:
+            return head
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        pass
+    return _decode(_HEAD, data)  # says what is wrong with it
+
+
+def decode_names(data: bytes) -> Names:
+    """The names in the manifest in `data`, whose head has been read before. Raises ManifestError."""
+    try:
+        return _NAMES.decode(data)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise ManifestError(f"not a manifest of lpmangle: {error}") from None
+
+
+def _decode(decoder: msgspec.json.Decoder[_T], data: bytes) -> _T:
+    try:
+        head = _VERSION.decode(data)
         if head.format != FORMAT:
             raise ManifestError("not a manifest of lpmangle")
         major = head.version.partition(".")[0]
@@ -92,7 +154,7 @@ def decode(data: bytes) -> Manifest:
                 f"manifest version {head.version!r}; this lpmangle reads version {MAJOR}",
                 hint="use the lpmangle that wrote it, or a newer one" if major.isdecimal() else "",
             )
-        return msgspec.json.decode(data, type=Manifest)
+        return decoder.decode(data)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise ManifestError(f"not a manifest of lpmangle: {error}") from None
 

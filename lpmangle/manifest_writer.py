@@ -23,13 +23,23 @@ def beside(payload_path: str) -> str:
     return payload_path + ".manifest.json"
 
 
+def begins(start: bytes) -> bool:
+    """Whether a file that begins with `start` is a manifest."""
+    return start.startswith(b"{") and FORMAT.encode() in start
+
+
 def sha256(data: bytes | bytearray) -> str:
     """SHA-256 of a file's content, in hex."""
     return hashlib.sha256(data).hexdigest()
 
 
-def encode(payload: Payload, plan: Plan, output: bytes | bytearray, stem: str) -> Iterator[bytes]:
-    """The manifest of `plan`, which made `output` out of `payload`, in pieces. `stem` is what it is uploaded as."""
+def encode(
+    payload: Payload, plan: Plan, output: bytes | bytearray, stem: str, *, embedded: bool = False
+) -> Iterator[bytes]:
+    """The manifest of `plan`, which made `output` out of `payload`, in pieces. `stem` is what it is uploaded as.
+
+    A manifest to be embedded into `output` says where the section headers were.
+    """
     view, options, strtab = payload.elf, plan.options, payload.elf.strtab
     head: dict[str, object] = {
         "format": FORMAT,
@@ -50,8 +60,10 @@ def encode(payload: Payload, plan: Plan, output: bytes | bytearray, stem: str) -
             "only": options.only,
             "keep": options.keep,
         },
-        "symbols": [],
     }
+    if embedded:
+        head["section_headers"] = view.e_shoff
+    head["symbols"] = []
     yield json.dumps(head, indent=2).removesuffix("]\n}").encode()
     lines: list[str] = []
     separator = "\n    "

@@ -17,13 +17,18 @@ def find(manifest: Manifest, pattern: str) -> Iterator[Symbol]:
     An old name of more than 126 bytes is found by the 126 that Xen keeps of it, too. A trailing `+0x1f/0x24`, as it
     stands in a trace, is ignored.
     """
-    pattern = _OFFSET.sub("", pattern)
+    pattern = without_offset(pattern)
     matches = re.compile(translate(pattern)).match
     for symbol in manifest.symbols:
         names = {symbol.original, symbol.name, cut(symbol.original)}
         names |= {name.rpartition("#")[2] for name in names}
         if pattern in names or any(map(matches, names)):
             yield symbol
+
+
+def without_offset(pattern: str) -> str:
+    """A symbol as a trace prints it, without its `+0x1f/0x24`."""
+    return _OFFSET.sub("", pattern)
 
 
 def cut(name: str) -> str:

@@ -6,13 +6,15 @@ table's place. LIEF is fed only bytes that our strict reader has taken, reads no
 never writes.
 """
 
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from lpmangle import elf, splice
-from lpmangle.errors import LpmangleError
+from lpmangle import changes, elf, splice
+from lpmangle.errors import ElfError, LpmangleError
 from lpmangle.manifest import Manifest
 from lpmangle.manifest_writer import sha256
+from lpmangle.plan import find_mark
 from lpmangle.xen import Payload
 
 CHANGED_SINCE = "the payload was changed after lpmangle wrote it (objcopy, strip, a signature), or is another one"
@@ -20,17 +22,20 @@ CHANGED_SINCE = "the payload was changed after lpmangle wrote it (objcopy, strip
 
 def findings(view: elf.Object, found: Manifest, original: bytes | None = None) -> Iterator[str]:
     """One line for each disagreement; none if all is well. `original` is the file it was made from, if at hand."""
-    if (digest := sha256(view.data)) != found.output.sha256:
-        if digest == found.input.sha256:
+    digest_now = sha256(view.data)
+    if digest_now != found.output.sha256:
+        if digest_now == found.input.sha256:
             yield "is the original: it is not mangled"
         else:
-            yield f"sha256 is {digest}, the manifest says {found.output.sha256}: {CHANGED_SINCE}"
+            yield f"sha256 is {digest_now}, the manifest says {found.output.sha256}: {CHANGED_SINCE}"
     if original is not None and (digest := sha256(original)) != found.input.sha256:
         yield f"the original's sha256 is {digest}, the manifest says {found.input.sha256}"
 
-    build_id = Payload(view).build_id
-    if (build_id and build_id.hex()) != found.build_id:
-        yield f"build-id is {build_id and build_id.hex()}, the manifest says {found.build_id}"
+    yield from _note_findings(view, found)
+    if digest_now not in (found.input.sha256, found.output.sha256) and found.symbols and find_mark(view) is None:
+        # Nothing refers to the mark: whoever writes the string table anew drops it, and our indices with it.
+        yield from changes.since(view, found, original)
+        return
     yield from _symbol_findings(view, found)
 
     try:
@@ -45,7 +50,26 @@ def findings(view: elf.Object, found: Manifest, original: bytes | None = None) -
         splice.prove(elf.parse(before), view.data, {symbol.index: symbol.name.encode() for symbol in found.symbols})
     except LpmangleError as error:
         yield error.message.removeprefix("proof failed, nothing was written: ")
+        if isinstance(error, ElfError):
+            return
     yield from lief_findings(before, view.data, found)
+
+
+def _note_findings(view: elf.Object, found: Manifest) -> Iterator[str]:
+    payload = Payload(view)
+    machine = elf.EM_NAMES.get(view.machine, str(view.machine))
+    if machine != found.machine:
+        yield f"machine is {machine}, the manifest says {found.machine}"
+    try:
+        for what, note, said in (
+            ("build-id", payload.build_id, found.build_id),
+            ("depends", payload.depends, found.depends),
+            ("xen-depends", payload.xen_depends, found.xen_depends),
+        ):
+            if (note and note.hex()) != said:
+                yield f"{what} is {note and note.hex()}, the manifest says {said}"
+    except LpmangleError as error:
+        yield error.message
 
 
 def _symbol_findings(view: elf.Object, found: Manifest) -> Iterator[str]:
@@ -69,7 +93,7 @@ def _symbol_findings(view: elf.Object, found: Manifest) -> Iterator[str]:
 
 def lief_findings(before: bytes, after: bytes, found: Manifest) -> Iterator[str]:
     """What LIEF sees that differs between the two files beyond the renames of the manifest."""
-    old, new = _lief_view(before), _lief_view(after)
+    old, new = lief_view(before), lief_view(after)
     if old is None or new is None:
         yield "LIEF cannot read it"
         return
@@ -88,7 +112,7 @@ def lief_findings(before: bytes, after: bytes, found: Manifest) -> Iterator[str]
             yield f"LIEF: section {index} is {is_now}, was {was}"
 
 
-def _lief_view(data: bytes) -> dict[str, list[tuple[Any, ...]]] | None:
+def lief_view(data: bytes) -> dict[str, list[tuple[Any, ...]]] | None:
     import lief
 
     config = lief.ELF.ParserConfig()
@@ -99,8 +123,12 @@ def _lief_view(data: bytes) -> dict[str, list[tuple[Any, ...]]] | None:
     config.parse_overlay = False
     config.parse_symtab_symbols = True
     lief.logging.disable()
-    # A list of numbers: for bytes that it does not take for ELF, LIEF would open a file of that name.
-    binary = lief.ELF.parse(data, config)
+    with warnings.catch_warnings():  # of types that it has no name for
+        warnings.simplefilter("ignore")
+        return _lief_tables(lief.ELF.parse(data, config))
+
+
+def _lief_tables(binary: Any) -> dict[str, list[tuple[Any, ...]]] | None:
     if binary is None:
         return None
     return {

@@ -1,26 +1,32 @@
 """The command line: commands are loaded when called, errors become words and exit codes here and nowhere else."""
 
+import gc
 import importlib
+import io
 import os
 import signal
 import sys
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 from click.shell_completion import CompletionItem
 
-from lpmangle.cli.output import warn
-from lpmangle.errors import EXIT_FILES, LpmangleError
+from lpmangle import __version__
+from lpmangle.cli.output import error_lines
+from lpmangle.errors import LpmangleError
 
 DEFAULT_COMMAND = "mangle"
 # name -> what it does; the module is lpmangle.cli.<name>. Said here so that --help need not load every command.
 COMMANDS = {
     "mangle": "Make the names of a payload's new symbols unique (the default command).",
     "query": "Find the original name of a symbol, or the new one.",
+    "retrace": "Put the original names back into a console log.",
+    "catalog": "Keep the manifests of all shipped payloads in one file.",
     "restore": "Turn a mangled payload back into the original, byte for byte.",
     "check": "Say before an upload what Xen will say to it.",
     "verify": "Check that a payload and its manifest agree and only names differ.",
+    "build": "Run livepatch-build, or any command, and mangle the payload that it makes.",
 }
 EXAMPLES = """\
 \b
@@ -30,6 +36,7 @@ Examples:
   lpmangle --dry-run fbab204.livepatch               show every symbol and what becomes of it
   lpmangle query _get_fpu -m fbab204.livepatch       new name, section, size
   lpmangle restore fbab204.livepatch                 the original again
+  lpmangle build -- livepatch-build -s xen -p ...    as the last step of livepatch-build
 """
 
 
@@ -40,6 +47,14 @@ class _Commands(click.Group):
         if args and args[0] not in COMMANDS and args[0] not in ("--help", "-h", "--version"):
             args = [DEFAULT_COMMAND, *args]
         return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # The reader of our output has gone; the work on files was done before the first word.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -62,7 +77,9 @@ class _Commands(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         mangle = self.get_command(ctx, DEFAULT_COMMAND)
         assert mangle is not None
-        options = [record for p in mangle.get_params(ctx) if (record := p.get_help_record(ctx))]
+        options = [
+            record for p in mangle.get_params(ctx) if isinstance(p, click.Option) and (record := p.get_help_record(ctx))
+        ]
         with formatter.section("Options of mangle"):
             formatter.write_dl([record for record in options if "--help" not in record[0]])
         with formatter.section("Commands"):
@@ -73,11 +90,11 @@ class _Commands(click.Group):
     cls=_Commands,
     help=f"{EXAMPLES}\n\nMake the symbol names of a Xen livepatch payload unique, so that it can be uploaded while"
     " another payload with the same names is loaded. Only names change; a manifest maps them back.",
-    subcommand_metavar="[mangle] [OPTIONS] PAYLOAD  |  COMMAND ...",
+    subcommand_metavar="[mangle] [OPTIONS] PAYLOAD...  |  COMMAND ...",
     options_metavar="",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.version_option(None, "--version", package_name="lpmangle", message="%(prog)s %(version)s")
+@click.version_option(__version__, message="%(prog)s %(version)s")
 def cli() -> None:
     pass
 
@@ -86,7 +103,11 @@ def main() -> NoReturn:
     """Entry point of the console script."""
     # Leave through Python, so that temporary files are removed; click does the same for SIGINT.
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _terminate)
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup wants it
+            signal.signal(number, _terminate)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that cannot show a name shows it escaped
+            stream.reconfigure(errors="backslashreplace")
     try:
         status = cli.main(prog_name="lpmangle", standalone_mode=False)
     except click.ClickException as error:
@@ -94,21 +115,12 @@ def main() -> NoReturn:
         status = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         status = 128 + signal.SIGINT
-    except LpmangleError as error:
-        warn(error.path, error.message)
-        if error.hint:
-            click.echo(f"  hint: {error.hint}", err=True)
-        status = error.exit_code
-    except BrokenPipeError:
-        # The reader of our output has gone; the work on files was done before the first word.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 0
-    except OSError as error:
-        warn(error.filename or "", error.strerror or str(error))
-        status = EXIT_FILES
-    except MemoryError:
-        warn("", "not enough memory")
-        status = EXIT_FILES
+    except (LpmangleError, OSError, MemoryError) as error:
+        lines, status = error_lines(error)
+        for line in lines:
+            click.echo(line, err=True)
+    if "lief" not in sys.modules:  # whose own exit needs the collector
+        gc.freeze()  # the process ends here: a last search for garbage is a tenth of a short run
     sys.exit(status)
 
 

@@ -2,15 +2,39 @@
 
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
-from lpmangle.cli.output import print_json, print_table, shown, warn
+from lpmangle.cli.options import naming_options, read_naming
+from lpmangle.cli.output import message_line, print_json, shown, table_lines
+from lpmangle.cli.paths import FilePath
 from lpmangle.job import Result, mangle_file
-from lpmangle.naming import DEFAULT_SUFFIX, DEFAULT_TEMPLATE
-from lpmangle.plan import REASONS, SCOPES, Options
+from lpmangle.plan import REASONS, Options
 from lpmangle.xen import Kind
+
+
+class Settings(NamedTuple):
+    """What a user asked for, the same for every payload."""
+
+    options: Options
+    dry_run: bool
+    as_json: bool
+    verbose: bool
+    quiet: bool
+    if_changed: bool
+    force: bool
+    embed: bool = False
+
+
+class Reply(NamedTuple):
+    """What is to be said about one payload: on stdout, on stderr, as JSON."""
+
+    status: str
+    out: list[str]
+    err: list[str]
+    report: dict[str, Any]
+    exit_code: int = 0
 
 
 @click.command(
@@ -20,47 +44,39 @@ Examples:
   lpmangle fbab204.livepatch
   lpmangle --suffix buildid:12 --scope new -o out/fbab204.livepatch fbab204.livepatch
   lpmangle --dry-run --json fbab204.livepatch
+  lpmangle -j 4 build/*.livepatch
+  find build -name '*.livepatch' >list; lpmangle @list
 
-    Rename the symbols of PAYLOAD that Xen would count as new, in place unless -o is given, and write
-    the manifest that maps the names back beside it (PAYLOAD.manifest.json).
-    """,
+Rename the symbols of PAYLOAD that Xen would count as new, in place unless -o is given, and write
+the manifest that maps the names back beside it (PAYLOAD.manifest.json). Of several PAYLOADs each
+is on its own: one that fails does not stop the others, and the exit code is that of the worst.
+@FILE stands for the payloads that FILE names, one on each line (@- reads them from stdin).
+""",
 )
-@click.argument("payload", type=click.Path())
+@click.argument("payloads", nargs=-1, required=True, type=FilePath(), metavar="PAYLOAD...")
+@naming_options
 @click.option(
-    "--suffix",
-    default=DEFAULT_SUFFIX,
-    metavar="SPEC",
-    help="What makes the names unique: buildid (default), buildid:N (its first N digits, N >= 7), "
-    "name (the payload's file name without its ending), text:STRING.",
-)
-@click.option(
-    "--template",
-    default=DEFAULT_TEMPLATE,
-    metavar="TEMPLATE",
-    help="How a new name is made of {symbol} (or {file} and {name}: what stands before and after the "
-    f"last '#') and {{suffix}}. Default: {DEFAULT_TEMPLATE}",
-)
-@click.option(
-    "--scope",
-    type=click.Choice(SCOPES),
-    default="local",
-    help="Which new symbols: the LOCAL ones (default), or all (new), GLOBAL and WEAK too.",
-)
-@click.option("--only", multiple=True, metavar="GLOB", help="Rename only symbols that fit; may be repeated.")
-@click.option("--keep", multiple=True, metavar="GLOB", help="Leave symbols that fit alone; may be repeated.")
-@click.option("-o", "--output", type=click.Path(), metavar="FILE", help="Write here; PAYLOAD stays as it is.")
-@click.option(
-    "--manifest",
-    "manifest_path",
-    type=click.Path(),
+    "-o",
+    "--output",
+    type=FilePath(),
     metavar="FILE",
-    help="Write the manifest here.",
+    help="Write here; PAYLOAD stays as it is. With several payloads: the folder to write them to.",
 )
+@click.option("--manifest", "manifest_path", type=FilePath(), metavar="FILE", help="Write the manifest here.")
+@click.option("--depfile", type=FilePath(), metavar="FILE", help="With -o: write the rule 'FILE: PAYLOAD' for make.")
+@click.option("--if-changed", is_flag=True, help="Leave files alone, and their times, that would be what they are.")
+@click.option("--force", is_flag=True, help="Mangle a payload too that has a signature or other bytes appended.")
+@click.option("--embed", is_flag=True, help="Put the manifest into the payload too, as section .debug_lpmangle.")
+@click.option("-j", "--jobs", type=click.IntRange(min=1), default=1, metavar="N", help="Use N processes (default: 1).")
+@click.option("--fail-fast", is_flag=True, help="Begin no other payload after one that fails.")
 @click.option("--dry-run", is_flag=True, help="Show what would become of each symbol; write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
 @click.option("-v", "--verbose", is_flag=True, help="List the renamed symbols.")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings and errors.")
+@click.pass_context
 def command(
-    payload: str,
+    ctx: click.Context,
+    payloads: tuple[str, ...],
     suffix: str,
     template: str,
     scope: str,
@@ -68,25 +84,69 @@ def command(
     keep: tuple[str, ...],
     output: str | None,
     manifest_path: str | None,
+    depfile: str | None,
+    if_changed: bool,
+    force: bool,
+    embed: bool,
+    jobs: int,
+    fail_fast: bool,
     dry_run: bool,
     as_json: bool,
     verbose: bool,
+    quiet: bool,
 ) -> None:
-    options = Options(suffix, template, scope, only, keep)
-    for word in (suffix, template, *only, *keep):
-        if not word.isprintable():
-            raise click.UsageError(f"{shown(word)!r} is not printable text")
-    if manifest_path and os.path.realpath(manifest_path) in map(os.path.realpath, (payload, output or payload)):
-        raise click.UsageError("--manifest names the payload itself")
-    result = mangle_file(payload, options, output, manifest_path, write=not dry_run)
-    for warning in result.warnings:
-        warn(payload, f"warning: {warning}")
+    options = read_naming(suffix, template, scope, only, keep)
+    settings = Settings(options, dry_run, as_json, verbose, quiet, if_changed, force, embed)
+    if depfile and not output:
+        raise click.UsageError("--depfile needs -o: a payload that is mangled in place depends on nothing else")
+    if len(payloads) > 1 or payloads[0].startswith("@"):
+        from lpmangle.cli.mangle_many import mangle_many
+
+        if manifest_path or depfile:
+            raise click.UsageError("--manifest and --depfile go with a single payload")
+        ctx.exit(mangle_many(payloads, settings, output, jobs, fail_fast))
+    (payload,) = payloads
+    for option, path in (("--manifest", manifest_path), ("--depfile", depfile)):
+        if path and os.path.realpath(path) in map(os.path.realpath, (payload, output or payload)):
+            raise click.UsageError(f"{option} names the payload itself")
+    reply = mangle(payload, settings, output, manifest_path, depfile)
+    say(reply)
     if as_json:
-        print_json(_report(result))
-    elif dry_run:
-        _print_plan(result)
-    else:
-        _print_result(result, output or payload, verbose)
+        print_json(reply.report)
+
+
+def mangle(
+    payload: str,
+    settings: Settings,
+    output: str | None = None,
+    manifest_path: str | None = None,
+    depfile: str | None = None,
+) -> Reply:
+    """Mangle one payload. Raises LpmangleError."""
+    result = mangle_file(
+        payload,
+        settings.options,
+        output,
+        manifest_path,
+        write=not settings.dry_run,
+        depfile=depfile,
+        if_changed=settings.if_changed,
+        force=settings.force,
+        embedded=settings.embed,
+    )
+    lines: list[str] = []
+    if not (settings.as_json or settings.quiet):
+        lines = list(_plan_lines(result) if settings.dry_run else _result_lines(result, output or payload, settings))
+    warnings = [message_line(payload, f"warning: {warning}") for warning in result.warnings]
+    return Reply(result.status, lines, warnings, _report(result) if settings.as_json else {})
+
+
+def say(reply: Reply) -> None:
+    """Print it, all but the JSON."""
+    for line in reply.err:
+        click.echo(line, err=True)
+    for line in reply.out:
+        click.echo(line)
 
 
 def _rows(result: Result) -> Iterator[tuple[int, str, str | None, str | None]]:
@@ -113,26 +173,26 @@ def _report(result: Result) -> dict[str, Any]:
     }
 
 
-def _print_plan(result: Result) -> None:
+def _plan_lines(result: Result) -> Iterator[str]:
     rows: list[tuple[str, ...]] = [("SYMBOL", "NAME", "NEW NAME, OR WHY NOT")]
     for index, name, new, reason in _rows(result):
         rows.append((str(index), shown(name) or "-", shown(new) if new else f"({reason})"))
-    print_table(rows)
+    yield from table_lines(rows)
     outcomes = result.plan.outcomes
-    click.echo(
+    yield (
         f"{shown(result.path)}: {len(outcomes)} symbols, {len(result.plan.renames)} to rename, "
         f"{outcomes.count(Kind.OVERRIDING)} overriding; {result.status if result.plan.already else 'nothing written'}"
     )
 
 
-def _print_result(result: Result, output: str, verbose: bool) -> None:
+def _result_lines(result: Result, output: str, settings: Settings) -> Iterator[str]:
     if result.status == "mangled":
         count = len(result.plan.renames)
-        click.echo(f"{shown(output)}: {count} symbol{'s' * (count != 1)} renamed, suffix {result.plan.suffix}")
+        yield f"{shown(output)}: {count} symbol{'s' * (count != 1)} renamed, suffix {result.plan.suffix}"
     else:
-        click.echo(f"{shown(output)}: {result.status}")
-    if verbose:
+        yield f"{shown(output)}: {result.status}"
+    if settings.verbose:
         for _, name, new, _ in _rows(result):
             if new:
-                click.echo(f"  {shown(name)} -> {shown(new)}")
-        click.echo(f"  manifest: {shown(result.manifest_path)}")
+                yield f"  {shown(name)} -> {shown(new)}"
+        yield f"  manifest: {shown(result.manifest_path)}"

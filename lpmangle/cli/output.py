@@ -1,9 +1,11 @@
-"""Words on a terminal: one form for messages, names made safe to print, JSON."""
+"""Words on a terminal: one form for messages, names made safe to print, errors, JSON."""
 
 import json
 from typing import Any
 
 import click
+
+from lpmangle.errors import EXIT_FILES, LpmangleError
 
 
 def shown(name: str | bytes) -> str:
@@ -17,8 +19,26 @@ def shown(name: str | bytes) -> str:
 
 def warn(path: str, message: str) -> None:
     """`lpmangle: FILE: message` on stderr."""
+    click.echo(message_line(path, message), err=True)
+
+
+def message_line(path: str, message: str) -> str:
+    """`lpmangle: FILE: message`."""
     prefix = f"lpmangle: {shown(path)}: " if path else "lpmangle: "
-    click.echo(prefix + shown(message), err=True)
+    return prefix + shown(message)
+
+
+def error_lines(error: Exception) -> tuple[list[str], int]:
+    """What to say about an error that is not a bug of ours, and its exit code. Any other error is raised again."""
+    if isinstance(error, LpmangleError):
+        hint = [f"  hint: {shown(error.hint)}"] if error.hint else []
+        return [message_line(error.path, error.message), *hint], error.exit_code
+    if isinstance(error, OSError):
+        what = "" if error.filename else "cannot print: "  # files.py names the file of every error of its own
+        return [message_line(error.filename or "", what + (error.strerror or str(error)))], EXIT_FILES
+    if isinstance(error, MemoryError):
+        return [message_line("", "not enough memory")], EXIT_FILES
+    raise error
 
 
 def print_json(report: Any) -> None:
@@ -28,6 +48,11 @@ def print_json(report: Any) -> None:
 
 def print_table(rows: list[tuple[str, ...]]) -> None:
     """Columns as wide as they need be; the first row is the heading."""
+    for line in table_lines(rows):
+        click.echo(line)
+
+
+def table_lines(rows: list[tuple[str, ...]]) -> list[str]:
+    """The same as lines."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

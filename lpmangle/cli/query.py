@@ -1,5 +1,6 @@
 """lpmangle query: names in either direction."""
 
+import re
 from typing import Any
 
 import click
@@ -10,6 +11,8 @@ from lpmangle.errors import EXIT_NO
 from lpmangle.manifest import Manifest, Symbol
 from lpmangle.query import file_of, find
 
+FORMATS = ("text", "json", "objcopy")
+
 
 @click.command(
     "query",
@@ -17,7 +20,8 @@ from lpmangle.query import file_of, find
 Examples:
   lpmangle query _get_fpu -m fbab204.livepatch
   lpmangle query 'x86_emulate.c#*' -m fbab204.livepatch.manifest.json --json
-  lpmangle query x86_emulate.c#_get_fpu_d6068854...+0x32/0x3e -m fbab204.livepatch
+  lpmangle query x86_emulate.c#_get_fpu_d6068854...+0x32/0x3e -m shipped/ -m catalog.db
+  lpmangle query '*' -m fbab204.livepatch --format objcopy >names; objcopy @names fbab204.livepatch
 
     Look SYMBOLs up, old or new names, with or without the part before '#', exact or as shell
     patterns. Every match is shown; the exit code is 1 if a SYMBOL has none.
@@ -27,36 +31,49 @@ Examples:
 @click.option(
     "-m",
     "--manifest",
-    "paths",
+    "words",
     multiple=True,
-    required=True,
-    type=click.Path(),
     metavar="SOURCE",
-    help="A manifest, or a payload with its manifest beside it; may be repeated.",
+    help="A manifest, a payload, a folder, a catalog or the URL of a debuginfod server; may be repeated. "
+    "Default: LPMANGLE_MANIFESTS (separated by colons) and DEBUGINFOD_URLS (by blanks).",
 )
-@click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(FORMATS),
+    default="text",
+    help="text (default), json, or the arguments that give objcopy the original names back.",
+)
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.pass_context
-def command(ctx: click.Context, symbols: tuple[str, ...], paths: tuple[str, ...], as_json: bool) -> None:
-    loaded = [sources.load(path).manifest for path in paths]
-    missing = []
+def command(ctx: click.Context, symbols: tuple[str, ...], words: tuple[str, ...], form: str, as_json: bool) -> None:
+    opened = sources.open_sources(words)
+    missing: list[str] = []
     matches: list[tuple[Manifest, Symbol]] = []
     for pattern in symbols:
-        found = [(manifest, symbol) for manifest in loaded for symbol in find(manifest, pattern)]
-        matches += [match for match in found if match not in matches]
+        manifests = [found.manifest for found in opened.candidates(pattern)]
+        found = [(manifest, symbol) for manifest in manifests for symbol in find(manifest, pattern)]
+        matches += [match for match in found if len(symbols) == 1 or match not in matches]
         if not found:
             missing.append(pattern)
-    if as_json:
+    if as_json or form == "json":
         print_json({"matches": [_record(*match) for match in matches], "not_found": missing})
+    elif form == "objcopy":
+        for line in dict.fromkeys(_objcopy(symbol) for _, symbol in matches):
+            click.echo(line)
     else:
         for match in matches:
             _print(*match)
-        for pattern in missing:
-            click.echo(
-                f"lpmangle: {shown(pattern)}: not renamed by any of {len(paths)} manifest(s)",
-                err=True,
-            )
+    for pattern in missing if not as_json and form != "json" else ():
+        click.echo(f"lpmangle: {shown(pattern)}: not renamed by any manifest that was found", err=True)
     if missing:
         ctx.exit(EXIT_NO)
+
+
+def _objcopy(symbol: Symbol) -> str:
+    """An argument in a response file (objcopy @FILE), where a backslash takes the next character as it is."""
+    argument = f"--redefine-sym={symbol.name}={symbol.original}"
+    return re.sub(r"([\s\\'\"])", r"\\\1", argument)
 
 
 def _record(manifest: Manifest, symbol: Symbol) -> dict[str, Any]:

@@ -4,9 +4,11 @@ import os
 
 import click
 
-from lpmangle import elf, files, sources, splice
+from lpmangle import elf, embed, files, sources, splice
 from lpmangle.cli.output import print_json, shown
+from lpmangle.cli.paths import FilePath
 from lpmangle.errors import ManifestError, about
+from lpmangle.job import check_output
 from lpmangle.manifest_writer import sha256
 
 
@@ -21,25 +23,27 @@ Examples:
     refused if payload or manifest is not what lpmangle wrote.
     """,
 )
-@click.argument("payload", type=click.Path())
-@click.option("-m", "--manifest", "manifest_path", type=click.Path(), metavar="FILE", help="Its manifest.")
-@click.option("-o", "--output", type=click.Path(), metavar="FILE", help="Write here; PAYLOAD stays as it is.")
+@click.argument("payload", type=FilePath())
+@click.option("-m", "--manifest", "source", type=FilePath(), metavar="SOURCE", help="Where its manifest is.")
+@click.option("-o", "--output", type=FilePath(), metavar="FILE", help="Write here; PAYLOAD stays as it is.")
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
-def command(payload: str, manifest_path: str | None, output: str | None, as_json: bool) -> None:
+def command(payload: str, source: str | None, output: str | None, as_json: bool) -> None:
     file = files.read(payload)
-    found = (sources.load(manifest_path) if manifest_path else sources.beside(payload)).manifest
+    found = sources.of_payload(file, payload, source).manifest
     target = os.path.realpath(output or payload)
     with about(payload):
-        digest = sha256(file.data)
+        mangled = embed.without(elf.parse(file.data))
+        digest = sha256(mangled.data)
         if digest == found.input.sha256:
             status, original = "is the original already", file.data
         elif digest == found.output.sha256:
-            status, original = "restored", splice.undo(elf.parse(file.data), found)
+            status, original = "restored", splice.undo(mangled, found)
         else:
             raise ManifestError(
                 "is not what lpmangle wrote: it was changed since, or the manifest belongs to another payload",
                 hint="take the file as lpmangle left it (before signing or stripping), or its own manifest with -m",
             )
+    check_output(target)
     if target != file.path or original is not file.data:
         files.replace([files.Output(target, (original,), like=file.state)], unchanged=file)
     if as_json:

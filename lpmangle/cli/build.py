@@ -1,0 +1,118 @@
+"""lpmangle build: the post-link step of livepatch-build, without a change to livepatch-build."""
+
+import signal
+from typing import TYPE_CHECKING
+
+import click
+
+from lpmangle import files, process
+from lpmangle.build import Search
+from lpmangle.cli.mangle import Settings, mangle, say
+from lpmangle.cli.options import naming_options, read_naming
+from lpmangle.cli.output import shown, warn
+from lpmangle.errors import EXIT_NO, about
+
+if TYPE_CHECKING:
+    from lpmangle.check import State
+
+
+@click.command(
+    "build",
+    context_settings={"allow_interspersed_args": False},
+    options_metavar="[OPTIONS] --",
+    help="""\b
+Examples:
+  lpmangle build -- livepatch-build -s xen -p fix.patch -c .config -o out --depends ID --xen-depends ID
+  lpmangle build --suffix name --scope new -- livepatch-build -s xen -p fix.patch ...
+  lpmangle build --check --xen xen-syms --loaded old.livepatch -- livepatch-build -s xen -p fix.patch ...
+  lpmangle build -- make -C patches fix.livepatch
+
+Run COMMAND as it is, and when it ends well mangle the payload that it has made, with its manifest
+beside it. COMMAND has the terminal, the signals and the exit code as if it were called itself; if
+it fails or is interrupted, nothing is mangled. The payload is where livepatch-build's options -o
+and -p put it, else the one *.livepatch below the folder of -o, or below the current folder, that
+COMMAND has written. livepatch-build -k diff makes none.
+""",
+)
+@click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED, metavar="COMMAND...")
+@naming_options
+@click.option("--result", default="", metavar="FILE", help="The payload that COMMAND makes, if it is not found.")
+@click.option("--check", is_flag=True, help="Check what Xen will say to the result; the build fails if it refuses it.")
+@click.option("--xen", default="", metavar="FILE", help="For --check: the hypervisor's xen-syms, or /proc/xen/xensyms.")
+@click.option("--loaded", multiple=True, metavar="PAYLOAD", help="For --check: is loaded and applied; repeatable.")
+@click.option("--force", is_flag=True, help="Mangle a payload too that has a signature or other bytes appended.")
+@click.option("--embed", is_flag=True, help="Put the manifest into the payload too, as section .debug_lpmangle.")
+@click.option("-v", "--verbose", is_flag=True, help="List the renamed symbols.")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings and errors.")
+@click.pass_context
+def command(
+    ctx: click.Context,
+    words: tuple[str, ...],
+    suffix: str,
+    template: str,
+    scope: str,
+    only: tuple[str, ...],
+    keep: tuple[str, ...],
+    result: str,
+    check: bool,
+    xen: str,
+    loaded: tuple[str, ...],
+    force: bool,
+    embed: bool,
+    verbose: bool,
+    quiet: bool,
+) -> None:
+    options = read_naming(suffix, template, scope, only, keep)
+    settings = Settings(
+        options, dry_run=False, as_json=False, verbose=verbose, quiet=quiet, if_changed=False, force=force, embed=embed
+    )
+    if (xen or loaded) and not check:
+        raise click.UsageError("--xen and --loaded go with --check")
+    # Read before the build: what is wrong with them shall not show an hour later.
+    state = _read_state(xen, loaded) if check else None
+    search = Search(words, result)
+    end = process.run(words)
+    if end.code:
+        ctx.exit(process.end_like(end.code))
+    if end.stopped_by:
+        # It ended well all the same, but whoever stopped us does not expect us to begin something.
+        warn("", f"interrupted by {signal.Signals(end.stopped_by).name}, nothing was mangled")
+        ctx.exit(process.end_like(-end.stopped_by))
+    payload = search.result()
+    if payload is None:
+        if not quiet:
+            click.echo("lpmangle: the command was not to make a payload, nothing was mangled", err=True)
+        return
+    say(mangle(payload, settings))
+    if state is not None and not _is_taken(payload, state, quiet):
+        ctx.exit(EXIT_NO)
+
+
+def _read_state(xen: str, loaded: tuple[str, ...]) -> "State":
+    from lpmangle.check import Hypervisor, Payload, State, take
+
+    hypervisor = None
+    if xen:
+        with about(xen):
+            hypervisor = Hypervisor.read_from(files.read(xen).data)
+    state = State(hypervisor, None)
+    for path in loaded:
+        with about(path):
+            one = take(Payload.at(path, files.read(path).data), state)
+        state.loaded.append(one)
+        state.applied.append(one)
+    return state
+
+
+def _is_taken(path: str, state: "State", quiet: bool) -> bool:
+    """Whether Xen takes the payload, by `lpmangle check`; says why not."""
+    from lpmangle.check import Payload, check_sequence
+    from lpmangle.cli.check import print_findings, says
+
+    (verdict,) = check_sequence([Payload.at(path, files.read(path).data)], state)
+    if not verdict.good:
+        warn(path, f"check: {verdict.status}: {says(verdict)}")
+        print_findings(verdict)
+    elif not quiet:
+        click.echo(f"{shown(path)}: check: {verdict.status}")
+    return verdict.good

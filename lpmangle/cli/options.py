@@ -1,0 +1,52 @@
+"""The options that say how names are made: of `mangle`, and of `build`, which mangles."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from lpmangle.cli.output import shown
+from lpmangle.naming import DEFAULT_SUFFIX, DEFAULT_TEMPLATE
+from lpmangle.plan import SCOPES, Options
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_OPTIONS = (
+    click.option(
+        "--suffix",
+        default=DEFAULT_SUFFIX,
+        metavar="SPEC",
+        help="What makes the names unique: buildid (default), buildid:N (its first N digits, N >= 7), "
+        "name (the payload's file name without its ending), text:STRING.",
+    ),
+    click.option(
+        "--template",
+        default=DEFAULT_TEMPLATE,
+        metavar="TEMPLATE",
+        help="How a new name is made of {symbol} (or {file} and {name}: what stands before and after the "
+        f"last '#') and {{suffix}}. Default: {DEFAULT_TEMPLATE}",
+    ),
+    click.option(
+        "--scope",
+        type=click.Choice(SCOPES),
+        default="local",
+        help="Which new symbols: the LOCAL ones (default), or all (new), GLOBAL and WEAK too.",
+    ),
+    click.option("--only", multiple=True, metavar="GLOB", help="Rename only symbols that fit; may be repeated."),
+    click.option("--keep", multiple=True, metavar="GLOB", help="Leave symbols that fit alone; may be repeated."),
+)
+
+
+def naming_options(command: F) -> F:
+    """Decorator: adds --suffix, --template, --scope, --only and --keep."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def read_naming(suffix: str, template: str, scope: str, only: tuple[str, ...], keep: tuple[str, ...]) -> Options:
+    """The options as the plan takes them. Raises UsageError for what could not be printed."""
+    for word in (suffix, template, *only, *keep):
+        if not word.isprintable():
+            raise click.UsageError(f"{shown(word)!r} is not printable text")
+    return Options(suffix, template, scope, only, keep)

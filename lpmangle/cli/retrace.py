@@ -1,0 +1,116 @@
+"""lpmangle retrace: the original names in a log."""
+
+import gc
+import os
+import sys
+
+import click
+
+from lpmangle.cli.output import shown, warn
+from lpmangle.cli.paths import FilePath
+from lpmangle.errors import FileError, LpmangleError
+from lpmangle.lookup import Candidate, Lookup
+from lpmangle.retrace import MAX_UNKNOWN, Retracer, copy
+from lpmangle.sources import open_sources
+
+# The report names no more build-ids than this.
+MOST_IDS = 20
+
+
+@click.command(
+    "retrace",
+    help="""\b
+Examples:
+  xl dmesg | lpmangle retrace -m fbab204.livepatch
+  tail -f console.log | lpmangle retrace -m shipped/ --annotate
+  lpmangle retrace -m catalog.db --source-lines console.log
+
+    Copy FILEs, or stdin, to stdout with every mangled symbol replaced by its original; everything else
+    passes byte for byte, line by line as it comes. Names that look mangled but are in no manifest are
+    reported at the end, on stderr.
+    """,
+)
+@click.argument("paths", nargs=-1, type=FilePath(), metavar="[FILE]...")
+@click.option(
+    "-m",
+    "--manifest",
+    "words",
+    multiple=True,
+    metavar="SOURCE",
+    help="A manifest, a payload, a folder, a catalog or the URL of a debuginfod server; may be repeated. "
+    "Default: LPMANGLE_MANIFESTS (separated by colons) and DEBUGINFOD_URLS (by blanks).",
+)
+@click.option("--annotate", is_flag=True, help="Keep the mangled name, in brackets behind the original.")
+@click.option(
+    "--source-lines",
+    is_flag=True,
+    help="Add FILE:LINE to SYMBOL+0xOFFSET, by addr2line from the payload beside its manifest.",
+)
+@click.option(
+    "--debug-file",
+    "debug_files",
+    multiple=True,
+    type=FilePath(),
+    metavar="FILE",
+    help="Where the debug information is, for --source-lines: the payload before strip; may be repeated.",
+)
+def command(
+    paths: tuple[str, ...], words: tuple[str, ...], annotate: bool, source_lines: bool, debug_files: tuple[str, ...]
+) -> None:
+    gc.disable()  # nothing here makes cycles, and looking for them takes a fifth of the time
+    lookup = Lookup(open_sources(words))
+    line_of = None
+    if source_lines or debug_files:
+        from lpmangle.lines import Lines
+
+        line_of = Lines(debug_files, lookup.trouble).line_of
+    retracer = Retracer(lookup, annotate=annotate, line_of=line_of, tell_ambiguous=_tell_ambiguous)
+    sys.stdout.flush()
+    for path in paths or ("-",):
+        try:
+            fd = sys.stdin.fileno() if path == "-" else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            copy(fd, _write, retracer)
+        except BrokenPipeError:
+            # The reader has gone; what it has not read it does not want, and the report is about that as well.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return
+        except OSError as error:
+            raise FileError(f"cannot read: {error.strerror}", path=path) from None
+        if path != "-":
+            os.close(fd)
+    for trouble in lookup.trouble:
+        _tell_trouble(trouble)
+    _report(retracer)
+
+
+def _write(data: bytes) -> None:
+    """To stdout at once: behind a pipe somebody may be waiting for this line."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(1, view) :]
+
+
+def _tell_ambiguous(name: bytes, candidates: list[Candidate]) -> None:
+    warn("", f"{shown(name)} has several meanings and is left as it is:")
+    for candidate in candidates:
+        build_id = candidate.build_id or "(none)"
+        click.echo(f"  {shown(candidate.original)}: {shown(candidate.payload)}, build-id {build_id}", err=True)
+
+
+def _tell_trouble(error: LpmangleError) -> None:
+    warn(error.path, f"warning: {error.message}")
+
+
+def _report(retracer: Retracer) -> None:
+    unknown = sorted(retracer.unknown.items(), key=lambda item: -item[1].times)
+    if not unknown:
+        return
+    more = "" if len(unknown) < MAX_UNKNOWN else " at least"
+    ids = f"{len(unknown)} build-id{'s' * (len(unknown) != 1)}"
+    count = retracer.unknown_count
+    warn("", f"{count} name{'s' * (count != 1)} with{more} {ids} in no manifest:")
+    for build_id, (count, example) in unknown[:MOST_IDS]:
+        click.echo(f"  {build_id.decode()}: {count}, such as {shown(example)}", err=True)
+    if len(unknown) > MOST_IDS:
+        click.echo(f"  and {len(unknown) - MOST_IDS} more build-ids", err=True)
+    click.echo("  hint: name the manifests of these payloads with -m", err=True)

@@ -1,0 +1,21 @@
+"""Dependency files, as compilers write them for make and ninja: `output: input`."""
+
+import re
+
+from lpmangle.errors import FileError
+
+# make and ninja agree on these: what stands for itself, and what does so behind a backslash. Backslashes before such a
+# one are doubled, others stand for themselves; a dollar is doubled.
+_SAFE = re.compile(r"([\w+,/.~{}@!\[\]$ #:-]|\\(?!\Z))+")
+_SPECIAL = re.compile(r"(\\*)([ #:])")
+
+
+def rule(output: str, source: str) -> bytes:
+    """The rule that says that `output` is made of `source`. Raises FileError for a name that no rule can hold."""
+    return f"{_escaped(output)}: {_escaped(source)}\n".encode("utf-8", "surrogateescape")
+
+
+def _escaped(path: str) -> str:
+    if not _SAFE.fullmatch(path):
+        raise FileError("make and ninja do not both take this name in a dependency file", path=path)
+    return _SPECIAL.sub(r"\1\1\\\2", path).replace("$", "$$")

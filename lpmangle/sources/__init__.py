@@ -1,0 +1,173 @@
+"""Where manifests come from: files, payloads, folders, catalogs, debuginfod servers.
+
+A source hands out manifests as they were written, found by suffix, by build-id or by a symbol. One module per kind;
+which one a word on the command line means is decided here, and a kind is loaded when it is first used.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple, Protocol
+
+from lpmangle import files
+from lpmangle.errors import FileError, NoSourceError, about
+from lpmangle.manifest import Head, Manifest, Names, decode, decode_head, decode_names
+
+SQLITE_MAGIC = b"SQLite format 3\0"
+HINT = "say where it is with -m, or in LPMANGLE_MANIFESTS"
+
+
+class Found(NamedTuple):
+    """One manifest: its text, and where it was found."""
+
+    where: str
+    text: bytes
+
+    @property
+    def manifest(self) -> Manifest:
+        with about(self.where):
+            return decode(self.text)
+
+    @property
+    def names(self) -> Names:
+        with about(self.where):
+            return decode_names(self.text)
+
+    @property
+    def head(self) -> Head:
+        with about(self.where):
+            return decode_head(self.text)
+
+
+class Shape(NamedTuple):
+    """How the new names of a manifest can be told: its template and its suffix."""
+
+    template: str
+    suffix: str
+
+
+class Source(Protocol):
+    """Look-ups may return manifests that do not fit in the end (`candidates`), never leave out one that does."""
+
+    def shapes(self) -> Iterable[Shape]:
+        """Those of all manifests; none from a source that cannot be listed."""
+
+    def with_suffix(self, suffix: str) -> Iterable[Found]:
+        """The manifests with exactly this suffix."""
+
+    def with_build_id(self, build_id: str) -> Iterable[Found]:
+        """The manifests of the payload with this build-id."""
+
+    def candidates(self, pattern: str) -> Iterable[Found]:
+        """The manifests that may have a symbol which `pattern` names (query.find)."""
+
+
+class Sources:
+    """Several sources as one; a manifest that more than one of them has is handed out once."""
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self.sources = sources
+
+    def shapes(self) -> Iterable[Shape]:
+        return {shape for source in self.sources for shape in source.shapes()}
+
+    def with_suffix(self, suffix: str) -> Iterable[Found]:
+        return _unrepeated(found for source in self.sources for found in source.with_suffix(suffix))
+
+    def with_build_id(self, build_id: str) -> Iterable[Found]:
+        return _unrepeated(found for source in self.sources for found in source.with_build_id(build_id))
+
+    def candidates(self, pattern: str) -> Iterable[Found]:
+        return _unrepeated(found for source in self.sources for found in source.candidates(pattern))
+
+
+def _unrepeated(several: Iterable[Found]) -> Iterator[Found]:
+    seen = set()
+    for found in several:
+        if (key := hash(found.text)) not in seen:
+            seen.add(key)
+            yield found
+
+
+def open_sources(words: Sequence[str]) -> Sources:
+    """The sources that `words` name; if there are none, those of the environment.
+
+    Raises FileError, ManifestError or CatalogError for a word that is no source, NoSourceError if there is none at all.
+    """
+    words = words or from_environment()
+    if not words:
+        raise NoSourceError("no manifests to look into", hint="name some with -m, or in LPMANGLE_MANIFESTS")
+    paths: list[str] = []
+    others: list[Source] = []
+    urls = [word for word in words if word.startswith(("http://", "https://"))]
+    for word in words:
+        if word in urls:
+            continue
+        if not os.path.isdir(word) and _is_database(word):
+            from lpmangle.sources.catalog import CatalogSource
+
+            others.append(CatalogSource(word))
+        else:
+            paths.append(word)
+    if urls:
+        from lpmangle.sources.debuginfod import DebuginfodSource
+
+        others.append(DebuginfodSource(urls))
+    if paths:
+        from lpmangle.sources.local import LocalSource
+
+        others.insert(0, LocalSource(paths))
+    return Sources(others)
+
+
+def from_environment() -> list[str]:
+    """LPMANGLE_MANIFESTS (separated by colons) and DEBUGINFOD_URLS (by blanks)."""
+    paths = os.environ.get("LPMANGLE_MANIFESTS", "").split(":")
+    return [path for path in paths if path] + os.environ.get("DEBUGINFOD_URLS", "").split()
+
+
+def of_payload(payload: files.File, name: str, word: str | None = None) -> Found:
+    """The manifest of one payload: from the source `word`; else from inside it, beside it, or from the environment.
+
+    `name` is the payload as the user calls it. Raises FileError if there is none.
+    """
+    from lpmangle.sources import local
+
+    if word is None:
+        found = local.inside(payload.data, name) or local.beside(name)
+        if found:
+            return found
+        if not from_environment():
+            missing = local.missing(name)
+            raise FileError(missing, path=name, hint=HINT)
+    elif os.path.isfile(word) and not _is_database(word):
+        return local.load(word)
+    return _choose(open_sources([word] if word else []), payload, name)
+
+
+def _choose(sources: Sources, payload: files.File, name: str) -> Found:
+    """The manifest with the payload's build-id; where there are several, the one with its digest."""
+    from lpmangle import elf, embed
+    from lpmangle.manifest_writer import sha256
+    from lpmangle.xen import Payload
+
+    with about(name):
+        view = elf.parse(payload.data)
+        build_id = Payload(view).build_id
+    several = list(sources.with_build_id(build_id.hex())) if build_id else []
+    digest = sha256(embed.without(view).data)
+    for found in several:
+        if digest in (found.manifest.output.sha256, found.manifest.input.sha256):
+            return found
+    if not several:
+        raise FileError(
+            f"no manifest with its build-id ({build_id and build_id.hex()}) was found", path=name, hint=HINT
+        )
+    return several[0]
+
+
+def _is_database(path: str) -> bool:
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+            return file.read(len(SQLITE_MAGIC)) == SQLITE_MAGIC
+    except OSError:
+        return False  # what is wrong with it is said by who reads it

@@ -1,0 +1,37 @@
+"""What follows the last section of a file: nothing, padding, or something appended, such as a signature.
+
+Every byte of an ELF file that means anything is in the header, in the section header table or in a section. Bytes after
+the last of them are padding if they are zero, as many as there are. Any other byte was put there by someone who reads
+the file from its end, as signers do: the file was changed last by them, and not by a linker, objcopy or strip.
+What lpmangle appends is a section's data, and so no tail.
+"""
+
+from lpmangle import elf
+from lpmangle.errors import PayloadError
+
+# scripts/sign-file.c of Linux; taken over by others
+MODULE_SIGNATURE = b"~Module signature appended~\n"
+
+
+def size(view: elf.Object) -> int:
+    """The number of bytes that were appended to the file, padding before them included; 0 if there are none."""
+    end = max(
+        view.section_header_offset(len(view.sections)),
+        *(section.end for section in view.sections[1:]),
+    )
+    appended = len(view.data) - end
+    return 0 if view.data.count(0, end) == appended else appended
+
+
+def refusal(view: elf.Object, appended: int) -> PayloadError:
+    """The error for a file with so many bytes appended."""
+    return PayloadError(
+        f"{describe(view.data, appended)} follow its last section",
+        hint="mangle first and sign what comes out; --force goes on all the same, and a signature will not fit",
+    )
+
+
+def describe(data: bytes, appended: int) -> str:
+    """So many bytes in words."""
+    what = "of a signature" if data.endswith(MODULE_SIGNATURE) else "that belong to no section (a signature?)"
+    return f"{appended} bytes {what}"

@@ -1,0 +1,523 @@
+"""lpmangle build and scripts/livepatch-build, with a stand-in for livepatch-build that does its real last steps."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from builds import (
+    CODE,
+    STANDIN,
+    WRAPPER,
+    environment,
+    is_mangled,
+    make_tree,
+    names,
+    options,
+    run,
+    write_patch,
+)
+
+from lpmangle.build import Arguments, payload_names, read_arguments
+
+BUILD = ["lpmangle", "build", "--"]
+TOOL = ["livepatch-build"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    make_tree(tmp_path / "tree")
+    write_patch(tmp_path / "fix.patch")
+    (tmp_path / "config").touch()
+    return tmp_path
+
+
+def script(folder: Path, text: str, name: str = "tool") -> str:
+    path = folder / name
+    path.write_text(f"#!/bin/bash\n{text}")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_build(folder: Path) -> None:
+    """The tool's own output, then ours; the payload is what lpmangle makes of the tool's."""
+    plain = run([*TOOL, *options(output="plain")], folder)
+    done = run([*BUILD, *TOOL, *options()], folder)
+    payload = folder / "out" / "fix.livepatch"
+    suffix = json.loads(Path(f"{payload}.manifest.json").read_text())["suffix"]
+    assert done.stdout == f"{plain.stdout}out/fix.livepatch: 2 symbols renamed, suffix {suffix}\n"
+    assert done.stderr == plain.stderr == ""
+    assert is_mangled(payload)
+    assert not is_mangled(folder / "plain" / "fix.livepatch")
+    assert os.access(payload, os.X_OK)
+    run(["lpmangle", "verify", str(payload), "--original", "plain/fix.livepatch"], folder)
+    run(["lpmangle", "restore", str(payload)], folder)
+    assert payload.read_bytes() == (folder / "plain" / "fix.livepatch").read_bytes()
+
+
+def test_options_of_lpmangle(folder: Path) -> None:
+    command = ["lpmangle", "build", "--suffix", "name", "--keep", "*calls", "-v", *TOOL, *options()]
+    assert "x86_emulate.c#_get_fpu -> x86_emulate.c#_get_fpu_fix\n" in run(command, folder).stdout
+    assert "x86_emulate.c#get_fpu_calls" in names(folder / "out" / "fix.livepatch")
+    quiet = run(["lpmangle", "build", "-q", "--", *TOOL, *options(output="quiet")], folder)
+    assert quiet.stdout.endswith("fix.livepatch created successfully\n")
+    assert is_mangled(folder / "quiet" / "fix.livepatch")
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        ["-oout"],
+        ["-o", "out"],
+        ["--output=out"],
+        ["--output", "out"],
+        ["--out", "out"],
+        ["--o=out"],
+        ["-do", "out"],
+        ["-dout", "-oout"],
+        ["-o", "wrong", "-o", "out"],
+        ["--output", "wrong", "-oout"],
+        ["-o", "./out/"],
+        ["a word", "-o", "out"],
+        ["-o", "out", "--", "-o", "wrong"],
+    ],
+    ids=" ".join,
+)
+def test_spellings_of_output(folder: Path, spelling: list[str]) -> None:
+    if spelling == ["-dout", "-oout"]:
+        spelling = ["-d", "-oout"]
+    common = ["--srcdir=tree", "-pfix.patch", "--conf", "config", "--dep=" + "ab" * 20, "--xen-dep", "ab" * 20]
+    # An older payload of another name in the folder must not be taken.
+    run([*BUILD, *TOOL, *common, *spelling], folder)
+    assert is_mangled(folder / "out" / "fix.livepatch")
+    other = Path(shutil.copy(STANDIN.parent / "x86_64-gcc-ld.livepatch", folder / "out" / "other.livepatch"))
+    before = other.read_bytes()
+    run([*BUILD, *TOOL, *common, "--skip=build", *spelling], folder)
+    assert is_mangled(folder / "out" / "fix.livepatch")
+    assert other.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("livepatch-build -s xen -p a.patch -o out", Arguments("out", "a.patch")),
+        ("/usr/bin/livepatch-build -pa.patch --outp=o -k diff", Arguments("o", "a.patch", "diff")),
+        ("env LANG=C nice bash -x ./livepatch-build -p a -o b -kbuild", Arguments("b", "a", "build")),
+        ("livepatch-build --vendor-option -o b -x --vendor=3 --patch a", Arguments("b", "a")),
+        ("livepatch-build --xen-d -o b -p a", Arguments("b", "a")),
+        ("livepatch-build -o", Arguments()),
+        ("livepatch-build --help", Arguments(help=True)),
+        ("lp-build-4.17 -o b -p a", Arguments("b", "a")),
+        ("make -C livepatch-build-tools", Arguments()),
+        ("make", Arguments()),
+        ("sh -c livepatch-build", Arguments()),
+    ],
+)
+def test_arguments(words: str, expected: Arguments) -> None:
+    assert read_arguments(words.split()) == expected
+
+
+def test_posixly_correct(monkeypatch: pytest.MonkeyPatch) -> None:
+    """getopt(1) then stops at the first word that is no option; so must we."""
+    command = ["livepatch-build", "-p", "a", "word", "-o", "b"]
+    assert read_arguments(command) == Arguments("b", "a")
+    monkeypatch.setenv("POSIXLY_CORRECT", "1")
+    assert read_arguments(command) == Arguments("", "a")
+
+
+def test_many_unknown_options_end() -> None:
+    assert read_arguments(["tool", *(f"--x{number}" for number in range(1000))]) == Arguments()
+
+
+SHORT_NAMES = [
+    "fix.diff",
+    "fix",
+    "xsa 123 (v2).patch",
+    "0001-x86-emulate: fix.patch",
+    "fix.patch.v2",
+    "fix.v1.2",
+    "a.patch.gz.tmp",
+    "näme-ß.patch",
+]
+LONG_NAMES = [*("n" * size + ".patch" for size in (47, 48, 49, 127, 128, 129)), "é" * 60 + ".patch"]
+
+
+@pytest.mark.parametrize(
+    ("name", "limit"), [(n, "48") for n in SHORT_NAMES + LONG_NAMES] + [(n, "128") for n in LONG_NAMES]
+)
+def test_name_of_the_result(folder: Path, name: str, limit: str) -> None:
+    """The stand-in cleans and cuts names with sed and cut, as the real tool does with bash and cut."""
+    write_patch(folder / name)
+    # Another one that is written meanwhile must not matter: the name alone decides.
+    env = environment(STANDIN_LIMIT=limit, STANDIN_DURING='touch "$output/other.livepatch"')
+    run([*BUILD, *TOOL, *options(name)], folder, env=env)
+    (payload,) = (path for path in (folder / "out").glob("*.livepatch") if path.name != "other.livepatch")
+    assert payload.name in payload_names(name)
+    assert is_mangled(payload)
+
+
+def test_patch_behind_a_link(folder: Path) -> None:
+    """Newer versions take the name of the link, older ones that of the target."""
+    (folder / "link.patch").symlink_to("fix.patch")
+    assert {"link.livepatch", "fix.livepatch"} <= set(payload_names(str(folder / "link.patch")))
+    run([*BUILD, *TOOL, *options("link.patch")], folder)
+    assert is_mangled(folder / "out" / "link.livepatch")
+
+
+def test_skip(folder: Path) -> None:
+    """-k diff makes no payload, -k build makes one of what was built before."""
+    done = run([*BUILD, *TOOL, *options(), "-k", "diff"], folder)
+    assert done.stderr == "lpmangle: the command was not to make a payload, nothing was mangled\n"
+    assert not list((folder / "out").glob("*.livepatch*"))
+    run([*BUILD, *TOOL, *options(), "--skip", "build"], folder)
+    assert is_mangled(folder / "out" / "fix.livepatch")
+    assert "usage" in run([*BUILD, *TOOL, "--help"], folder).stderr
+
+
+def test_result_of_another_tool(folder: Path) -> None:
+    """No option says where: the one payload that was written below the current folder."""
+    stale = Path(shutil.copy(STANDIN.parent / "x86_64-gcc-ld.livepatch", folder / "stale.livepatch"))
+    before = stale.read_bytes()
+    tool = script(folder, "mkdir -p a/b; cp stale.livepatch a/b/new.livepatch")
+    assert run([*BUILD, tool], folder).stdout.startswith("a/b/new.livepatch: ")
+    assert stale.read_bytes() == before
+    assert Path(folder / "a/b/new.livepatch").read_bytes() != before
+    # Over itself, with the same size and content, and its time set back.
+    tool = script(folder, "cp -p stale.livepatch a/b/new.livepatch")
+    assert "symbols renamed" in run([*BUILD, tool], folder).stdout
+
+
+def test_none_or_several(folder: Path) -> None:
+    done = run([*BUILD, script(folder, "echo nothing to do")], folder, code=3)
+    assert done.stdout == "nothing to do\n"
+    assert f"left no payload; looked for a new *.livepatch in {folder}\n  hint: say where" in done.stderr
+    done = run([*BUILD, "true", "-p", "fix.patch", "-o", "there"], folder, code=3)
+    assert f"looked for {folder}/there/fix.livepatch, or a new *.livepatch in {folder}/there\n" in done.stderr
+
+    source = STANDIN.parent / "x86_64-gcc-ld.livepatch"
+    tool = script(
+        folder, f"cp {source} one.livepatch; cp {source} two.livepatch; mkdir -p sub; cp {source} sub/x.livepatch"
+    )
+    done = run([*BUILD, tool], folder, code=3)
+    assert "wrote 3 payloads, one was expected" in done.stderr
+    assert all(f"{folder}/{name}.livepatch" in done.stderr for name in ("one", "two", "sub/x"))
+    for name in ("one", "two", "sub/x"):
+        assert (folder / f"{name}.livepatch").read_bytes() == source.read_bytes()
+    run(["lpmangle", "build", "--result", "two.livepatch", "--", tool], folder)
+    assert (folder / "one.livepatch").read_bytes() == source.read_bytes() != (folder / "two.livepatch").read_bytes()
+    done = run(["lpmangle", "build", "--result", "no.livepatch", "--", "true"], folder, code=3)
+    assert done.stderr == "lpmangle: no.livepatch: was not made by the command\n"
+
+
+def test_a_tool_that_found_its_work_done(folder: Path) -> None:
+    run([*BUILD, *TOOL, *options()], folder)
+    payload = folder / "out" / "fix.livepatch"
+    before = payload.read_bytes(), payload.stat().st_mtime_ns
+    script(folder, "echo up to date", "livepatch-build")
+    done = run([*BUILD, *TOOL, *options()], folder, env=environment(folder))
+    assert done.stdout == "up to date\nout/fix.livepatch: already mangled\n"
+    assert (payload.read_bytes(), payload.stat().st_mtime_ns) == before
+
+
+@pytest.mark.parametrize("code", [1, 2, 7, 126, 127, 255])
+def test_a_build_that_fails(folder: Path, code: int) -> None:
+    """Its exit code is ours, and what it left is as it left it."""
+    tool = script(folder, f'{STANDIN}/livepatch-build "$@"; exit {code}', "livepatch-build")
+    done = run([*BUILD, tool, *options()], folder, code=code)
+    assert done.stdout.endswith("created successfully\n")
+    assert done.stderr == ""
+    assert not is_mangled(folder / "out" / "fix.livepatch")
+
+
+def test_a_build_that_cannot_start(folder: Path) -> None:
+    assert "no-such-tool: cannot be started: No such file" in run([*BUILD, "no-such-tool"], folder, code=127).stderr
+    (folder / "text").write_text("text")
+    assert "text: cannot be started: Permission denied" in run([*BUILD, "./text"], folder, code=126).stderr
+    run(["lpmangle", "build"], folder, code=2)
+    run(["lpmangle", "build", "--no-such-option", "--", "true"], folder, code=2)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGSEGV, signal.SIGKILL, signal.SIGPIPE])
+def test_a_build_that_dies_of_a_signal(folder: Path, number: signal.Signals) -> None:
+    """We die of the same one: for a shell 128 + N, and for SIGINT the reason to leave its script."""
+    tool = script(folder, f'{STANDIN}/livepatch-build "$@"; kill -{number} $$; sleep 9', "livepatch-build")
+    run([*BUILD, tool, *options()], folder, code=-number)
+    assert not is_mangled(folder / "out" / "fix.livepatch")
+    command = f"lpmangle build -- {tool} {' '.join(options(output='out2'))}; exit $?"
+    run(["sh", "-c", command], folder, code=128 + number)
+
+
+def test_what_lpmangle_refuses_is_left_as_the_linker_left_it(folder: Path) -> None:
+    done = run(["lpmangle", "build", "--suffix", "text:a#b", "--", *TOOL, *options()], folder, code=2)
+    assert "out/fix.livepatch: suffix 'a#b' cannot be part" in done.stderr
+    assert not is_mangled(folder / "out" / "fix.livepatch")
+    signed = script(folder, f'{STANDIN}/livepatch-build "$@" && echo SIGNATURE >>out2/fix.livepatch', "livepatch-build")
+    done = run([*BUILD, signed, *options(output="out2")], folder, code=3)
+    assert "follow its last section" in done.stderr
+    assert not is_mangled(folder / "out2" / "fix.livepatch")
+    run(["lpmangle", "build", "--force", "--", signed, *options(output="out2"), "-k", "build"], folder)
+    assert is_mangled(folder / "out2" / "fix.livepatch")
+
+
+def start(folder: Path, during: str, *, before: str = "exec") -> "subprocess.Popen[str]":
+    """A build that says `ready` and waits in the place where the real tool runs make."""
+    env = environment(STANDIN_DURING=during)
+    process = subprocess.Popen(
+        ["bash", "-c", f"{before} lpmangle build -- livepatch-build {' '.join(options())}"],
+        cwd=folder,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    while (line := process.stdout.readline()) != "ready\n":
+        assert line, process.communicate()
+    return process
+
+
+# Bash runs a trap after the command at hand: a short one, again and again.
+WAIT = 'echo ready; for i in {1..200}; do sleep 0.05; [ -z "${caught-}" ] || break; done'
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1])
+def test_a_signal_reaches_the_build(folder: Path, number: signal.Signals) -> None:
+    """The tool decides what comes of it: here its own exit code."""
+    process = start(folder, f"trap 'echo caught; exit 9' {number.name[3:]}; {WAIT}")
+    process.send_signal(number)
+    stdout, stderr = process.communicate(timeout=30)
+    assert (process.returncode, stdout, stderr) == (9, "caught\n", "")
+    assert not list((folder / "out").glob("*.livepatch*"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_kills_the_build(folder: Path, number: signal.Signals) -> None:
+    process = start(folder, WAIT)
+    process.send_signal(number)
+    process.communicate(timeout=30)
+    assert process.returncode == -number
+
+
+def test_an_interrupted_build_that_ends_well(folder: Path) -> None:
+    """Whoever interrupted it must not read of success; the payload is as the linker left it."""
+    process = start(folder, f"trap 'caught=1; echo going on' TERM; {WAIT}")
+    process.send_signal(signal.SIGTERM)
+    stdout, stderr = process.communicate(timeout=30)
+    assert "going on\n" in stdout
+    assert stderr == "lpmangle: interrupted by SIGTERM, nothing was mangled\n"
+    assert process.returncode == -signal.SIGTERM
+    assert not is_mangled(folder / "out" / "fix.livepatch")
+
+
+def test_other_signals_are_no_interruption(folder: Path) -> None:
+    process = start(folder, f"trap 'caught=1; echo status' USR1; {WAIT}")
+    process.send_signal(signal.SIGUSR1)
+    stdout, _ = process.communicate(timeout=30)
+    assert "status\n" in stdout
+    assert process.returncode == 0
+    assert is_mangled(folder / "out" / "fix.livepatch")
+
+
+def test_nohup(folder: Path) -> None:
+    process = start(folder, "echo ready; kill -HUP $$; sleep 0.3", before="trap '' HUP; exec")
+    process.send_signal(signal.SIGHUP)
+    process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert is_mangled(folder / "out" / "fix.livepatch")
+
+
+def test_a_parent_that_ignores_children(folder: Path) -> None:
+    """With SIGCHLD ignored, as some daemons leave it, the kernel keeps no exit codes."""
+    process = start(folder, "echo ready; exit 5", before="trap '' CHLD; exec")
+    process.communicate(timeout=30)
+    assert process.returncode == 5
+
+
+def on_terminal(folder: Path, command: list[str], keys: dict[str, str]) -> tuple[str, int]:
+    """Run it as the foreground job of a terminal of its own; `keys` are typed when their word is shown."""
+    child, terminal = os.forkpty()
+    if child == 0:
+        os.chdir(folder)
+        os.execvpe(command[0], command, environment())
+    shown = b""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            if not (piece := os.read(terminal, 1000)):
+                break
+        except OSError:  # the last process has closed it
+            break
+        shown += piece
+        for word in [word for word in keys if word.encode() in shown]:
+            os.write(terminal, keys.pop(word).encode())
+    os.close(terminal)
+    return shown.decode().replace("\r\n", "\n"), os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def test_terminal(folder: Path) -> None:
+    """The command has the very terminal, for input too."""
+    tool = script(
+        folder, f"test -t 0 -a -t 1 -a -t 2 && tty; read -p 'name? ' name; echo hello $name; tput cols; {STANDIN}/$*"
+    )
+    shown, code = on_terminal(
+        folder, ["lpmangle", "build", "--", tool, "livepatch-build", *options()], {"name? ": "xen\n"}
+    )
+    assert code == 0, shown
+    assert shown.startswith("/dev/pts/")
+    assert "hello xen\n" in shown
+    assert is_mangled(folder / "out" / "fix.livepatch")
+
+
+def test_ctrl_c_once(folder: Path) -> None:
+    """The terminal sends SIGINT to both of us: passed on it would come twice."""
+    count = """\
+import os, signal, time
+reader, writer = os.pipe()
+os.set_blocking(writer, False)
+signal.set_wakeup_fd(writer)  # a byte for each signal, also for two that come close together
+signal.signal(signal.SIGINT, lambda number, frame: None)
+print("ready", flush=True)
+end = time.monotonic() + 1
+while time.monotonic() < end:
+    time.sleep(0.01)
+open("caught", "wb").write(os.read(reader, 100))
+"""
+    shown, code = on_terminal(folder, ["lpmangle", "build", "--", sys.executable, "-c", count], {"ready": "\x03"})
+    assert (folder / "caught").read_bytes() == bytes([signal.SIGINT]), shown
+    assert code == -signal.SIGINT
+    assert "interrupted by SIGINT" in shown
+
+
+def test_ctrl_c_ends_the_script_around_it(folder: Path) -> None:
+    loop = script(folder, "for i in 1 2 3; do lpmangle build -- sh -c 'echo ready; sleep 9'; echo next; done", "loop")
+    shown, code = on_terminal(folder, [loop], {"ready": "\x03"})
+    assert "next" not in shown
+    assert code == -signal.SIGINT
+
+
+def test_input_output_and_descriptors(folder: Path) -> None:
+    """Pipes, and what make hands to its children (the job server), go through."""
+    tool = script(folder, f'cat; echo words >&2; echo fd 9 >&9; {STANDIN}/livepatch-build "$@"', "livepatch-build")
+    shell = f"exec lpmangle build -- {tool} {' '.join(options())} 9>nine"
+    done = run(["sh", "-c", shell], folder, stdin="typed")
+    assert done.stdout.startswith("typedBuilding")
+    assert done.stderr == "words\n"
+    assert (folder / "nine").read_text() == "fd 9\n"
+
+
+def test_output_is_not_held_back(folder: Path) -> None:
+    process = start(folder, WAIT)  # "ready" came while the tool runs
+    assert process.poll() is None
+    process.terminate()
+    process.communicate()
+
+
+def test_two_builds_in_one_folder(folder: Path) -> None:
+    """At once, into one output folder too."""
+    text = """\
+name=$1
+livepatch-build "${@:2}" -o out-$name && sleep 0.3 && cp out-$name/$name.livepatch both/
+"""
+    tool = script(folder, text)
+    (folder / "both").mkdir()
+    processes = []
+    for name in ("one", "two"):
+        patch = write_patch(folder / f"{name}.patch", f"-{name}")
+        words = [*BUILD, tool, name, *options(patch.name, "both")]
+        processes.append(subprocess.Popen(words, cwd=folder, env=environment()))
+    assert [process.wait(60) for process in processes] == [0, 0]
+    for name in ("one", "two"):
+        assert is_mangled(folder / "both" / f"{name}.livepatch")
+
+
+# scripts/livepatch-build
+
+
+@pytest.fixture
+def wrapped(folder: Path) -> Path:
+    """A folder for PATH that holds the drop-in."""
+    place = folder / "bin"
+    place.mkdir()
+    (place / "livepatch-build").symlink_to(WRAPPER)
+    return place
+
+
+def test_drop_in(folder: Path, wrapped: Path) -> None:
+    env = environment(wrapped, LPMANGLE_FLAGS="--suffix name  --keep *calls -q")
+    (folder / "a-calls").touch()  # what the shell would make of *calls
+    done = run([*TOOL, *options()], folder, env=env)
+    assert done.stdout.endswith("fix.livepatch created successfully\n")
+    assert "x86_emulate.c#_get_fpu_fix" in names(folder / "out" / "fix.livepatch")
+    assert "x86_emulate.c#get_fpu_calls" in names(folder / "out" / "fix.livepatch")
+    assert (
+        run([*TOOL, *options()], folder, env=environment(wrapped), code=1).stderr
+        == "ERROR: the output folder exists.\n"
+    )
+
+
+def test_drop_in_does_not_find_itself(folder: Path, wrapped: Path) -> None:
+    """Neither through links nor as a copy, and not when lpmangle build runs it."""
+    (folder / "copy").mkdir()
+    shutil.copy(WRAPPER, folder / "copy" / "livepatch-build")
+    (folder / "not-a-program").mkdir()
+    (folder / "not-a-program" / "livepatch-build").write_text("no")
+    env = environment(wrapped, folder / "copy", WRAPPER.parent, folder / "not-a-program")
+    done = run([*TOOL, *options()], folder, env=env)
+    assert done.stdout.count("symbols renamed") == 1
+    done = run([*BUILD, *TOOL, *options(output="out2")], folder, env=env)
+    assert done.stdout.count("symbols renamed") == 1
+    assert done.stdout.count("already mangled") == 1
+    done = run(
+        [*TOOL, *options()], folder, env={**env, "LPMANGLE_LIVEPATCH_BUILD": str(wrapped / "livepatch-build")}, code=127
+    )
+    assert "is this script" in done.stderr
+
+
+def test_drop_in_says_what_is_missing(folder: Path, wrapped: Path) -> None:
+    env = {**environment(), "PATH": f"{wrapped}:/usr/bin:/bin"}
+    assert "the real livepatch-build is not in PATH" in run([*TOOL], folder, env=env, code=127).stderr
+    env["LPMANGLE_LIVEPATCH_BUILD"] = str(STANDIN / "livepatch-build")
+    assert "lpmangle is not in PATH" in run([*TOOL], folder, env=env, code=127).stderr
+    env["LPMANGLE"] = str(Path(sys.executable).parent / "lpmangle")
+    run([*TOOL, *options()], folder, env=env)
+    assert is_mangled(folder / "out" / "fix.livepatch")
+
+
+def test_several_files_and_a_new_one(folder: Path) -> None:
+    """Symbols of a file that is new in the patch have no file# prefix, and are renamed as well."""
+    patch = write_patch(folder / "fix.patch", code=CODE.replace("type & 7", "type & 3"))
+    added = ["static int __attribute__((noipa, used)) lp_helper(int x)", "{", "    return x + 1;", "}"]
+    lines = "".join(f"+{line}\n" for line in added)
+    patch.write_text(f"{patch.read_text()}--- /dev/null\n+++ b/xen/new.c\n@@ -0,0 +1,{len(added)} @@\n{lines}")
+    run(["lpmangle", "build", "--suffix", "name", *TOOL, *options()], folder)
+    assert "lp_helper_fix" in names(folder / "out" / "fix.livepatch")
+
+
+# --check
+
+
+def test_check_of_the_result(folder: Path) -> None:
+    """With the payload before it loaded, unmangled as it was shipped: names that are not renamed are refused."""
+    run([*TOOL, *options(output="old")], folder)
+    write_patch(folder / "next.patch", "-next")
+    command = ["lpmangle", "build", "--check", "--loaded", "old/fix.livepatch"]
+    done = run([*command, "--keep", "*_get_fpu", "--", *TOOL, *options("next.patch", "new")], folder, code=1)
+    assert "1 symbol renamed" in done.stdout
+    assert "next.livepatch: check: refused: " in done.stderr
+    assert "duplicate new symbol: x86_emulate.c#_get_fpu" in done.stdout + done.stderr
+    done = run([*command, "--", *TOOL, *options("next.patch", "good")], folder)
+    assert "good/next.livepatch: check: " in done.stdout
+    assert "check" not in run([*command, "-q", "--", *TOOL, *options("next.patch", "q")], folder).stdout
+
+
+def test_check_reads_its_files_before_the_build(folder: Path) -> None:
+    for option in (["--xen", "missing"], ["--loaded", "missing"]):
+        done = run(["lpmangle", "build", "--check", *option, "--", "touch", "built"], folder, code=4)
+        assert done.stderr == "lpmangle: missing: cannot read: No such file or directory\n"
+        run(["lpmangle", "build", *option, "--", "touch", "built"], folder, code=2)
+    assert not (folder / "built").exists()

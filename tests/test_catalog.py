@@ -1,0 +1,254 @@
+"""The catalog: many payloads, several writers, crashes, and files that are none."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from manifests import manifest, plain, write
+from test_cli import lpmangle
+
+from lpmangle.catalog import Catalog
+from lpmangle.query import find
+from lpmangle.sources import Sources, open_sources
+
+ORIGINALS = ["x86_emulate.c#_get_fpu", "arch/x86/traps.c#do_trap", "lp_helper", "common/a.c#f[1]"]
+CRASH = Path(__file__).parent / "data" / "crash"
+
+
+@pytest.fixture
+def shipped(tmp_path: Path) -> Path:
+    """Manifests of 30 payloads; each introduces some of ORIGINALS."""
+    several = [plain(f"hotfix{n}", *ORIGINALS[: 1 + n % len(ORIGINALS)]) for n in range(30)]
+    return write(tmp_path / "shipped", *several)
+
+
+@pytest.fixture
+def catalog(tmp_path: Path, shipped: Path) -> Path:
+    path = tmp_path / "shipped.db"
+    assert lpmangle("catalog", "add", path, shipped).stdout == f"{path}: 30 manifests added, 0 were there already\n"
+    return path
+
+
+def test_add_is_idempotent(catalog: Path, shipped: Path) -> None:
+    before = catalog.read_bytes()
+    done = lpmangle("catalog", "add", catalog, shipped, CRASH / "crash.livepatch", "--json")
+    assert json.loads(done.stdout) == {"catalog": str(catalog), "added": 1, "already_there": 30}
+    after = catalog.read_bytes()
+    assert after != before
+    lpmangle("catalog", "add", catalog, shipped, CRASH)
+    assert catalog.read_bytes() == after
+    assert [path.name for path in catalog.parent.glob("shipped.db*")] == ["shipped.db"]  # no journal is left
+
+
+def test_list_find_remove(catalog: Path) -> None:
+    rows = lpmangle("catalog", "list", catalog).stdout.splitlines()
+    assert rows[0].split() == ["PAYLOAD", "BUILD-ID", "SYMBOLS", "SUFFIX"]
+    assert len(rows) == 31
+    entries = json.loads(lpmangle("catalog", "list", "--json", catalog).stdout)
+    assert [entry["payload"] for entry in entries] == [f"hotfix{n}" for n in sorted(range(30), key=str)]
+
+    found = json.loads(lpmangle("catalog", "find", catalog, "do_trap", "--json").stdout)["matches"]
+    assert {match["payload"] for match in found} == {f"hotfix{n}" for n in range(30) if n % 4 >= 1}
+    assert len(lpmangle("catalog", "find", catalog, "do_trap").stdout.splitlines()) == len(found) + 1
+    missing = lpmangle("catalog", "find", catalog, "no_such", code=1)
+    assert missing.stderr == f"lpmangle: {catalog}: no payload introduced no_such\n"
+
+    build_id = entries[0]["build_id"]
+    assert f"removed {entries[0]['payload']}," in lpmangle("catalog", "remove", catalog, build_id[:7]).stdout
+    assert "has no payload" in lpmangle("catalog", "remove", catalog, build_id[:6], code=1).stderr
+    lpmangle("catalog", "remove", catalog, "hotfix1")
+    left = {entry["payload"] for entry in json.loads(lpmangle("catalog", "list", "--json", catalog).stdout)}
+    assert left == {f"hotfix{n}" for n in range(30)} - {entries[0]["payload"], "hotfix1"}
+    found = json.loads(lpmangle("catalog", "find", catalog, "do_trap", "--json").stdout)["matches"]
+    assert {match["payload"] for match in found} <= left
+    with sqlite3.connect(catalog) as db:
+        orphans = "SELECT count(*) FROM symbol WHERE manifest NOT IN (SELECT id FROM manifest)"
+        assert db.execute(orphans).fetchone() == (0,)
+    db.close()
+
+
+def answer(source: Sources, pattern: str) -> list[tuple[str, str]]:
+    """Payloads and new names, as `query` finds them."""
+    manifests = [found.manifest for found in source.candidates(pattern)]
+    return sorted((manifest.payload, symbol.name) for manifest in manifests for symbol in find(manifest, pattern))
+
+
+def test_same_answers_as_the_folder(catalog: Path, shipped: Path) -> None:
+    """The SQL finds what query.find finds, for every form of a name."""
+    one = json.loads(next(shipped.glob("hotfix3-*")).read_text())
+    suffix = one["suffix"]
+    patterns = [
+        *ORIGINALS,
+        "_get_fpu",
+        "do_trap+0x1f/0x24",
+        f"x86_emulate.c#_get_fpu_{suffix}",
+        f"_get_fpu_{suffix}+0x3",
+        f"get_fpu_{suffix}",
+        "_get*",
+        "*trap*",
+        "arch/*",
+        "lp_[!x]elper",
+        "f[[]1]",
+        "f[1]",
+        f"*{suffix[:12]}*",
+        "do_tra",
+        "'",
+        "%",
+        "",
+    ]
+    folder, database = open_sources([str(shipped)]), open_sources([str(catalog)])
+    answers = []
+    for pattern in patterns:
+        several = [
+            sorted(
+                (m.payload, s.name)
+                for found in s_.candidates(pattern)
+                for m in [found.manifest]
+                for s in find(m, pattern)
+            )
+            for s_ in (folder, database)
+        ]
+        assert several[0] == several[1], pattern
+        answers.append(bool(several[0]))
+    assert answers.count(True) >= 12
+
+
+def test_originals_that_xen_has_cut(tmp_path: Path) -> None:
+    long = "a.c#" + "f" * 200
+    folder = write(tmp_path / "m", plain("p", "x", long), plain("q", "y"))
+    lpmangle("catalog", "add", tmp_path / "c", folder)
+    for source in (folder, tmp_path / "c"):
+        assert lpmangle("query", long[:126], "-m", source).stdout.startswith(long)
+        lpmangle("query", long[:125], "-m", source, code=1)
+
+
+def test_as_a_source_of_every_command(tmp_path: Path) -> None:
+    catalog, payload = tmp_path / "c.db", tmp_path / "crash.livepatch"
+    lpmangle("catalog", "add", catalog, CRASH)
+    payload.write_bytes((CRASH / "crash.livepatch").read_bytes())
+    assert "verified" in lpmangle("verify", payload, "-m", catalog).stdout
+    log = (CRASH / "crash.log").read_text()
+    out = lpmangle("retrace", "-m", catalog, CRASH / "crash.log").stdout
+    assert out == lpmangle("retrace", "-m", CRASH, CRASH / "crash.log").stdout != log
+    assert "crash" in lpmangle("query", "lp_helper", "-m", catalog).stdout
+    lpmangle("restore", payload, "-m", catalog)
+    other = Path(__file__).parent.parent / "examples" / "fbab204.livepatch"
+    assert "no manifest with its build-id" in lpmangle("verify", other, "-m", catalog, code=4).stderr
+
+
+def test_what_is_no_catalog(tmp_path: Path, shipped: Path) -> None:
+    other, text, empty = tmp_path / "other.db", tmp_path / "text", tmp_path / "empty"
+    db = sqlite3.connect(other)
+    db.execute("CREATE TABLE t (x)")
+    db.commit()
+    db.close()
+    text.write_text("no database\n" * 100)
+    empty.touch()
+    for path, code, words in (
+        (other, 3, "is an SQLite file, but no catalog"),
+        (text, 3, "file is not a database"),
+        (tmp_path, 3, "unable to open"),
+        (tmp_path / "no" / "folder", 3, "unable to open"),
+    ):
+        before = path.read_bytes() if path.is_file() else None
+        assert words in lpmangle("catalog", "add", path, shipped, code=code).stderr
+        assert (path.read_bytes() if path.is_file() else None) == before
+    for args in (["list"], ["find"], ["remove"]):
+        symbols = [] if args == ["list"] else ["x"]
+        assert "no catalog" in lpmangle("catalog", *args, other, *symbols, code=3).stderr
+        assert "does not exist" in lpmangle("catalog", *args, tmp_path / "none", *symbols, code=3).stderr
+    assert not (tmp_path / "none").exists()
+    assert "no catalog" in lpmangle("query", "x", "-m", other, code=3).stderr
+    lpmangle("catalog", "add", empty, shipped)
+    with sqlite3.connect(empty) as db:
+        db.execute("PRAGMA user_version = 2")
+    db.close()
+    assert "is a catalog of version 2" in lpmangle("catalog", "list", empty, code=3).stderr
+
+
+def test_damaged_catalog(catalog: Path) -> None:
+    data = bytearray(catalog.read_bytes())
+    data[4096 : len(data) // 2] = os.urandom(len(data) // 2 - 4096)
+    catalog.write_bytes(data)
+    done = lpmangle("catalog", "find", catalog, "_get_fpu", code=3)
+    assert "cannot be used as a catalog" in done.stderr
+
+
+def test_several_writers(tmp_path: Path) -> None:
+    """Eight builds at once, the catalog not there yet; all of them add, some the same."""
+    catalog = tmp_path / "c.db"
+    folders = [
+        write(tmp_path / f"b{n}", *(plain(f"{n}-{i}", *ORIGINALS) for i in range(40)), plain("shared", "s"))
+        for n in range(8)
+    ]
+    command = [sys.executable, "-m", "lpmangle", "catalog", "add", str(catalog)]
+    writers = [subprocess.Popen([*command, str(folder)], stdout=subprocess.PIPE, text=True) for folder in folders]
+    said = [writer.communicate(timeout=120)[0] for writer in writers]
+    assert [writer.returncode for writer in writers] == [0] * 8, said
+    assert sum("41 manifests added" in words for words in said) == 1
+    assert sum("40 manifests added, 1 were there already" in words for words in said) == 7
+    assert len(Catalog(str(catalog)).entries()) == 321
+
+
+def test_killed_writer(tmp_path: Path) -> None:
+    """Killed at any moment: the next command finds whole manifests, and adds the rest."""
+    catalog = tmp_path / "c.db"
+    folder = write(tmp_path / "m", *(plain(f"p{i}", *(f"a.c#f{n}" for n in range(60))) for i in range(900)))
+    command = [sys.executable, "-m", "lpmangle", "catalog", "add", str(catalog), str(folder)]
+    for delay in (0.25, 0.35, 0.45, 0.55, 0.65):
+        writer = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        time.sleep(delay)
+        writer.send_signal(signal.SIGKILL)
+        writer.wait()
+        if catalog.exists() and catalog.stat().st_size:
+            db = sqlite3.connect(catalog)
+            torn = (
+                "SELECT count(*) FROM manifest m WHERE symbols != (SELECT count(*) FROM symbol WHERE manifest = m.id)"
+            )
+            assert not _tables(db) or db.execute(torn).fetchone() == (0,)
+            db.close()
+    lpmangle("catalog", "add", catalog, folder)
+    assert len(Catalog(str(catalog)).entries()) == 900
+
+
+def _tables(db: sqlite3.Connection) -> int:
+    count: int = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    return count
+
+
+def test_broken_manifests(tmp_path: Path) -> None:
+    """In a folder they are passed over with a warning; named, they are an error and nothing is added."""
+    folder = write(tmp_path / "m", plain("good", "x"))
+    broken = folder / "broken.livepatch.manifest.json"
+    broken.write_text('{"format": "lpmangle-manifest", "version": "1.0"}')
+    done = lpmangle("catalog", "add", tmp_path / "c", folder)
+    assert f"{broken}: warning: left out: not a manifest of lpmangle" in done.stderr
+    assert "1 manifests added" in done.stdout
+    assert "not a manifest" in lpmangle("catalog", "add", tmp_path / "d", broken, code=3).stderr
+
+
+def test_progress_bar_only_on_a_terminal(tmp_path: Path, shipped: Path) -> None:
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "lpmangle", "catalog", "add", str(tmp_path / "c"), str(shipped)]
+    done = subprocess.run(command, stderr=theirs, stdout=subprocess.PIPE, check=True)
+    os.close(theirs)
+    assert b"30 manifests added" in done.stdout
+    assert b"adding" in os.read(ours, 1 << 16)
+    os.close(ours)
+    assert lpmangle("catalog", "add", tmp_path / "c2", shipped).stderr == ""
+
+
+def test_suffixes_that_several_payloads_share(tmp_path: Path) -> None:
+    one, two = (manifest(p, {f"{p}.c#f": "f_v1"}, suffix="v1") for p in ("one", "two"))
+    lpmangle("catalog", "add", tmp_path / "c", write(tmp_path / "m", one, two))
+    (tmp_path / "log").write_text("f_v1+0x1/0x2 [two]\n")
+    assert lpmangle("retrace", "-m", tmp_path / "c", tmp_path / "log").stdout == "two.c#f+0x1/0x2 [two]\n"

@@ -1,0 +1,156 @@
+"""Source lines and gdb: what a debugger makes of a mangled payload, and of the exported names."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from elfbuild import TEXT, Sym, build, build_id
+from livepatch import CFLAGS, HEADER
+from test_cli import lpmangle
+from toolchain import run as tool
+
+from lpmangle import elf
+
+CRASH = Path(__file__).parent / "data" / "crash"
+SOURCE = """\
+#include "livepatch.h"
+static int calls;
+static __attribute__((noipa)) int _get_fpu(int value)
+{
+    calls += value;
+    if ( value == 7 )
+        __asm__ volatile ( "ud2" );
+    return calls;
+}
+static __attribute__((noipa, section(".text.cold"))) int _put_fpu(int value)
+{
+    return _get_fpu(value) + 1;
+}
+int lp_global(int value);
+int lp_global(int value)
+{
+    return _get_fpu(value) + _put_fpu(value);
+}
+"""
+
+
+@pytest.fixture
+def payload(tmp_path: Path) -> Path:
+    """A mangled payload with debug information, and the same before it as `original.livepatch`."""
+    (tmp_path / "livepatch.h").write_bytes(HEADER.read_bytes())
+    (tmp_path / "fpu.c").write_text(SOURCE)
+    tool("gcc", *CFLAGS, "-g", "-c", "-o", "fpu.o", "fpu.c", cwd=tmp_path)
+    names = [f"--redefine-sym={name}=fpu.c#{name}" for name in ("_get_fpu", "_put_fpu", "calls")]
+    tool("objcopy", *names, "fpu.o", cwd=tmp_path)
+    tool("ld", "-r", "--build-id=sha1", "-o", "original.livepatch", "fpu.o", cwd=tmp_path)
+    lpmangle("-o", tmp_path / "p.livepatch", tmp_path / "original.livepatch")
+    return tmp_path / "p.livepatch"
+
+
+def symbols(payload: Path) -> dict[str, dict[str, str]]:
+    manifest = json.loads(Path(f"{payload}.manifest.json").read_text())
+    return {symbol["original"]: symbol for symbol in manifest["symbols"]}
+
+
+def trap(payload: Path) -> int:
+    """The offset of ud2 in _get_fpu."""
+    listing = tool("objdump", "-d", "--section=.text", payload.name, cwd=payload.parent)
+    match = re.search(r"^ *([0-9a-f]+):.*\bud2", listing, re.MULTILINE)
+    assert match
+    return int(match[1], 16) - int(symbols(payload)["fpu.c#_get_fpu"]["value"])
+
+
+def test_source_lines(payload: Path) -> None:
+    lines = SOURCE.splitlines()
+    get, put = (symbols(payload)[f"fpu.c#{name}"]["name"] for name in ("_get_fpu", "_put_fpu"))
+    log = payload.parent / "log"
+    log.write_text(f"RIP: {get}+{trap(payload):#x}/0x20 [p]\n{put}+0x0/0x9 [p]\n{get}\n{get}+0xffffff\n")
+    done = lpmangle("retrace", "--source-lines", "-m", payload, log)
+    fault, begin, bare, outside = done.stdout.splitlines()
+    place = re.fullmatch(r"RIP: fpu.c#_get_fpu\+0x\w+/0x20 \[p\] \(.*/fpu\.c:(\d+)\)", fault)
+    assert place, fault
+    assert "ud2" in lines[int(place[1]) - 1]
+    place = re.fullmatch(r"fpu.c#_put_fpu\+0x0/0x9 \[p\] \(.*/fpu\.c:(\d+)\)", begin)
+    assert place, begin
+    assert lines[int(place[1]) - 1] in ("{", next(line for line in lines if "_put_fpu(int" in line))
+    assert bare == "fpu.c#_get_fpu"
+    assert outside == "fpu.c#_get_fpu+0xffffff"
+    annotated = lpmangle("retrace", "--source-lines", "--annotate", "-m", payload, log).stdout.splitlines()[0]
+    assert annotated == fault.replace("_get_fpu+", f"_get_fpu ({get})+")
+
+
+def test_source_lines_of_a_stripped_payload(payload: Path, tmp_path: Path) -> None:
+    """Its debug information is in the file before strip, mangled or not; without that there are no lines."""
+    get = symbols(payload)["fpu.c#_get_fpu"]["name"]
+    log = tmp_path / "log"
+    log.write_text(f"{get}+{trap(payload):#x}/0x20 [p]\n")
+    expected = lpmangle("retrace", "--source-lines", "-m", payload, log).stdout
+    shutil.copy(tmp_path / "original.livepatch", tmp_path / "debug")
+    subprocess.run(["strip", "-g", tmp_path / "original.livepatch"], check=True)
+    lpmangle("-o", payload, tmp_path / "original.livepatch")
+    assert "fpu.c:" not in lpmangle("retrace", "--source-lines", "-m", payload, log).stdout
+    assert lpmangle("retrace", "--debug-file", tmp_path / "debug", "-m", payload, log).stdout == expected
+    manifest = Path(f"{payload}.manifest.json").rename(tmp_path / "only.json")
+    assert lpmangle("retrace", "--debug-file", tmp_path / "debug", "-m", manifest, log).stdout == expected
+    assert "cannot read" in lpmangle("retrace", "--debug-file", tmp_path / "no", "-m", manifest, log, code=4).stderr
+
+
+def gdb(payload: Path, text: int, *commands: str) -> str:
+    """What gdb says with the payload's .text at an address."""
+    words = [word for command in (f"add-symbol-file {payload.name} {text:#x}", *commands) for word in ("-ex", command)]
+    return tool("gdb", "-nx", "-batch", *words, cwd=payload.parent)
+
+
+def test_gdb_finds_the_address_of_the_crash(tmp_path: Path) -> None:
+    """The address in the real Xen's register dump, looked up in the payload that crashed."""
+    shutil.copy(CRASH / "crash.livepatch", tmp_path)
+    rip = re.search(r"RIP: .*<(\w+)>\] (\S+)\+0x(\w+)/", (CRASH / "crash.log").read_text())
+    assert rip
+    address, name, offset = int(rip[1], 16), rip[2], int(rip[3], 16)
+    said = gdb(tmp_path / "crash.livepatch", address - offset, f"info symbol {address:#x}")
+    assert f"{name} + {offset} in section .text" in said
+
+
+def test_gdb_on_a_mangled_payload(payload: Path) -> None:
+    """`info symbol` shows the new name, `info line` the source; with the exported names, the original."""
+    one = symbols(payload)["fpu.c#_get_fpu"]
+    base = 0xFFFF82D0405B0000
+    address = base + int(one["value"]) + trap(payload)
+    assert f"{one['name']} + {trap(payload)} in section .text" in gdb(payload, base, f"info symbol {address:#x}")
+    line = re.search(r'Line (\d+) of "fpu\.c"', gdb(payload, base, f"info line *{address:#x}"))
+    assert line
+    assert "ud2" in SOURCE.splitlines()[int(line[1]) - 1]
+
+    arguments = lpmangle("query", "*", "-m", payload, "--format", "objcopy").stdout
+    (payload.parent / "names").write_text(arguments)
+    tool("objcopy", "@names", "p.livepatch", "debug.livepatch", cwd=payload.parent)
+    assert f"fpu.c#_get_fpu + {trap(payload)} in section .text" in gdb(
+        payload.parent / "debug.livepatch", base, f"info symbol {address:#x}"
+    )
+    names = [tool("nm", "-a", f"{name}.livepatch", cwd=payload.parent).splitlines() for name in ("original", "debug")]
+    assert sorted(names[0]) == sorted(names[1])
+
+
+def test_mapping_as_json(payload: Path) -> None:
+    done = json.loads(lpmangle("query", "*", "-m", payload, "--format", "json").stdout)
+    mapping = {match["name"]: match["original"] for match in done["matches"]}
+    assert mapping == {symbol["name"]: original for original, symbol in symbols(payload).items()}
+    assert lpmangle("query", "*", "-m", payload, "--json").stdout == json.dumps(done, indent=2) + "\n"
+
+
+def test_objcopy_arguments_are_quoted(tmp_path: Path) -> None:
+    """Names with characters that a response file takes apart."""
+    path = tmp_path / "p.livepatch"
+    names = [b"a.c#x y", b"a.c#\\q", b"a.c#it's", b'a.c#"q"', b"a.c#t\tb"]
+    path.write_bytes(build([TEXT, build_id()], [Sym(name) for name in names]).data)
+    lpmangle("-o", tmp_path / "m.livepatch", path)
+    arguments = lpmangle("query", "*", "-m", tmp_path / "m.livepatch", "--format", "objcopy").stdout
+    (tmp_path / "names").write_text(arguments)
+    tool("objcopy", "@names", "m.livepatch", "back", cwd=tmp_path)
+    view = elf.parse((tmp_path / "back").read_bytes())
+    assert {view.string(symbol.st_name) for symbol in view.symbols()} - {b""} >= set(names)
