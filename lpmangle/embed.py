@@ -85,6 +85,8 @@ def prove(before: elf.Object, after: bytes, content: bytes) -> None:
     """
     old, layout, count, names = before.data, before.layout, len(before.sections), before.section_names
     masked = bytearray(memoryview(after)[: len(old)])
+    if len(masked) < len(old):
+        raise ProofError("the output is shorter than the input")
     was = layout.ehdr.unpack_from(old, 16)
     is_now = list(layout.ehdr.unpack_from(masked, 16))
     e_shoff, counted = is_now[_E_SHOFF], is_now[_E_SHNUM] - was[_E_SHNUM]

@@ -7,7 +7,6 @@ import json
 import os
 import random
 import shutil
-import struct
 import subprocess
 import sys
 import zlib
@@ -211,8 +210,8 @@ def test_proof_finds_any_other_difference(is_64: bool) -> None:
         bad[at] ^= 1 << rng.randrange(8)
         with pytest.raises(LpmangleError):
             embed.prove(view, bytes(bad), content)
-    for bad_end in (good + b"\0", good[:-1]):
-        with pytest.raises((ProofError, struct.error)):
+    for bad_end in (good + b"\0", good[:-1], good[:100], b""):
+        with pytest.raises(ProofError):
             embed.prove(view, bad_end, content)
     with pytest.raises(ProofError):
         embed.prove(view, good, content + b"x")

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from manifests import manifest, plain, write
 
 from lpmangle import retrace
-from lpmangle.lookup import Candidate, Lookup
+from lpmangle.lookup import MAX_RUN, Candidate, Lookup
 from lpmangle.manifest import decode
 from lpmangle.naming import Namer
 from lpmangle.retrace import Retracer, blocks
@@ -248,10 +248,11 @@ def test_long_run_cut_right_before_a_name(tmp_path: Path, monkeypatch: pytest.Mo
     made = retracer(tmp_path, plain("p", FPU))
     name = f"{FPU}_{ID}".encode()
     text = b"x" * 20_000 + name + b" " + name + b" "
-    text += b"y" * (20_000 + 2 * retrace.MAX_RUN - len(text))
+    text += b"y" * (20_000 + 2 * MAX_RUN - len(text))
     expected = text.replace(b" " + name, b" " + FPU.encode()) + b" z"
-    assert [block.end for block in blocks(iter([text]))][0] == 20_000
+    assert next(block.end for block in blocks(iter([text]))) == 20_000
     assert through([text, b" z"], made) == expected
+    assert through([text, b" z\n", b"z"], made) == expected + b"\nz"
 
 
 def test_memory_does_not_grow_with_the_input(tmp_path: Path) -> None:

@@ -30,9 +30,9 @@ Examples:
   lpmangle catalog find shipped.db _get_fpu
   xl dmesg | lpmangle retrace -m shipped.db
 
-    Keep the manifests of all shipped payloads in CATALOG, one SQLite file, to look them up in with
-    query, retrace, restore and verify (-m CATALOG).
-    """,
+Keep the manifests of all shipped payloads in CATALOG, one SQLite file, to look them up in with
+query, retrace, restore and verify (-m CATALOG).
+""",
 )
 def command() -> None:
     pass

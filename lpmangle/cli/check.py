@@ -26,7 +26,7 @@ Play the upload of PAYLOADs, in that order, through the rules of Xen's loader, a
 hypervisor will: its verdict, errno and message for each. All findings are listed, the one that
 Xen reports is marked with >. A payload that is taken is then applied, or if it depends on the
 hypervisor itself replaces what is applied. The exit code is 1 if any is refused.
-    """,
+""",
 )
 @click.argument("payloads", nargs=-1, required=True, type=FilePath(), metavar="PAYLOAD...")
 @click.option(

@@ -23,9 +23,9 @@ Examples:
   lpmangle query x86_emulate.c#_get_fpu_d6068854...+0x32/0x3e -m shipped/ -m catalog.db
   lpmangle query '*' -m fbab204.livepatch --format objcopy >names; objcopy @names fbab204.livepatch
 
-    Look SYMBOLs up, old or new names, with or without the part before '#', exact or as shell
-    patterns. Every match is shown; the exit code is 1 if a SYMBOL has none.
-    """,
+Look SYMBOLs up, old or new names, with or without the part before '#', exact or as shell
+patterns. Every match is shown; the exit code is 1 if a SYMBOL has none.
+""",
 )
 @click.argument("symbols", nargs=-1, required=True, metavar="SYMBOL...")
 @click.option(

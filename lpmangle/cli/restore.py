@@ -19,9 +19,9 @@ Examples:
   lpmangle restore fbab204.livepatch
   lpmangle restore -o original.livepatch -m shipped/fbab204.manifest.json fbab204.livepatch
 
-    Turn a mangled PAYLOAD back into the original, byte for byte, in place unless -o is given. It is
-    refused if payload or manifest is not what lpmangle wrote.
-    """,
+Turn a mangled PAYLOAD back into the original, byte for byte, in place unless -o is given. It is
+refused if payload or manifest is not what lpmangle wrote.
+""",
 )
 @click.argument("payload", type=FilePath())
 @click.option("-m", "--manifest", "source", type=FilePath(), metavar="SOURCE", help="Where its manifest is.")

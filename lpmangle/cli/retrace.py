@@ -25,10 +25,10 @@ Examples:
   tail -f console.log | lpmangle retrace -m shipped/ --annotate
   lpmangle retrace -m catalog.db --source-lines console.log
 
-    Copy FILEs, or stdin, to stdout with every mangled symbol replaced by its original; everything else
-    passes byte for byte, line by line as it comes. Names that look mangled but are in no manifest are
-    reported at the end, on stderr.
-    """,
+Copy FILEs, or stdin, to stdout with every mangled symbol replaced by its original; everything else
+passes byte for byte, line by line as it comes. Names that look mangled but are in no manifest are
+reported at the end, on stderr.
+""",
 )
 @click.argument("paths", nargs=-1, type=FilePath(), metavar="[FILE]...")
 @click.option(

@@ -15,12 +15,12 @@ Examples:
   lpmangle verify fbab204.livepatch
   lpmangle verify fbab204.livepatch --original build/fbab204.livepatch
 
-    Check that PAYLOAD and its manifest agree (digests, build-id, every renamed symbol), that the
-    original can be had back, and that nothing but names differs from it; a second reading by LIEF
-    must agree. One line for each finding; the exit code is 1 if there is any. Of a payload that objcopy
-    or strip has written anew it says what changed since. Bytes appended since, such as a signature,
-    are left out of account and mentioned.
-    """,
+Check that PAYLOAD and its manifest agree (digests, build-id, every renamed symbol), that the
+original can be had back, and that nothing but names differs from it; a second reading by LIEF
+must agree. One line for each finding; the exit code is 1 if there is any. Of a payload that objcopy
+or strip has written anew it says what changed since. Bytes appended since, such as a signature,
+are left out of account and mentioned.
+""",
 )
 @click.argument("payload", type=FilePath())
 @click.option("-m", "--manifest", "source", type=FilePath(), metavar="SOURCE", help="Where its manifest is.")
