@@ -47,7 +47,7 @@ golden: ## renew fixtures, examples and the outputs shown in the README; read th
 	@scripts/setup test-fast
 	$(PYTHON) tests/corpus.py --update-fixtures
 	$(PYTHON) examples/rebuild
-	$(PYTHON) tests/docs.py --update
+	$(PYTHON) tests/doc_examples.py --update
 
 lock: ## renew the exact versions and hashes in requirements*.lock
 	@scripts/setup dev

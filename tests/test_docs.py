@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import pytest
-from docs import BLOCK, PAGES, ROOT, rendered
+from doc_examples import BLOCK, PAGES, ROOT, rendered
 
 from lpmangle import __version__
 from lpmangle.cli import COMMANDS

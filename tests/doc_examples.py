@@ -49,6 +49,6 @@ def _run(command: str, folder: str, environment: dict[str, str]) -> str:
 
 if __name__ == "__main__":
     if sys.argv[1:] != ["--update"]:
-        sys.exit("usage: python tests/docs.py --update")
+        sys.exit("usage: python tests/doc_examples.py --update")
     for name in PAGES:
         (ROOT / name).write_text(rendered(name))
