@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from corpus import Item, cached_corpus
 
-
 # The makes that tests call are not to be sub-makes of `make test`.
 for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL"):
     os.environ.pop(name, None)
