@@ -1,4 +1,4 @@
-"""The options that say how names are made: of `mangle`, and of `build`, which mangles."""
+"""Options that several commands have: how names are made, and where manifests are."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -34,6 +34,17 @@ _OPTIONS = (
     ),
     click.option("--only", multiple=True, metavar="GLOB", help="Rename only symbols that fit; may be repeated."),
     click.option("--keep", multiple=True, metavar="GLOB", help="Leave symbols that fit alone; may be repeated."),
+)
+
+
+sources_option = click.option(
+    "-m",
+    "--manifest",
+    "words",
+    multiple=True,
+    metavar="SOURCE",
+    help="A manifest, a payload, a folder, a catalog or the URL of a debuginfod server; may be repeated. "
+    "Default: LPMANGLE_MANIFESTS (separated by colons) and DEBUGINFOD_URLS (by blanks).",
 )
 
 

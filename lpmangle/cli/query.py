@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from lpmangle import sources
+from lpmangle.cli.options import sources_option
 from lpmangle.cli.output import print_json, shown
 from lpmangle.errors import EXIT_NO
 from lpmangle.manifest import Manifest, Symbol
@@ -28,15 +29,7 @@ patterns. Every match is shown; the exit code is 1 if a SYMBOL has none.
 """,
 )
 @click.argument("symbols", nargs=-1, required=True, metavar="SYMBOL...")
-@click.option(
-    "-m",
-    "--manifest",
-    "words",
-    multiple=True,
-    metavar="SOURCE",
-    help="A manifest, a payload, a folder, a catalog or the URL of a debuginfod server; may be repeated. "
-    "Default: LPMANGLE_MANIFESTS (separated by colons) and DEBUGINFOD_URLS (by blanks).",
-)
+@sources_option
 @click.option(
     "--format",
     "form",

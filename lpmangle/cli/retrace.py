@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from lpmangle.cli.options import sources_option
 from lpmangle.cli.output import shown, warn
 from lpmangle.cli.paths import FilePath
 from lpmangle.errors import FileError, LpmangleError
@@ -31,15 +32,7 @@ reported at the end, on stderr.
 """,
 )
 @click.argument("paths", nargs=-1, type=FilePath(), metavar="[FILE]...")
-@click.option(
-    "-m",
-    "--manifest",
-    "words",
-    multiple=True,
-    metavar="SOURCE",
-    help="A manifest, a payload, a folder, a catalog or the URL of a debuginfod server; may be repeated. "
-    "Default: LPMANGLE_MANIFESTS (separated by colons) and DEBUGINFOD_URLS (by blanks).",
-)
+@sources_option
 @click.option("--annotate", is_flag=True, help="Keep the mangled name, in brackets behind the original.")
 @click.option(
     "--source-lines",
