@@ -102,13 +102,14 @@ def _mangle_file(
         splice.prove(view, after, plan.renames)
         result = Result(path, target, os.path.realpath(manifest_path or manifest_writer.beside(target)), view, plan)
         text = None
-        if embedded and plan.renames:
+        if embedded:
             from lpmangle import embed
 
-            text = b"".join(manifest_writer.encode(payload, plan, after, stem_of(output), embedded=True))
-            after = embed.add(after, text)
-        elif embedded and plan.already and not view.section_named(".debug_lpmangle"):
-            result.warnings.append("its manifest is not embedded; for that restore it first and mangle it again")
+            if plan.renames:
+                text = b"".join(manifest_writer.encode(payload, plan, after, stem_of(output), embedded=True))
+                after = embed.add(after, text)
+            elif plan.already and not view.section_named(embed.SECTION):
+                result.warnings.append("its manifest is not embedded; for that restore it first and mangle it again")
         if appended:
             result.warnings.append(
                 f"{tail.describe(file.data, appended)} stay as they were; a signature fits no longer"

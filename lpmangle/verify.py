@@ -38,20 +38,21 @@ def findings(view: elf.Object, found: Manifest, original: bytes | None = None) -
         return
     yield from _symbol_findings(view, found)
 
+    restored = None
     try:
         restored = splice.undo(view, found)
     except LpmangleError as error:
         yield error.message
-        if original is None:
-            return
-        restored = original
     before = restored if original is None else original
-    try:
-        splice.prove(elf.parse(before), view.data, {symbol.index: symbol.name.encode() for symbol in found.symbols})
-    except LpmangleError as error:
-        yield error.message.removeprefix("proof failed, nothing was written: ")
-        if isinstance(error, ElfError):
-            return
+    if before is None:
+        return
+    if before != restored:  # what `undo` gives is proven
+        try:
+            splice.prove(elf.parse(before), view.data, {symbol.index: symbol.name.encode() for symbol in found.symbols})
+        except LpmangleError as error:
+            yield error.message.removeprefix("proof failed, nothing was written: ")
+            if isinstance(error, ElfError):
+                return
     yield from lief_findings(before, view.data, found)
 
 
