@@ -4,7 +4,7 @@
     payload = lpmangle.Payload(view)                              # what Xen's loader sees
     plan = lpmangle.make_plan(payload, lpmangle.Options(), stem)  # the decision per symbol
     output = lpmangle.apply(view, plan)                           # bytes -> bytes
-    lpmangle.prove(view, output, plan.renames)                    # only names differ; ProofError
+    lpmangle.prove(view, output, plan.names)                      # only names differ; ProofError
     text = b"".join(lpmangle.encode_manifest(payload, plan, output, stem))
 
     from lpmangle.manifest import decode                          # text -> Manifest; ManifestError

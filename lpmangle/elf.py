@@ -78,12 +78,16 @@ class Symbol(NamedTuple):
 
 
 class Relocation(NamedTuple):
-    """One Elf_Rel or Elf_Rela; `r_addend` is None for SHT_REL, where it stands in the section that is relocated."""
+    """One Elf_Rel or Elf_Rela; `r_addend` is None for SHT_REL, where it stands in the section that is relocated.
+
+    `addend_at` is the file offset of the addend, wherever it stands.
+    """
 
     r_offset: int
     r_sym: int
     r_type: int
     r_addend: int | None
+    addend_at: int
 
 
 class Layout:
@@ -178,10 +182,15 @@ class Object:
                     f"(entries have {entry.size} bytes)"
                 )
             shift, mask = (32, 0xFFFFFFFF) if self.layout.is_64 else (8, 0xFF)
+            at = section.offset + 2 * self.layout.address.size
             for offset, info, *addend in entry.iter_unpack(self.section_data(section)):
                 if info >> shift >= self.symbol_count:
                     raise ElfError(f"{section}: a relocation names symbol {info >> shift} of {self.symbol_count}")
-                yield Relocation(offset, info >> shift, info & mask, addend[0] if addend else None)
+                if addend:
+                    yield Relocation(offset, info >> shift, info & mask, addend[0], at)
+                else:
+                    yield Relocation(offset, info >> shift, info & mask, None, target.offset + offset)
+                at += entry.size
 
 
 def parse(data: bytes, accept: int = ET_REL) -> Object:

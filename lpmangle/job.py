@@ -3,12 +3,16 @@
 import os
 import re
 from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple
 
 from lpmangle import depfile as dependencies
 from lpmangle import elf, files, manifest_writer, splice, tail
 from lpmangle.errors import FileError, LpmangleError, PlanError, about
 from lpmangle.plan import Options, Outcome, Plan, make_plan
 from lpmangle.xen import FUNCS_SECTION, HOOKS_PREFIX, LIVEPATCH_MAX_SIZE, Payload
+
+if TYPE_CHECKING:
+    from lpmangle.stack import Against, Stack
 
 # A payload that other processes keep replacing is given up after as many readings.
 ATTEMPTS = 3
@@ -19,12 +23,16 @@ MOST_NAMES = 20
 class Result:
     """What was done with one payload. `warnings` are for people: what still can go wrong."""
 
-    def __init__(self, path: str, output: str, manifest_path: str, view: elf.Object, plan: Plan) -> None:
+    def __init__(
+        self, path: str, output: str, manifest_path: str, payload: Payload, plan: Plan, stack: "Stack | None"
+    ) -> None:
         self.path = path
         self.output = output
         self.manifest_path = manifest_path
-        self.view = view
+        self.payload = payload
+        self.view = payload.elf
         self.plan = plan
+        self.stack = stack
         self.warnings: list[str] = []
         self.unchanged = False
 
@@ -35,7 +43,7 @@ class Result:
             return "already mangled"
         if self.unchanged:
             return "unchanged"
-        return "mangled" if self.plan.renames else "nothing to rename"
+        return "mangled" if self.plan.changes else "nothing to rename"
 
     def name(self, index: int) -> bytes:
         """The name of symbol number `index` in the input."""
@@ -45,6 +53,21 @@ class Result:
 def stem_of(path: str) -> str:
     """The name a payload is uploaded by: its file name without the ending."""
     return os.path.splitext(os.path.basename(path))[0]
+
+
+class _Request(NamedTuple):
+    """The arguments of `mangle_file`; `rule` is the depfile's path and content."""
+
+    path: str
+    options: Options
+    output: str
+    manifest_path: str | None
+    write: bool
+    rule: tuple[str, bytes] | None
+    if_changed: bool
+    force: bool
+    embedded: bool
+    against: "Against | None"
 
 
 def mangle_file(
@@ -58,18 +81,21 @@ def mangle_file(
     if_changed: bool = False,
     force: bool = False,
     embedded: bool = False,
+    against: "Against | None" = None,
 ) -> Result:
     """Mangle the payload at `path` in place, or into `output`; its manifest goes beside it, or to `manifest_path`.
 
     A symbolic link is followed to its target. With `write` false nothing is written. `depfile` gets the rule that
     `output` is made of `path`. With `if_changed` a file that has its content already is not written again. With `force`
-    a payload is taken that has something appended. With `embedded` the manifest is put into the payload as well. Raises
+    a payload is taken that has something appended. With `embedded` the manifest is put into the payload as well. What
+    the payload takes from those that it is put on gets the names that it has there if `against` knows them. Raises
     LpmangleError; then all files are as they were.
     """
     rule = (os.path.realpath(depfile), dependencies.rule(output or path, path)) if depfile else None
+    request = _Request(path, options, output or path, manifest_path, write, rule, if_changed, force, embedded, against)
     for attempt in range(ATTEMPTS):
         try:
-            return _mangle_file(path, options, output or path, manifest_path, write, rule, if_changed, force, embedded)
+            return _mangle_file(request)
         except files.ChangedError:
             # Another process mangled it meanwhile: what we find now decides.
             if attempt == ATTEMPTS - 1:
@@ -77,36 +103,29 @@ def mangle_file(
     raise AssertionError("unreachable")
 
 
-def _mangle_file(
-    path: str,
-    options: Options,
-    output: str,
-    manifest_path: str | None,
-    write: bool,
-    rule: tuple[str, bytes] | None,
-    if_changed: bool,
-    force: bool,
-    embedded: bool,
-) -> Result:
-    file = files.read(path)
-    target = os.path.realpath(output)
-    with about(path):
+def _mangle_file(request: _Request) -> Result:
+    file = files.read(request.path)
+    target = os.path.realpath(request.output)
+    manifest_path = os.path.realpath(request.manifest_path or manifest_writer.beside(target))
+    stem = stem_of(request.output)
+    with about(request.path):
         view = elf.parse(file.data)
         payload = Payload(view)
-        plan = make_plan(payload, options, stem_of(output))
+        stack = request.against.stack_of(payload) if request.against else None
+        plan = make_plan(payload, request.options, stem, stack)
         # What is not changed keeps its signature.
-        appended = tail.size(view) if plan.renames else 0
-        if appended and not force:
+        appended = tail.size(view) if plan.changes else 0
+        if appended and not request.force:
             raise tail.refusal(view, appended)
         after = splice.apply(view, plan)
-        splice.prove(view, after, plan.renames)
-        result = Result(path, target, os.path.realpath(manifest_path or manifest_writer.beside(target)), view, plan)
+        splice.prove(view, after, plan.names, plan.function_names)
+        result = Result(request.path, target, manifest_path, payload, plan, stack)
         text = None
-        if embedded:
+        if request.embedded:
             from lpmangle import embed
 
-            if plan.renames:
-                text = b"".join(manifest_writer.encode(payload, plan, after, stem_of(output), embedded=True))
+            if plan.changes:
+                text = b"".join(manifest_writer.encode(payload, plan, after, stem, embedded=True, stack=stack))
                 after = embed.add(after, text)
             elif plan.already and not view.section_named(embed.SECTION):
                 result.warnings.append("its manifest is not embedded; for that restore it first and mangle it again")
@@ -115,36 +134,29 @@ def _mangle_file(
                 f"{tail.describe(file.data, appended)} stay as they were; a signature fits no longer"
             )
         _warn(result, len(after))
-        if write:
-            _write(result, file, payload, after, text, rule, if_changed)
+        if request.write:
+            _write(result, file, after, text, request)
     return result
 
 
-def _write(
-    result: Result,
-    file: files.File,
-    payload: Payload,
-    after: bytes | bytearray,
-    text: bytes | None,
-    rule: tuple[str, bytes] | None,
-    if_changed: bool,
-) -> None:
+def _write(result: Result, file: files.File, after: bytes | bytearray, text: bytes | None, request: _Request) -> None:
     in_place = result.output == file.path
     _check_targets(result)
-    outputs = [files.Output(rule[0], (rule[1],))] if rule else []
+    outputs = [files.Output(request.rule[0], (request.rule[1],))] if request.rule else []
     if result.manifest_path in (result.output, file.path):
         raise FileError("the manifest would replace the payload", path=result.manifest_path)
     pieces: Iterable[bytes]
     if not result.plan.already:
-        pieces = [text] if text else manifest_writer.encode(payload, result.plan, after, stem_of(result.output))
-        outputs.append(files.Output(result.manifest_path, pieces))
+        stem = stem_of(result.output)
+        pieces = manifest_writer.encode(result.payload, result.plan, after, stem, stack=result.stack)
+        outputs.append(files.Output(result.manifest_path, [text] if text else pieces))
     elif (found := _existing_manifest(result, file)) is None:
         result.warnings.append(f"no manifest fits it ({result.manifest_path}): its original names are lost without")
     elif not in_place:
         outputs.append(files.Output(result.manifest_path, (found,)))
     if not in_place or after is not file.data:
         outputs.append(files.Output(result.output, (after,), like=file.state))
-    if if_changed:
+    if request.if_changed:
         outputs = [output for output in map(_in_one_piece, outputs) if not _is_there(output)]
         result.unchanged = not in_place and result.output not in [output.path for output in outputs]
     if outputs:
@@ -243,10 +255,39 @@ def _warn(result: Result, size: int) -> None:
         ),
     ):
         if indices := plan.indices(outcome):
-            names = ", ".join(result.name(index).decode("utf-8", "backslashreplace") for index in indices[:MOST_NAMES])
+            names = ", ".join(_text(result.name(index)) for index in indices[:MOST_NAMES])
             more = f" and {len(indices) - MOST_NAMES} more" if len(indices) > MOST_NAMES else ""
             warnings.append(
                 f"{len(indices)} new symbols keep their names ({what}) and clash with the same names of any other "
                 f"payload: {names}{more}; {remedy}"
             )
     warnings += [f"no new symbol fits {glob!r}" for glob in plan.unmatched]
+    if result.stack:
+        warnings += _stack_warnings(result.stack)
+    elif not plan.already:
+        warnings += _missing_stack_warnings(result.payload)
+
+
+def _stack_warnings(stack: "Stack") -> Iterable[str]:
+    """What to know about names whose meaning depends on the order of the loader's search."""
+    for name, layers in stack.several.items():
+        others = " and ".join(layer.payload for layer in layers[1:])
+        yield f"{_text(name)} was renamed by {layers[0].payload} and by {others}; {layers[0].payload} is loaded first"
+    for name, layer in stack.hidden.items():
+        yield f"{_text(name)} stays: the hypervisor has it, and Xen finds that before the one of {layer.payload}"
+    if stack.missing:
+        yield f"no manifest of build-id {stack.missing}, on which {stack.layers[0].payload} depends, was found"
+
+
+def _missing_stack_warnings(payload: Payload) -> Iterable[str]:
+    """A payload on top of another one, by its notes, is likely to take something from it."""
+    depends, xen_depends = payload.depends, payload.xen_depends
+    if depends and xen_depends and depends != xen_depends:
+        yield (
+            f"is put on the payload with build-id {depends.hex()}; if that one is mangled, what this one takes from it "
+            "has another name there: --against PAYLOAD"
+        )
+
+
+def _text(name: bytes) -> str:
+    return name.decode("utf-8", "backslashreplace")

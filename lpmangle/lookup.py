@@ -125,10 +125,10 @@ class Lookup:
 
     def _load(self, suffix: str) -> None:
         self._loaded[suffix] = False
-        several = list(self._sources.with_suffix(suffix))
-        for found in several:
+        for found in list(self._sources.with_suffix(suffix)):
             names = found.names
-            new = {symbol.name.encode(): symbol.original.encode() for symbol in names.symbols}
+            several = (*names.symbols, *names.references, *names.functions)
+            new = {symbol.name.encode(): symbol.original.encode() for symbol in several}
             unusual = b"".join([*new, *new.values()]).translate(None, _CHARACTERS)
             if unusual:
                 new = {n: o for n, o in new.items() if not _UNFIT.search((n + o).decode())}

@@ -27,8 +27,8 @@ class FileContent(msgspec.Struct, frozen=True):
     size: Unsigned
 
 
-class StringTable(msgspec.Struct, frozen=True):
-    """The symbol string table of the input: section number, sh_offset, sh_size."""
+class Place(msgspec.Struct, frozen=True):
+    """Where a section's data was in the input: section number, sh_offset, sh_size."""
 
     section: Word
     offset: Unsigned
@@ -59,11 +59,41 @@ class Symbol(msgspec.Struct, frozen=True):
     st_name: Word
 
 
+class Against(msgspec.Struct, frozen=True):
+    """A mangled payload of the stack that this one is put on; template and suffix are what its names are made by."""
+
+    payload: str
+    build_id: Hex
+    template: str
+    suffix: str
+
+
+class Reference(msgspec.Struct, frozen=True):
+    """An undefined symbol that got the name which the payload with `build_id` has given to it."""
+
+    index: Word
+    original: str
+    name: str
+    st_name: Word
+    build_id: Hex
+
+
+class FunctionName(msgspec.Struct, frozen=True):
+    """An entry of .livepatch.funcs, by its number, that got such a name; `addend` is its relocation's in the input."""
+
+    entry: Unsigned
+    original: str
+    name: str
+    addend: int
+    build_id: Hex
+
+
 class Manifest(msgspec.Struct, frozen=True):
     """`payload` is the name that the payload is uploaded by: its file name without the ending.
 
     `output` is the payload without an embedded manifest, which cannot hold its own digest. If there is one,
-    `section_headers` is where the section header table was (e_shoff) before it was embedded.
+    `section_headers` is where the section header table was (e_shoff) before it was embedded. What was taken from the
+    payloads `against` are `references` and `functions`; `string_sections` hold the names of the latter.
     """
 
     format: Literal["lpmangle-manifest"]
@@ -75,11 +105,20 @@ class Manifest(msgspec.Struct, frozen=True):
     xen_depends: Hex | None
     input: FileContent
     output: FileContent
-    string_table: StringTable
+    string_table: Place
     suffix: str
     options: Options
     symbols: list[Symbol]
     section_headers: Unsigned | None = None
+    against: list[Against] = []
+    references: list[Reference] = []
+    functions: list[FunctionName] = []
+    string_sections: list[Place] = []
+
+    @property
+    def named(self) -> "list[Symbol | Reference]":
+        """Every symbol that got a new name."""
+        return [*self.symbols, *self.references]
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -91,6 +130,7 @@ class Head(msgspec.Struct, frozen=True):
     build_id: Hex | None
     suffix: str
     options: Options
+    against: list[Against] = []
 
 
 class Name(msgspec.Struct, frozen=True, gc=False):
@@ -106,6 +146,8 @@ class Names(msgspec.Struct, frozen=True):
     payload: str
     build_id: Hex | None
     symbols: list[Name]
+    references: list[Name] = []
+    functions: list[Name] = []
 
 
 class _Version(msgspec.Struct):

@@ -6,10 +6,14 @@ The head is indented and the symbols stand one to a line, so that a diff or grep
 import hashlib
 import json
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from lpmangle import elf
 from lpmangle.plan import Plan
 from lpmangle.xen import Payload
+
+if TYPE_CHECKING:
+    from lpmangle.stack import Stack
 
 FORMAT = "lpmangle-manifest"
 VERSION = "1.0"
@@ -34,11 +38,17 @@ def sha256(data: bytes | bytearray) -> str:
 
 
 def encode(
-    payload: Payload, plan: Plan, output: bytes | bytearray, stem: str, *, embedded: bool = False
+    payload: Payload,
+    plan: Plan,
+    output: bytes | bytearray,
+    stem: str,
+    *,
+    embedded: bool = False,
+    stack: "Stack | None" = None,
 ) -> Iterator[bytes]:
     """The manifest of `plan`, which made `output` out of `payload`, in pieces. `stem` is what it is uploaded as.
 
-    A manifest to be embedded into `output` says where the section headers were.
+    A manifest to be embedded into `output` says where the section headers were. `stack` is the one of the plan.
     """
     view, options, strtab = payload.elf, plan.options, payload.elf.strtab
     head: dict[str, object] = {
@@ -63,6 +73,8 @@ def encode(
     }
     if embedded:
         head["section_headers"] = view.e_shoff
+    if stack:
+        head |= _references(payload, plan, stack)
     head["symbols"] = []
     yield json.dumps(head, indent=2).removesuffix("]\n}").encode()
     lines: list[str] = []
@@ -76,6 +88,38 @@ def encode(
     if lines:
         yield (separator + ",\n    ".join(lines)).encode()
     yield b"\n  ]\n}\n" if plan.renames else b"]\n}\n"
+
+
+def _references(payload: Payload, plan: Plan, stack: "Stack") -> dict[str, object]:
+    """What the plan takes from other payloads, and from which (`manifest.Against`, `.Reference`, `.FunctionName`)."""
+    from lpmangle import functions
+
+    view = payload.elf
+    references, entries = [], []
+    for index, reference in plan.references.items():
+        st_name = view.symbol(index).st_name
+        original = view.string(st_name).decode()
+        references.append(
+            {"index": index, "original": original, "name": reference.name.decode(), "st_name": st_name}
+            | {"build_id": reference.build_id}
+        )
+    found = [entry for entry in functions.by_name(payload) if entry.entry in plan.functions]
+    for entry in found:
+        name, build_id = plan.functions[entry.entry]
+        entries.append(
+            {"entry": entry.entry, "original": entry.name.decode(), "name": name.decode(), "addend": entry.addend}
+            | {"build_id": build_id}
+        )
+    sections = [view.sections[number] for number in sorted({entry.section for entry in found})]
+    return {
+        "against": [
+            {"payload": layer.payload, "build_id": layer.build_id, "template": layer.template, "suffix": layer.suffix}
+            for layer in stack.layers
+        ],
+        "references": references,
+        "functions": entries,
+        "string_sections": [{"section": s.number, "offset": s.offset, "size": s.size} for s in sections],
+    }
 
 
 def _symbol_lines(view: elf.Object, renames: dict[int, bytes]) -> Iterator[str]:

@@ -9,28 +9,36 @@ import re
 from collections.abc import Callable, Iterable
 from enum import IntEnum
 from fnmatch import translate
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from lpmangle import elf
 from lpmangle.errors import PlanError
 from lpmangle.naming import DEFAULT_SUFFIX, DEFAULT_TEMPLATE, Namer, field_of, resolve_suffix
 from lpmangle.xen import MAX_NAME, Kind, Payload
 
+if TYPE_CHECKING:
+    from lpmangle.stack import Stack
+
 SCOPES = ("local", "new")
 # Stands in a mangled file's string table, referenced by nothing: how a file says that it is mangled, and how.
 MARK = b"\0lpmangle 1 "
+AGAINST = b" --against "
 # Characters of --only and --keep that are written into the mark; more are represented by a digest.
 MAX_GLOBS = 1000
 
 
 class Outcome(IntEnum):
-    """What was decided for a symbol that Xen counts as new; the others' outcome is their `xen.Kind`."""
+    """What was decided for a symbol that Xen counts as new; the others' outcome is their `xen.Kind`.
+
+    REFERENCE is for undefined ones: it gets the name that a payload below has given to the symbol.
+    """
 
     RENAMED = 16
     GLOBAL = 17  # GLOBAL or WEAK under scope "local"
     GROUP_SIGNATURE = 18
     EXCLUDED = 19
     CARRIES_SUFFIX = 20
+    REFERENCE = 21
 
 
 REASONS: dict[int, str] = {
@@ -60,11 +68,20 @@ class Options(NamedTuple):
     keep: tuple[str, ...] = ()
 
 
+class Reference(NamedTuple):
+    """What another payload, told by its build-id, calls a symbol now."""
+
+    name: bytes
+    build_id: str
+
+
 class Plan:
     """`outcomes` holds one Kind or Outcome per symbol; `renames` symbol index -> new name, in table order.
 
-    `already` says that the payload was mangled in this very way before; then nothing is renamed. `mark` goes into the
-    mangled file; `unmatched` are the globs that fit no new symbol.
+    `references` are the undefined symbols, by index, and `functions` the entries of .livepatch.funcs, by number, that
+    refer to what other payloads have renamed (`stack`). `already` says that the payload was mangled in this very way
+    before; then nothing is renamed. `mark` goes into the mangled file; `unmatched` are the globs that fit no new
+    symbol.
     """
 
     def __init__(self, options: Options, suffix: str, kinds: bytes) -> None:
@@ -72,9 +89,28 @@ class Plan:
         self.suffix = suffix
         self.outcomes = bytearray(kinds)
         self.renames: dict[int, bytes] = {}
+        self.references: dict[int, Reference] = {}
+        self.functions: dict[int, Reference] = {}
         self.mark = _make_mark(options, suffix)
         self.already = False
         self.unmatched: list[str] = []
+
+    @property
+    def names(self) -> dict[int, bytes]:
+        """Every symbol that gets a new name: renames, then references."""
+        if not self.references:
+            return self.renames
+        return self.renames | {index: reference.name for index, reference in self.references.items()}
+
+    @property
+    def function_names(self) -> dict[int, bytes]:
+        """Entry of .livepatch.funcs -> new name."""
+        return {entry: reference.name for entry, reference in self.functions.items()}
+
+    @property
+    def changes(self) -> bool:
+        """Whether the payload does not stay as it is."""
+        return bool(self.renames or self.references or self.functions)
 
     def indices(self, outcome: int) -> list[int]:
         """The symbols with that outcome, in table order."""
@@ -82,17 +118,18 @@ class Plan:
         return [index for index, found in enumerate(self.outcomes) if found == outcome] if count else []
 
 
-def make_plan(payload: Payload, options: Options, stem: str) -> Plan:
+def make_plan(payload: Payload, options: Options, stem: str, stack: "Stack | None" = None) -> Plan:
     """Decide for every symbol. `stem` is the payload's file name without its ending, for `--suffix name`.
 
-    Raises NamingError for a bad suffix or template, PlanError for a clash or a payload mangled in another way.
+    With `stack` for every name, too, that is another payload's. Raises NamingError for a bad suffix or template,
+    PlanError for a clash or a payload mangled in another way.
     """
     suffix = resolve_suffix(options.suffix, payload.build_id, stem)
     namer = Namer(options.template, suffix)
     plan = Plan(options, suffix, payload.kinds)
     view, outcomes, renames = payload.elf, plan.outcomes, plan.renames
     mark = find_mark(view)
-    if mark not in (None, plan.mark):
+    if mark and mark.partition(AGAINST)[0] != plan.mark:
         raise PlanError(
             f"is mangled already, with {mark[len(MARK) - 1 :].decode('utf-8', 'replace')}",
             hint="to mangle it in another way, restore the original first: lpmangle restore",
@@ -130,8 +167,31 @@ def make_plan(payload: Payload, options: Options, stem: str) -> Plan:
     if renames:
         _check_build_id(view, payload.build_id)
     plan.already = mark is not None or Outcome.CARRIES_SUFFIX in outcomes
+    if stack:
+        _refer(plan, payload, stack)
     plan.unmatched = only.unused() + keep.unused()
     return plan
+
+
+def _refer(plan: Plan, payload: Payload, stack: "Stack") -> None:
+    """Give what the payload takes from others the names that it has there."""
+    from lpmangle import functions
+
+    view, kinds, undefined = payload.elf, payload.kinds, int(Kind.UNDEFINED)
+    for index, (st_name, *_) in enumerate(view.symbol_fields()):
+        if kinds[index] == undefined and st_name and (reference := stack.resolve(view.string(st_name))):
+            plan.references[index] = reference
+            plan.outcomes[index] = Outcome.REFERENCE
+    for entry in functions.by_name(payload):
+        if reference := stack.resolve(entry.name):
+            plan.functions[entry.entry] = reference
+    if plan.already and plan.changes:
+        raise PlanError(
+            "is mangled already, but what it takes from other payloads is not",
+            hint="restore the original first (lpmangle restore), then mangle it with --against",
+        )
+    build_ids = sorted({one.build_id for one in (*plan.references.values(), *plan.functions.values())})
+    plan.mark += b"".join(AGAINST + build_id.encode() for build_id in build_ids)
 
 
 def find_mark(view: elf.Object) -> bytes | None:

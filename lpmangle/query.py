@@ -1,10 +1,10 @@
 """Looking symbols up in a manifest, in either direction, the way people have them: partial, cut, with an offset."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fnmatch import translate
 
-from lpmangle.manifest import Manifest, Symbol
+from lpmangle.manifest import FunctionName, Manifest, Reference, Symbol
 from lpmangle.xen import MAX_NAME
 
 # A trace prints NAME+0xOFFSET/0xSIZE.
@@ -17,13 +17,24 @@ def find(manifest: Manifest, pattern: str) -> Iterator[Symbol]:
     An old name of more than 126 bytes is found by the 126 that Xen keeps of it, too. A trailing `+0x1f/0x24`, as it
     stands in a trace, is ignored.
     """
+    return filter(_matcher(pattern), manifest.symbols)
+
+
+def find_taken(manifest: Manifest, pattern: str) -> Iterator[Reference | FunctionName]:
+    """The same among what the payload takes from others: undefined symbols, functions to replace."""
+    return filter(_matcher(pattern), [*manifest.references, *manifest.functions])
+
+
+def _matcher(pattern: str) -> Callable[[Symbol | Reference | FunctionName], bool]:
     pattern = without_offset(pattern)
     matches = re.compile(translate(pattern)).match
-    for symbol in manifest.symbols:
-        names = {symbol.original, symbol.name, cut(symbol.original)}
+
+    def fits(entry: Symbol | Reference | FunctionName) -> bool:
+        names = {entry.original, entry.name, cut(entry.original)}
         names |= {name.rpartition("#")[2] for name in names}
-        if pattern in names or any(map(matches, names)):
-            yield symbol
+        return pattern in names or any(map(matches, names))
+
+    return fits
 
 
 def without_offset(pattern: str) -> str:

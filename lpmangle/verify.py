@@ -48,7 +48,7 @@ def findings(view: elf.Object, found: Manifest, original: bytes | None = None) -
         return
     if before != restored:  # what `undo` gives is proven
         try:
-            splice.prove(elf.parse(before), view.data, {symbol.index: symbol.name.encode() for symbol in found.symbols})
+            splice.prove_manifest(elf.parse(before), view.data, found)
         except LpmangleError as error:
             yield error.message.removeprefix("proof failed, nothing was written: ")
             if isinstance(error, ElfError):
@@ -81,7 +81,7 @@ def _symbol_findings(view: elf.Object, found: Manifest) -> Iterator[str]:
         symbol = view.symbol(entry.index)
         section = view.sections[symbol.st_shndx].name if symbol.st_shndx < len(view.sections) else ""
         for what, is_now, was in (
-            ("name", view.string(symbol.st_name).decode("utf-8", "backslashreplace"), entry.name),
+            ("name", changes.text(view.string(symbol.st_name)), entry.name),
             ("section", section, entry.section),
             ("value", symbol.st_value, entry.value),
             ("size", symbol.st_size, entry.size),
@@ -90,6 +90,26 @@ def _symbol_findings(view: elf.Object, found: Manifest) -> Iterator[str]:
         ):
             if is_now != was:
                 yield f"symbol {entry.index}: {what} is {is_now}, the manifest says {was}"
+    for reference in found.references:
+        if reference.index >= view.symbol_count:
+            yield f"symbol {reference.index} ({reference.name}) does not exist"
+        elif (name := view.string(view.symbol(reference.index).st_name)) != reference.name.encode():
+            yield f"symbol {reference.index}: name is {changes.text(name)}, the manifest says {reference.name}"
+    if found.functions:
+        yield from _function_findings(view, found)
+
+
+def _function_findings(view: elf.Object, found: Manifest) -> Iterator[str]:
+    from lpmangle.functions import by_name
+
+    try:
+        names = {entry.entry: changes.text(entry.name) for entry in by_name(Payload(view))}
+    except LpmangleError as error:
+        yield error.message
+        return
+    for function in found.functions:
+        if (name := names.get(function.entry)) != function.name:
+            yield f".livepatch.funcs entry {function.entry}: name is {name}, the manifest says {function.name}"
 
 
 def lief_findings(before: bytes, after: bytes, found: Manifest) -> Iterator[str]:
@@ -98,7 +118,10 @@ def lief_findings(before: bytes, after: bytes, found: Manifest) -> Iterator[str]
     if old is None or new is None:
         yield "LIEF cannot read it"
         return
-    names = {symbol.index: symbol.name for symbol in found.symbols}
+    names = {symbol.index: symbol.name for symbol in found.named}
+    moved = {place.section for place in found.string_sections}
+    if names or moved:
+        moved.add(found.string_table.section)
     if len(old["symbols"]) != len(new["symbols"]) or len(old["sections"]) != len(new["sections"]):
         yield "LIEF: the number of symbols or sections differs"
         return
@@ -107,7 +130,7 @@ def lief_findings(before: bytes, after: bytes, found: Manifest) -> Iterator[str]
         if is_now != expected:
             yield f"LIEF: symbol {index} is {is_now}, expected {expected}"
     for index, (was, is_now) in enumerate(zip(old["sections"], new["sections"], strict=True)):
-        if index == found.string_table.section and names:
+        if index in moved:
             was, is_now = was[:2], is_now[:2]
         if is_now != was:
             yield f"LIEF: section {index} is {is_now}, was {was}"

@@ -50,6 +50,7 @@ class Kind(IntEnum):
 class Function(NamedTuple):
     """One entry of .livepatch.funcs (struct livepatch_func, xen/include/public/sysctl.h)."""
 
+    start: int  # offset in the section
     version: int
     new_address: int | None  # relative to the start of the loaded payload; None when it is not in the payload
 
@@ -113,7 +114,7 @@ class Payload:
         for start in range(0, section.size, entry):
             if data[start + version_at] != version:
                 raise PayloadError(f"{FUNCS_SECTION}: payload versions {version} and {data[start + version_at]} mixed")
-            functions.append(Function(version, addresses.get(start)))
+            functions.append(Function(start, version, addresses.get(start)))
         return functions
 
     def _new_addresses(self, section: elf.Section, entry: int, pointer: int) -> dict[int, int | None]:

@@ -78,8 +78,8 @@ RULES: dict[str, Rule] = {
     "unknown-symbol": Rule(
         ENOENT,
         "defined neither by the hypervisor nor by a loaded payload",
-        "build against this very hypervisor, and load the payload that introduces the symbol before; if lpmangle has "
-        "renamed it there, refer to its new name",
+        "build against this very hypervisor, and load the payload that introduces the symbol before; if that one is "
+        "mangled: lpmangle --against IT PAYLOAD",
     ),
     "reserved-symbol-section": Rule(EOPNOTSUPP, "a symbol in a reserved section", _BUILD_AGAIN),
     "symbol-section": Rule(EINVAL, "a symbol in a section that does not exist", _BUILD_AGAIN),
@@ -110,7 +110,7 @@ RULES: dict[str, Rule] = {
     "func-old-address": Rule(
         ENOENT,
         "the function to replace is not known",
-        "build against this very hypervisor; a function of a renamed payload has a new name (lpmangle query)",
+        "build against this very hypervisor; for a function of a mangled payload: lpmangle --against IT PAYLOAD",
     ),
     "func-nop-size": Rule(
         EOPNOTSUPP, "more instructions to delete than Xen can keep (31 bytes)", "delete less at once"

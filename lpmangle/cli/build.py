@@ -8,7 +8,7 @@ import click
 from lpmangle import files, process
 from lpmangle.build import Search
 from lpmangle.cli.mangle import Settings, mangle, say
-from lpmangle.cli.options import naming_options, read_naming
+from lpmangle.cli.options import against_option, naming_options, read_against, read_naming
 from lpmangle.cli.output import shown, warn
 from lpmangle.errors import EXIT_NO, about
 
@@ -38,8 +38,14 @@ COMMAND has written. livepatch-build -k diff makes none.
 @naming_options
 @click.option("--result", default="", metavar="FILE", help="The payload that COMMAND makes, if it is not found.")
 @click.option("--check", is_flag=True, help="Check what Xen will say to the result; the build fails if it refuses it.")
-@click.option("--xen", default="", metavar="FILE", help="For --check: the hypervisor's xen-syms, or /proc/xen/xensyms.")
+@click.option(
+    "--xen",
+    default="",
+    metavar="FILE",
+    help="For --check and --against: the hypervisor's xen-syms, or /proc/xen/xensyms.",
+)
 @click.option("--loaded", multiple=True, metavar="PAYLOAD", help="For --check: is loaded and applied; repeatable.")
+@against_option
 @click.option("--force", is_flag=True, help="Mangle a payload too that has a signature or other bytes appended.")
 @click.option("--embed", is_flag=True, help="Put the manifest into the payload too, as section .debug_lpmangle.")
 @click.option("-v", "--verbose", is_flag=True, help="List the renamed symbols.")
@@ -57,19 +63,33 @@ def command(
     check: bool,
     xen: str,
     loaded: tuple[str, ...],
+    against: tuple[str, ...],
     force: bool,
     embed: bool,
     verbose: bool,
     quiet: bool,
 ) -> None:
     options = read_naming(suffix, template, scope, only, keep)
+    stack = read_against(against, xen)
     settings = Settings(
-        options, dry_run=False, as_json=False, verbose=verbose, quiet=quiet, if_changed=False, force=force, embed=embed
+        options,
+        dry_run=False,
+        as_json=False,
+        verbose=verbose,
+        quiet=quiet,
+        if_changed=False,
+        force=force,
+        embed=embed,
+        against=stack,
     )
-    if (xen or loaded) and not check:
-        raise click.UsageError("--xen and --loaded go with --check")
+    if loaded and not check:
+        raise click.UsageError("--loaded goes with --check")
+    if xen and not (check or stack):
+        raise click.UsageError("--xen goes with --check or --against")
     # Read before the build: what is wrong with them shall not show an hour later.
     state = _read_state(xen, loaded) if check else None
+    if stack:
+        stack.open()
     search = Search(words, result)
     end = process.run(words)
     if end.code:

@@ -2,16 +2,19 @@
 
 import os
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from lpmangle.cli.options import naming_options, read_naming
+from lpmangle.cli.options import against_option, naming_options, read_against, read_naming
 from lpmangle.cli.output import message_line, print_json, shown, table_lines
 from lpmangle.cli.paths import FilePath
 from lpmangle.job import Result, mangle_file
-from lpmangle.plan import REASONS, Options
+from lpmangle.plan import REASONS, Options, Reference
 from lpmangle.xen import Kind
+
+if TYPE_CHECKING:
+    from lpmangle.stack import Against
 
 
 class Settings(NamedTuple):
@@ -25,6 +28,7 @@ class Settings(NamedTuple):
     if_changed: bool
     force: bool
     embed: bool = False
+    against: "Against | None" = None
 
 
 class Reply(NamedTuple):
@@ -45,6 +49,7 @@ Examples:
   lpmangle --suffix buildid:12 --scope new -o out/fbab204.livepatch fbab204.livepatch
   lpmangle --dry-run --json fbab204.livepatch
   lpmangle -j 4 build/*.livepatch
+  lpmangle --against fbab204.livepatch --xen xen-syms on-top-of-it.livepatch
   find build -name '*.livepatch' >list; lpmangle @list
 
 Rename the symbols of PAYLOAD that Xen would count as new, in place unless -o is given, and write
@@ -67,6 +72,8 @@ is on its own: one that fails does not stop the others, and the exit code is tha
 @click.option("--if-changed", is_flag=True, help="Leave files alone, and their times, that would be what they are.")
 @click.option("--force", is_flag=True, help="Mangle a payload too that has a signature or other bytes appended.")
 @click.option("--embed", is_flag=True, help="Put the manifest into the payload too, as section .debug_lpmangle.")
+@against_option
+@click.option("--xen", type=FilePath(), metavar="FILE", help="For --against: xen-syms; its symbols come first in Xen.")
 @click.option("-j", "--jobs", type=click.IntRange(min=1), default=1, metavar="N", help="Use N processes (default: 1).")
 @click.option("--fail-fast", is_flag=True, help="Begin no other payload after one that fails.")
 @click.option("--dry-run", is_flag=True, help="Show what would become of each symbol; write nothing.")
@@ -88,6 +95,8 @@ def command(
     if_changed: bool,
     force: bool,
     embed: bool,
+    against: tuple[str, ...],
+    xen: str | None,
     jobs: int,
     fail_fast: bool,
     dry_run: bool,
@@ -96,7 +105,10 @@ def command(
     quiet: bool,
 ) -> None:
     options = read_naming(suffix, template, scope, only, keep)
-    settings = Settings(options, dry_run, as_json, verbose, quiet, if_changed, force, embed)
+    if xen and not against:
+        raise click.UsageError("--xen goes with --against")
+    stack = read_against(against, xen or "")
+    settings = Settings(options, dry_run, as_json, verbose, quiet, if_changed, force, embed, stack)
     if depfile and not output:
         raise click.UsageError("--depfile needs -o: a payload that is mangled in place depends on nothing else")
     if len(payloads) > 1 or payloads[0].startswith("@"):
@@ -133,6 +145,7 @@ def mangle(
         if_changed=settings.if_changed,
         force=settings.force,
         embedded=settings.embed,
+        against=settings.against,
     )
     lines: list[str] = []
     if not (settings.as_json or settings.quiet):
@@ -151,13 +164,25 @@ def say(reply: Reply) -> None:
 
 def _rows(result: Result) -> Iterator[tuple[int, str, str | None, str | None]]:
     """Index, name, new name, reason for keeping the old one; one of the last two is None."""
+    names = result.plan.names
     for index, outcome in enumerate(result.plan.outcomes):
-        new = result.plan.renames.get(index)
+        new = names.get(index)
         name = result.name(index).decode("utf-8", "backslashreplace")
         yield index, name, new.decode() if new else None, None if new else REASONS[outcome]
 
 
+def _function_rows(result: Result) -> Iterator[tuple[int, str, Reference]]:
+    """Entry of .livepatch.funcs, its name, what it becomes."""
+    if result.plan.functions:
+        from lpmangle.functions import by_name
+
+        for entry in by_name(result.payload):
+            if reference := result.plan.functions.get(entry.entry):
+                yield entry.entry, entry.name.decode(), reference
+
+
 def _report(result: Result) -> dict[str, Any]:
+    references = result.plan.references
     return {
         "payload": result.path,
         "output": result.output,
@@ -165,10 +190,16 @@ def _report(result: Result) -> dict[str, Any]:
         "status": result.status,
         "suffix": result.plan.suffix,
         "renamed": len(result.plan.renames),
+        "against": [layer.build_id for layer in result.stack.layers] if result.stack else [],
         "warnings": result.warnings,
         "symbols": [
             {"index": index, "name": name, "new_name": new, "reason": reason}
+            | ({"against": references[index].build_id} if index in references else {})
             for index, name, new, reason in _rows(result)
+        ],
+        "functions": [
+            {"entry": entry, "name": name, "new_name": reference.name.decode(), "against": reference.build_id}
+            for entry, name, reference in _function_rows(result)
         ],
     }
 
@@ -177,22 +208,47 @@ def _plan_lines(result: Result) -> Iterator[str]:
     rows: list[tuple[str, ...]] = [("SYMBOL", "NAME", "NEW NAME, OR WHY NOT")]
     for index, name, new, reason in _rows(result):
         rows.append((str(index), shown(name) or "-", shown(new) if new else f"({reason})"))
+    for entry, name, reference in _function_rows(result):
+        rows.append((f"func {entry}", shown(name), shown(reference.name)))
     yield from table_lines(rows)
     outcomes = result.plan.outcomes
     yield (
         f"{shown(result.path)}: {len(outcomes)} symbols, {len(result.plan.renames)} to rename, "
         f"{outcomes.count(Kind.OVERRIDING)} overriding; {result.status if result.plan.already else 'nothing written'}"
     )
+    yield from _stack_lines(result)
 
 
 def _result_lines(result: Result, output: str, settings: Settings) -> Iterator[str]:
     if result.status == "mangled":
-        count = len(result.plan.renames)
-        yield f"{shown(output)}: {count} symbol{'s' * (count != 1)} renamed, suffix {result.plan.suffix}"
+        yield f"{shown(output)}: {_counted(len(result.plan.renames), 'symbol')} renamed, suffix {result.plan.suffix}"
     else:
         yield f"{shown(output)}: {result.status}"
+    yield from _stack_lines(result)
     if settings.verbose:
         for _, name, new, _ in _rows(result):
             if new:
                 yield f"  {shown(name)} -> {shown(new)}"
+        for entry, name, reference in _function_rows(result):
+            yield f"  {shown(name)} -> {shown(reference.name)} (entry {entry} of .livepatch.funcs)"
         yield f"  manifest: {shown(result.manifest_path)}"
+
+
+def _stack_lines(result: Result) -> Iterator[str]:
+    """What was taken from which payload, highest first."""
+    plan, stack = result.plan, result.stack
+    if stack is None or plan.already:
+        return
+    for layer in reversed(stack.layers):
+        symbols = sum(one.build_id == layer.build_id for one in plan.references.values())
+        functions = sum(one.build_id == layer.build_id for one in plan.functions.values())
+        yield (
+            f"  {shown(layer.payload)} ({layer.build_id}): {_counted(symbols, 'undefined symbol')} and "
+            f"{_counted(functions, 'function')} to replace get their names there"
+        )
+    if stack.hypervisor is None and (plan.references or plan.functions):
+        yield "  by the manifests alone; with --xen xen-syms, names that the hypervisor has stay: Xen finds these first"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"

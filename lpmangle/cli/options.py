@@ -1,13 +1,17 @@
 """Options that several commands have: how names are made, and where manifests are."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from lpmangle.cli.output import shown
+from lpmangle.cli.paths import FilePath
 from lpmangle.naming import DEFAULT_SUFFIX, DEFAULT_TEMPLATE
 from lpmangle.plan import SCOPES, Options
+
+if TYPE_CHECKING:
+    from lpmangle.stack import Against
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -37,6 +41,16 @@ _OPTIONS = (
 )
 
 
+against_option = click.option(
+    "--against",
+    multiple=True,
+    type=FilePath(),
+    metavar="SOURCE",
+    help="A mangled payload (or its manifest) that PAYLOAD is put on, or a catalog, folder or URL of a debuginfod "
+    "server that has it and those below it: names taken from them become what they are there. May be repeated.",
+)
+
+
 sources_option = click.option(
     "-m",
     "--manifest",
@@ -53,6 +67,15 @@ def naming_options(command: F) -> F:
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
+
+
+def read_against(against: tuple[str, ...], xen: str) -> "Against | None":
+    """What --against and --xen say; None without. Nothing is opened yet."""
+    if not against:
+        return None
+    from lpmangle.stack import Against
+
+    return Against(against, xen)
 
 
 def read_naming(suffix: str, template: str, scope: str, only: tuple[str, ...], keep: tuple[str, ...]) -> Options:

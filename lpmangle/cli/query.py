@@ -9,8 +9,8 @@ from lpmangle import sources
 from lpmangle.cli.options import sources_option
 from lpmangle.cli.output import print_json, shown
 from lpmangle.errors import EXIT_NO
-from lpmangle.manifest import Manifest, Symbol
-from lpmangle.query import file_of, find
+from lpmangle.manifest import FunctionName, Manifest, Reference, Symbol
+from lpmangle.query import file_of, find, find_taken
 
 FORMATS = ("text", "json", "objcopy")
 
@@ -43,27 +43,35 @@ def command(ctx: click.Context, symbols: tuple[str, ...], words: tuple[str, ...]
     opened = sources.open_sources(words)
     missing: list[str] = []
     matches: list[tuple[Manifest, Symbol]] = []
+    taken: list[tuple[Manifest, Reference | FunctionName]] = []
     for pattern in symbols:
         manifests = [found.manifest for found in opened.candidates(pattern)]
         found = [(manifest, symbol) for manifest in manifests for symbol in find(manifest, pattern)]
         matches += [match for match in found if len(symbols) == 1 or match not in matches]
-        if not found:
+        others = [(manifest, entry) for manifest in manifests for entry in find_taken(manifest, pattern)]
+        taken += [match for match in others if match not in taken]
+        if not (found or others):
             missing.append(pattern)
     if as_json or form == "json":
-        print_json({"matches": [_record(*match) for match in matches], "not_found": missing})
+        records = [_record(*match) for match in matches]
+        print_json({"matches": records, "taken": [_taken_record(*match) for match in taken], "not_found": missing})
     elif form == "objcopy":
-        for line in dict.fromkeys(_objcopy(symbol) for _, symbol in matches):
+        named: list[Symbol | Reference] = [symbol for _, symbol in matches]
+        named += [entry for _, entry in taken if isinstance(entry, Reference)]
+        for line in dict.fromkeys(map(_objcopy, named)):
             click.echo(line)
     else:
         for match in matches:
             _print(*match)
+        for manifest, entry in taken:
+            _print_taken(manifest, entry)
     for pattern in missing if not as_json and form != "json" else ():
         click.echo(f"lpmangle: {shown(pattern)}: not renamed by any manifest that was found", err=True)
     if missing:
         ctx.exit(EXIT_NO)
 
 
-def _objcopy(symbol: Symbol) -> str:
+def _objcopy(symbol: Symbol | Reference) -> str:
     """An argument in a response file (objcopy @FILE), where a backslash takes the next character as it is."""
     argument = f"--redefine-sym={symbol.name}={symbol.original}"
     return re.sub(r"([\s\\'\"])", r"\\\1", argument)
@@ -92,3 +100,29 @@ def _print(manifest: Manifest, symbol: Symbol) -> None:
         f"  at        {shown(symbol.section)}+{symbol.value:#x}, {symbol.size} bytes, {symbol.binding} {symbol.type}"
     )
     click.echo(f"  payload   {shown(manifest.payload)}, build-id {manifest.build_id or '(none)'}")
+
+
+def _taken_record(manifest: Manifest, entry: Reference | FunctionName) -> dict[str, Any]:
+    return {
+        "original": entry.original,
+        "name": entry.name,
+        "kind": _kind(entry),
+        "taken_from": {"payload": _owner(manifest, entry), "build_id": entry.build_id},
+        "payload": manifest.payload,
+        "build_id": manifest.build_id,
+    }
+
+
+def _print_taken(manifest: Manifest, entry: Reference | FunctionName) -> None:
+    click.echo(shown(entry.original))
+    click.echo(f"  new name  {shown(entry.name)}")
+    click.echo(f"  taken     from {shown(_owner(manifest, entry))}, build-id {entry.build_id}: {_kind(entry)}")
+    click.echo(f"  payload   {shown(manifest.payload)}, build-id {manifest.build_id or '(none)'}")
+
+
+def _kind(entry: Reference | FunctionName) -> str:
+    return "undefined symbol" if isinstance(entry, Reference) else "function to replace"
+
+
+def _owner(manifest: Manifest, entry: Reference | FunctionName) -> str:
+    return next((one.payload for one in manifest.against if one.build_id == entry.build_id), "?")

@@ -139,7 +139,7 @@ def of_payload(payload: files.File, name: str, word: str | None = None) -> Found
         if not from_environment():
             missing = local.missing(name)
             raise FileError(missing, path=name, hint=HINT)
-    elif os.path.isfile(word) and not _is_database(word):
+    elif is_single(word):
         return local.load(word)
     return _choose(open_sources([word] if word else []), payload, name)
 
@@ -163,6 +163,11 @@ def _choose(sources: Sources, payload: files.File, name: str) -> Found:
             f"no manifest with its build-id ({build_id and build_id.hex()}) was found", path=name, hint=HINT
         )
     return several[0]
+
+
+def is_single(word: str) -> bool:
+    """Whether a source is one payload or one manifest."""
+    return os.path.isfile(word) and not _is_database(word)
 
 
 def _is_database(path: str) -> bool:

@@ -56,8 +56,11 @@ class LocalSource:
         head = found.head
         self._kept += len(found.text)
         self._texts[found.where] = found.text if self._kept <= KEEP_BYTES else None
-        self._shapes[found.where] = {Shape(head.options.template, head.suffix)}
-        self._by_suffix.setdefault(head.suffix, []).append(found.where)
+        # It has names of those below it, too.
+        shapes = {Shape(head.options.template, head.suffix)} | {Shape(one.template, one.suffix) for one in head.against}
+        self._shapes[found.where] = shapes
+        for suffix in {shape.suffix for shape in shapes}:
+            self._by_suffix.setdefault(suffix, []).append(found.where)
         if head.build_id:
             self._by_build_id.setdefault(head.build_id, []).append(found.where)
 
