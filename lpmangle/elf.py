@@ -96,6 +96,7 @@ class Layout:
     def __init__(self, is_64: bool, big_endian: bool) -> None:
         order = ">" if big_endian else "<"
         self.is_64 = is_64
+        self.big_endian = big_endian
         self.word = struct.Struct(order + "I")
         self.address = struct.Struct(order + ("Q" if is_64 else "I"))
         self.ehdr = struct.Struct(order + ("HHIQQQIHHHHHH" if is_64 else "HHIIIIIHHHHHH"))
@@ -159,7 +160,9 @@ class Object:
 
     def string(self, st_name: int) -> bytes:
         """The name at `st_name` in the symbol string table, without its NUL."""
-        return _string(self.data, self.strtab.offset + st_name)
+        start = self.strtab.offset + st_name
+        end = self.data.find(b"\0", start, start + MAX_NAME_BYTES + 1)
+        return self.data[start:end] if end >= 0 else _string(self.data, start)
 
     def section_data(self, section: Section) -> memoryview:
         """The section's bytes in the file; empty for SHT_NOBITS."""

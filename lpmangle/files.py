@@ -68,10 +68,10 @@ def _read(path: str) -> tuple[bytes, os.stat_result]:
 
 
 def start_of(path: str) -> bytes:
-    """The first bytes of what is at `path`; none if there is nothing, or nothing that can be read."""
+    """The first 4096 bytes of what is at `path`; none if there is nothing, or nothing that can be read."""
     try:
         with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
-            return file.read(256) or b""
+            return file.read(4096) or b""
     except OSError:  # what is wrong with the path shows when it is written
         return b""
 

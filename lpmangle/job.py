@@ -201,18 +201,14 @@ def check_output(path: str) -> None:
 def _names_made_before(result: Result) -> list[str]:
     """Names in the payload that the manifest at hand, which would be replaced, leads back to their originals."""
     view = result.view
-    try:
-        text = files.read(result.manifest_path).data
-    except FileError:
-        return []
-    suffix = re.search(rb'^  "suffix": "([^"\\]+)"', text, re.MULTILINE)
+    suffix = re.search(rb'^  "suffix": "([^"\\]+)"', files.start_of(result.manifest_path), re.MULTILINE)
     # Nearly always the manifest of the last build: then its suffix is nowhere in this payload.
     if not suffix or view.data.find(suffix[1], view.strtab.offset, view.strtab.end) < 0:
         return []
     from lpmangle.manifest import decode
 
     try:
-        made = {symbol.name for symbol in decode(text).symbols}
+        made = {symbol.name for symbol in decode(files.read(result.manifest_path).data).symbols}
     except LpmangleError:
         return []
     found = (result.name(index).decode("utf-8", "replace") for index in range(view.symbol_count))

@@ -126,16 +126,18 @@ def _symbol_lines(view: elf.Object, renames: dict[int, bytes]) -> Iterator[str]:
     """One JSON object for each renamed symbol (`manifest.Symbol`)."""
     quote = json.encoder.encode_basestring_ascii
     sections = [quote(section.name) for section in view.sections]
-    types = [quote(elf.STT_NAMES.get(number, str(number))) for number in range(16)]
-    bindings = [quote(elf.STB_NAMES.get(number, str(number))) for number in range(16)]
+    kinds = [
+        f'"type":{quote(elf.STT_NAMES.get(info & 15, str(info & 15)))},'
+        f'"binding":{quote(elf.STB_NAMES.get(info >> 4, str(info >> 4)))},"st_name":'
+        for info in range(256)
+    ]
     string, new_name = view.string, renames.get
     for index, (st_name, st_info, _, st_shndx, st_value, st_size) in enumerate(view.symbol_fields()):
         if (new := new_name(index)) is None:
             continue
         yield (
             f'{{"index":{index},"original":{quote(string(st_name).decode())},"name":{quote(new.decode())},'
-            f'"section":{sections[st_shndx]},"value":{st_value},"size":{st_size},'
-            f'"type":{types[st_info & 15]},"binding":{bindings[st_info >> 4]},"st_name":{st_name}}}'
+            f'"section":{sections[st_shndx]},"value":{st_value},"size":{st_size},{kinds[st_info]}{st_name}}}'
         )
 
 

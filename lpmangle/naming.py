@@ -89,8 +89,9 @@ class Namer:
             )
         fields.remove("suffix")
         self._fields = fields
-        self._whole = fields == ["symbol"]
         self._pattern = pattern.encode()
+        self._before, _, self._after = (self._pattern % b"\0").partition(b"\0") if fields == ["symbol"] else (b"",) * 3
+        self._whole = fields == ["symbol"]
         self._shape = shape.encode()
         self._room = MAX_NAME - len(self._pattern % tuple(b"" for _ in fields))
         if self._room < MIN_FIELD * len(fields):
@@ -101,8 +102,8 @@ class Namer:
 
     def rename(self, symbol: bytes) -> bytes:
         """The new name of `symbol`, at most 126 bytes; a longer one is shortened in its middle, never in its suffix."""
-        if self._whole and len(symbol) <= self._room:  # nearly all names; half the cost
-            return self._pattern % symbol
+        if self._whole and len(symbol) <= self._room:  # nearly all names
+            return self._before + symbol + self._after
         values = [field_of(symbol, field) for field in self._fields]
         excess = sum(map(len, values)) - self._room
         if excess > 0:

@@ -41,6 +41,9 @@ class Outcome(IntEnum):
     REFERENCE = 21
 
 
+# As plain numbers for the loop over all symbols.
+_NEW, _RENAMED = int(Kind.NEW), int(Outcome.RENAMED)
+
 REASONS: dict[int, str] = {
     Kind.NULL: "null symbol",
     Kind.UNDEFINED: "undefined",
@@ -138,32 +141,31 @@ def make_plan(payload: Payload, options: Options, stem: str, stack: "Stack | Non
     signatures = {s.info for s in view.sections if s.type == elf.SHT_GROUP and s.link == view.symtab.number}
     # Every new name contains the suffix: while the string table does not, no old name can carry it or clash with one.
     suffix_occurs = view.data.find(suffix.encode(), view.strtab.offset, view.strtab.end) >= 0
-    taken: dict[bytes, int] = {}
-    kinds, new_kind, renamed = payload.kinds, int(Kind.NEW), int(Outcome.RENAMED)  # looked up once, not per symbol
+    # Looked up once, not per symbol.
+    kinds, string, rename, locals_only = payload.kinds, view.string, namer.rename, options.scope == "local"
+    choosy = bool(only.globs or keep.globs or signatures)
 
-    for index, (st_name, st_info, *_) in enumerate(view.symbol_fields()):
-        if kinds[index] != new_kind:
+    for index, (st_name, st_info, _, _, _, _) in enumerate(view.symbol_fields()):
+        if kinds[index] != _NEW:
             continue
-        name = view.string(st_name)
-        if (only.globs and not only.match(name)) or keep.match(name):
+        name = string(st_name)
+        if choosy and ((only.globs and not only.match(name)) or keep.match(name)):
             outcomes[index] = Outcome.EXCLUDED
-        elif index in signatures:
+        elif choosy and index in signatures:
             outcomes[index] = Outcome.GROUP_SIGNATURE
-        elif st_info >> 4 != elf.STB_LOCAL and options.scope == "local":
+        elif locals_only and st_info >> 4 != elf.STB_LOCAL:
             outcomes[index] = Outcome.GLOBAL
-        elif mark or (suffix_occurs and namer.carries(name)):
+        elif suffix_occurs and (mark or namer.carries(name)):
             outcomes[index] = Outcome.CARRIES_SUFFIX
         else:
-            new = namer.rename(name)
-            first = taken.setdefault(new, index)
-            if first != index and view.string(view.symbol(first).st_name) != name:
-                raise _clash(view, first, index, new)
-            outcomes[index] = renamed
-            renames[index] = new
+            outcomes[index] = _RENAMED
+            renames[index] = rename(name)
+    if len(set(renames.values())) < len(renames):
+        _check_clashes(view, renames)
     _check_text(view, renames)
     if suffix_occurs:
         _check_carrying(plan, mark, payload.build_id)
-        _check_kept(view, plan, taken)
+        _check_kept(view, plan)
     if renames:
         _check_build_id(view, payload.build_id)
     plan.already = mark is not None or Outcome.CARRIES_SUFFIX in outcomes
@@ -178,7 +180,7 @@ def _refer(plan: Plan, payload: Payload, stack: "Stack") -> None:
     from lpmangle import functions
 
     view, kinds, undefined = payload.elf, payload.kinds, int(Kind.UNDEFINED)
-    for index, (st_name, *_) in enumerate(view.symbol_fields()):
+    for index, (st_name, _, _, _, _, _) in enumerate(view.symbol_fields()):
         if kinds[index] == undefined and st_name and (reference := stack.resolve(view.string(st_name))):
             plan.references[index] = reference
             plan.outcomes[index] = Outcome.REFERENCE
@@ -274,9 +276,19 @@ def _check_build_id(view: elf.Object, build_id: bytes | None) -> None:
         )
 
 
-def _check_kept(view: elf.Object, plan: Plan, taken: dict[bytes, int]) -> None:
+def _check_clashes(view: elf.Object, renames: dict[int, bytes]) -> None:
+    """Two symbols may get one new name only if they had one old name."""
+    taken: dict[bytes, int] = {}
+    for index, new in renames.items():
+        first = taken.setdefault(new, index)
+        if first != index and view.string(view.symbol(first).st_name) != view.string(view.symbol(index).st_name):
+            raise _clash(view, first, index, new)
+
+
+def _check_kept(view: elf.Object, plan: Plan) -> None:
     """No new name may be the name of a symbol that keeps its own, as far as Xen looks at names (126 bytes)."""
-    for index, (st_name, *_) in enumerate(view.symbol_fields()):
+    taken = {new: index for index, new in reversed(plan.renames.items())}
+    for index, (st_name, _, _, _, _, _) in enumerate(view.symbol_fields()):
         if index in plan.renames:
             continue
         name = view.string(st_name)[:MAX_NAME]

@@ -7,6 +7,8 @@ Where entries of .livepatch.funcs get other names, `functions` has done that bef
 """
 
 import struct
+import sys
+from array import array
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -39,17 +41,19 @@ def apply(view: elf.Object, plan: Plan) -> bytes | bytearray:
         raise PlanError("the new names do not fit into an ELF string table")
 
     out = bytearray(table_offset + table_size)
-    out[: len(view.data)] = view.data
-    at = table_offset
-    for part in (view.section_data(view.strtab), plan.mark, b"\0", names):
-        out[at : at + len(part)] = part
-        at += len(part)
+    with memoryview(out) as into:  # a bytearray would copy what is assigned to it first
+        into[: len(view.data)] = view.data
+        at, st_name = table_offset, table_size - len(names)
+        for part in (view.section_data(view.strtab), plan.mark, b"\0", names):
+            into[at : at + len(part)] = part
+            at += len(part)
+    del names, part  # large ones
 
-    st_name = table_size - len(names)
-    pack_word = view.layout.word.pack_into
+    words, column = _symbol_words(view, view.data)
     for index, name in renames.items():
-        pack_word(out, view.symbol_offset(index), st_name)
+        column[index] = st_name
         st_name += len(name) + 1
+    _put_symbol_words(out, view, words, column)
     _point_string_table(out, view, view.strtab.number, table_offset, table_size)
     return out
 
@@ -78,27 +82,26 @@ def prove(
     table_offset, table_size = (layout.address.unpack_from(after, header + n * layout.address.size)[0] for n in (0, 1))
     if table_offset < len(before) or table_offset + table_size != len(after):
         raise ProofError("the new string table is not what was appended")
-    table = bytes(memoryview(after)[table_offset:])
-    if not table.startswith(view.section_data(strtab)) or table[-1]:
-        raise ProofError("the new string table does not begin with the old one, or is not terminated")
-
     if renames and max(renames) >= view.symbol_count:
         raise ProofError(f"there is no symbol {max(renames)}")
+    names = b"\0".join([*renames.values(), b""])
+    mark_at, first = table_offset + strtab.size, len(after) - len(names)
+    if bytes(after[table_offset:mark_at]) != view.section_data(strtab):
+        raise ProofError("the new string table does not begin with the old one")
+    if not after.endswith(names) or after.find(b"\0", mark_at) != first - 1 or names.count(b"\0") != len(renames):
+        raise ProofError("the new string table holds not just the old strings, one mark and the new names")
+    del names
 
     # The file without the new table, and with all that may differ put back.
     masked = bytearray(memoryview(after)[: table_offset if function_names else len(before)])
-    entry, unpack_word = layout.sym.size, layout.word.unpack_from
-    first, size = len(table), 0
+    st_name = first - table_offset
+    (words, column), (_, old_column) = _symbol_words(view, masked), _symbol_words(view, before)
     for index, name in renames.items():
-        at = view.symtab.offset + index * entry
-        (st_name,) = unpack_word(masked, at)
-        if st_name < strtab.size or not table.startswith(name + b"\0", st_name):
+        if column[index] != st_name:
             raise ProofError(f"symbol {index} is not called {name!r}")
-        first = min(first, st_name)
-        size += len(name) + 1
-        masked[at : at + 4] = before[at : at + 4]
-    if first + size != len(table) or table.find(b"\0", strtab.size) != first - 1:
-        raise ProofError("the new string table holds more than the old strings, one mark and the new names")
+        column[index] = old_column[index]
+        st_name += len(name) + 1
+    _put_symbol_words(masked, view, words, column)
     masked[header : header + 2 * layout.address.size] = before[header : header + 2 * layout.address.size]
     if function_names:
         from lpmangle import functions
@@ -161,6 +164,23 @@ def _undo_functions(out: bytearray, view: elf.Object, manifest: "Manifest") -> N
     addends = {function.entry: function.addend for function in manifest.functions}
     places = {place.section: (place.offset, place.size) for place in manifest.string_sections}
     functions.restore(out, Payload(view), addends, places)
+
+
+def _symbol_words(view: elf.Object, data: bytes | bytearray) -> tuple["array[int]", "array[int]"]:
+    """The symbol table in `data`, laid out as `view` is, as 32-bit words; and of these the st_name of each symbol."""
+    words = array("I")
+    words.frombytes(memoryview(data)[view.symtab.offset : view.symtab.end])
+    if view.layout.big_endian != (sys.byteorder == "big"):
+        words.byteswap()
+    return words, words[:: view.layout.sym.size // words.itemsize]
+
+
+def _put_symbol_words(out: bytearray, view: elf.Object, words: "array[int]", column: "array[int]") -> None:
+    """Write the symbol table into `out`, with `column` for st_name."""
+    words[:: view.layout.sym.size // words.itemsize] = column
+    if view.layout.big_endian != (sys.byteorder == "big"):
+        words.byteswap()
+    memoryview(out)[view.symtab.offset : view.symtab.end] = memoryview(words).cast("B")
 
 
 def _point_string_table(out: bytearray, view: elf.Object, index: int, offset: int, size: int) -> None:
