@@ -19,12 +19,15 @@ struct livepatch_func {
 };
 
 /* Old code is at least as long as the 5-byte jump; 12 is what xen_extra_version has. */
+#define ENTRY(old, replacement, size)                                                              \
+    {.name = (old), .new_addr = (void *)(replacement), .new_size = 16, .old_size = (size),         \
+     .version = 2}
+#define ENTRIES static struct livepatch_func __attribute__((used, section(".livepatch.funcs")))
 #define OVERRIDE_SIZED(old, replacement, size)                                                     \
-    static struct livepatch_func                                                                   \
-        __attribute__((used, section(".livepatch.funcs"))) livepatch_entry_##old =\
-        {.name = #old, .new_addr = (void *)(replacement), .new_size = 16, .old_size = (size),      \
-         .version = 2}
+    ENTRIES livepatch_entry_##old = ENTRY(#old, replacement, size)
 #define OVERRIDE(old) OVERRIDE_SIZED(old, old, 12)
+/* Several, as OVERRIDES = {ENTRY(...), ENTRY(...)}: one by one the compiler leaves gaps between them. */
+#define OVERRIDES ENTRIES livepatch_entry_all[]
 
 /* A function that Xen calls when the payload is applied (load) or reverted (unload). */
 #define HOOK(when, function)                                                                       \

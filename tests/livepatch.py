@@ -33,6 +33,7 @@ class Source:
     file: str = "x86_emulate.c"  # its local symbols become FILE#NAME; newer Xen: arch/x86/...
     new_file: bool = False  # new in the patch: livepatch-build gives no prefix then
     plain: tuple[str, ...] = ()  # single symbols without a prefix
+    foreign: tuple[str, ...] = ()  # undefined symbols that are FILE#NAME; in the code it is NAME
     defines: tuple[str, ...] = ()  # "NAME=VALUE"
 
 
@@ -91,6 +92,7 @@ def _compile(folder: Path, number: int, source: Source) -> str:
     run("gcc", *CFLAGS, *defines, "-c", "-o", "object.o", file, cwd=place)
     # livepatch-build's .livepatch.funcs has no symbols of its own
     run("objcopy", "--wildcard", "--strip-symbol=livepatch_entry_*", "object.o", cwd=place)
+    rename(place / "object.o", {name.partition("#")[2]: name for name in source.foreign})
     if not source.new_file:
         names = [name for name in local_symbols(place / "object.o") if name not in source.plain]
         rename(place / "object.o", {name: f"{source.file}#{name}" for name in names})

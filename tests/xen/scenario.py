@@ -69,7 +69,7 @@ class Scenario:
             )
         return said
 
-    def mangle(self, payload: Path, *options: str, says: str = "", to: str = "mangled") -> Path:
+    def mangle(self, payload: Path, *options: str | Path, says: str = "", to: str = "mangled") -> Path:
         """The mangled copy of a payload, under the same name in a folder of its own."""
         (self.folder / to).mkdir(exist_ok=True)
         output = self.folder / to / payload.name
@@ -167,6 +167,11 @@ def scenario(function: Callable[[Scenario], None]) -> Callable[[Scenario], None]
     """Registers a scenario under its function's name."""
     SCENARIOS[function.__name__] = function
     return function
+
+
+def scenarios_of(module: str) -> list[str]:
+    """The names of those that a test module has registered so far."""
+    return [name for name, function in SCENARIOS.items() if function.__module__ == module]
 
 
 class Shared:

@@ -18,7 +18,7 @@ from toolchain import run
 
 from lpmangle.xensyms import captured_symbols, hypervisor_symbols
 from xen.lab import Result
-from xen.scenario import ROOT, SCENARIOS, Scenario, Shared, scenario
+from xen.scenario import ROOT, Scenario, Shared, scenario, scenarios_of
 
 pytestmark = pytest.mark.xen
 
@@ -39,11 +39,6 @@ def renames(mangled: Path) -> dict[str, str]:
     """Original and new names, from the manifest."""
     manifest = json.loads(Path(f"{mangled}.manifest.json").read_text())
     return {symbol["original"]: symbol["name"] for symbol in manifest["symbols"]}
-
-
-@pytest.mark.parametrize("name", SCENARIOS)
-def test_scenario(shared: Shared, name: str) -> None:
-    shared.check(name)
 
 
 @scenario
@@ -276,3 +271,8 @@ def symbol_table(xen: Scenario) -> None:
         return ""
 
     xen.run("gzip -c /proc/xen/xensyms | base64").checks.append(check)
+
+
+@pytest.mark.parametrize("name", scenarios_of(__name__))
+def test_scenario(shared: Shared, name: str) -> None:
+    shared.check(name)

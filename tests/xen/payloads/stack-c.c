@@ -1,0 +1,28 @@
+/* Stands on b: overrides a's function once more, calls a's and b's. */
+#include "livepatch.h"
+
+extern const char *tell(char who); /* a's */
+extern char letter(void);          /* b's */
+
+static char name[] = "c?";
+
+LOCAL char mark(void) /* a new function of c's */
+{
+    return letter();
+}
+
+LOCAL const char *who(void)
+{
+    name[1] = mark();
+    return name;
+}
+
+const char *xen_extra_version(void)
+{
+    return tell('c');
+}
+
+OVERRIDES = {
+    ENTRY("xen_extra_version", xen_extra_version, 12),
+    ENTRY("x86_emulate.c#who", who, 8),
+};

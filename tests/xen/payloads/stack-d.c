@@ -1,0 +1,29 @@
+/* Stands on c: calls a's and c's functions, overrides a's and b's. */
+#include "livepatch.h"
+
+extern const char *tell(char who); /* a's */
+extern char mark(void);            /* c's; it calls b's letter */
+
+static char name[] = "d?";
+
+LOCAL char letter(void)
+{
+    return 'D';
+}
+
+LOCAL const char *who(void)
+{
+    name[1] = mark();
+    return name;
+}
+
+const char *xen_extra_version(void)
+{
+    return tell('d');
+}
+
+OVERRIDES = {
+    ENTRY("xen_extra_version", xen_extra_version, 12),
+    ENTRY("x86_emulate.c#who", who, 8),
+    ENTRY("x86_emulate.c#letter", letter, 6),
+};

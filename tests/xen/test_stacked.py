@@ -1,0 +1,370 @@
+"""Payloads that stand on others and refer to what those introduced: what a real Xen says, and `lpmangle check` before.
+
+Each scenario writes down its steps; all run in one boot (see conftest.py). Which code runs is seen in two strings:
+the extra version "-WHO by WHOM", told by a function that payload a introduced, and the changeset, told by one that the
+others override by its name.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from livepatch import Source, build_id
+
+from xen.lab import Result
+from xen.scenario import Scenario, Shared, scenario, scenarios_of
+
+pytestmark = pytest.mark.xen
+
+PAYLOADS = Path(__file__).parent / "payloads"
+FOREIGN = {
+    "b": ("x86_emulate.c#tell",),
+    "c": ("x86_emulate.c#tell", "x86_emulate.c#letter"),
+    "d": ("x86_emulate.c#tell", "x86_emulate.c#mark"),
+}
+
+
+class Stack:
+    """Builds payloads, and loads them where `lpmangle check` has said what the hypervisor then must say."""
+
+    def __init__(self, xen: Scenario) -> None:
+        self.xen = xen
+        self.loaded: list[Path] = []  # as `check --loaded` wants them: applied, in this order
+
+    def build(self, name: str, *defines: str, on: Path | None = None, file: str = "") -> Path:
+        """Payload `name`, from stack-NAME.c or another file; it depends on the build-id of `on` or of Xen."""
+        code = (PAYLOADS / f"stack-{file or name}.c").read_text()
+        made = Source(code, foreign=FOREIGN.get(file or name, ()), defines=(f'NAME="{name}"', *defines))
+        return self.xen.build(name, made, depends=build_id(on) if on else None)
+
+    def upload(self, payload: Path, *, error: int = 0, says: str = "", action: str = "apply") -> None:
+        """Uploads; `says` is what the console shows behind the payload's name, `action` what `check` tells to do."""
+        message = f"livepatch: {payload.stem}: {says}" if says else ""
+        verdict = self._check(payload, good=not error)
+        found = verdict["errno"], verdict["message"], verdict["action"]
+        assert found == (error, message, "" if error else action), verdict
+        self.xen.upload(payload, error=error, console=f"(XEN) {message}\n" if says else "")
+
+    def load(self, *payloads: Path) -> None:
+        """Uploads each and applies it on top."""
+        for payload in payloads:
+            self.upload(payload)
+            self.xen.tool(f"apply {payload.stem}")
+            self.loaded.append(payload)
+
+    def not_applied(self, payload: Path, *, error: int, says: str) -> None:
+        """Xen takes the payload and refuses to apply it."""
+        verdict = self._check(payload, good=False)
+        refusals = [f for f in verdict["findings"] if f["severity"] == "refused"]
+        message = f"livepatch: {payload.stem}: {says}"
+        assert [(f["errno"], f["message"]) for f in refusals] == [(error, message)], verdict
+        self.xen.upload(payload)
+        self.xen.tool(f"apply {payload.stem}", error=error, console=f"(XEN) {message}\n")
+        self.xen.tool(f"unload {payload.stem}")
+
+    def replace(self, payload: Path) -> None:
+        """In the place of all that are applied."""
+        self.upload(payload, action="replace")
+        self.xen.tool(f"replace {payload.stem}")
+
+    def unload(self, *payloads: Path) -> None:
+        """Takes the last ones away; a reverted one can be unloaded."""
+        for payload in payloads:
+            assert payload == self.loaded.pop()
+            self.xen.unload(payload.stem)
+
+    def shows(self, extra: str, changeset: str) -> None:
+        self.xen.extra(extra)
+        self.xen.run("cat /sys/hypervisor/properties/changeset", output=f"{changeset}\n")
+
+    def literals(self) -> None:
+        """What b uses the literal for that is also the name of the function to override, and the end of it."""
+        self.xen.run("cat /sys/hypervisor/compilation/compiler", output="x86_emulate.c#who\n")
+        self.xen.run("cat /sys/hypervisor/compilation/compile_date", output="who\n")
+
+    def retraced(self, words: str, *manifests: Path) -> None:
+        """The console lines of the last step, with the original names."""
+
+        def check(result: Result) -> str:
+            log = self.xen.folder / "console"
+            log.write_text(result.console)
+            said = self.xen.lpmangle("retrace", *(word for path in manifests for word in ("-m", path)), log)
+            return "" if words in said else f"retrace does not give {words!r} but {said!r}"
+
+        self.xen.steps[-1].checks.append(check)
+
+    def _check(self, payload: Path, good: bool) -> dict[str, Any]:
+        below = [word for path in self.loaded for word in ("--loaded", path)]
+        said = self.xen.lpmangle("check", "--json", "--xen", self.xen.xen_syms, *below, payload, code=0 if good else 1)
+        verdict: dict[str, Any] = json.loads(said)["payloads"][0]
+        assert verdict["complete"], verdict
+        return verdict
+
+    def restores(self, mangled: Path, original: Path) -> None:
+        """The mangled payload is verified, and the original can be had back, byte for byte."""
+        self.xen.lpmangle("verify", mangled, "--original", original, says="verified")
+        restored = mangled.parent / "restored.livepatch"
+        self.xen.lpmangle("restore", mangled, "-o", restored)
+        assert restored.read_bytes() == original.read_bytes()
+
+
+@scenario
+def stack_as_built(xen: Scenario) -> None:
+    """Without lpmangle each finds what it wants of those below: the control."""
+    up_and_down(Stack(xen), four(Stack(xen)))
+
+
+def four(stack: Stack) -> list[Path]:
+    """a to d, each built on the one before."""
+    payloads = [stack.build("a")]
+    for name in "bcd":
+        payloads.append(stack.build(name, on=payloads[-1]))
+    return payloads
+
+
+def up_and_down(stack: Stack, payloads: list[Path]) -> None:
+    """Loads one on top of the other, takes them away again, and sees at each step whose code runs."""
+    effects = [("-a by a", "a"), ("-b by a", "b1"), ("-c by a", "cb"), ("-d by a", "dD")]
+    for payload, effect in zip(payloads, effects, strict=True):
+        stack.load(payload)
+        stack.shows(*effect)
+    stack.literals()
+    stack.xen.listed("a", "b", "c", "d")
+    for name in "abc":
+        stack.xen.tool(f"revert {name}", error=errno.EBUSY)
+    for payload, effect in zip(payloads[:0:-1], effects[-2::-1], strict=True):
+        stack.unload(payload)
+        stack.shows(*effect)
+    stack.unload(payloads[0])
+
+
+@scenario
+def stack_not_against(xen: Scenario) -> None:
+    """Once a is mangled Xen refuses what refers to it: by an undefined symbol, by the name of a function."""
+    stack = Stack(xen)
+    a = stack.build("a")
+    b, by_name = stack.build("b", on=a), stack.build("by-name", on=a)
+    stack.load(xen.mangle(a))
+    unknown = "Unknown symbol: x86_emulate.c#tell"
+    stack.upload(b, error=errno.ENOENT, says=unknown)
+    stack.upload(xen.mangle(b), error=errno.ENOENT, says=unknown)
+    stack.upload(by_name, error=errno.ENOENT, says="Could not resolve old address of x86_emulate.c#who")
+    xen.listed("a")
+
+
+def two(xen: Scenario, *defines: str, scope: str = "local") -> None:
+    """a and b, both mangled, b against a; up and down."""
+    stack = Stack(xen)
+    a = stack.build("a")
+    b = stack.build("b", *defines, on=a)
+    lower = xen.mangle(a, "--scope", scope)
+    upper = xen.mangle(b, "--against", lower)
+    stack.restores(upper, b)
+    stack.load(lower, upper)
+    stack.shows("-b by a", "b1")
+    stack.literals()
+    xen.listed("a", "b")
+    xen.tool("revert a", error=errno.EBUSY)
+    stack.unload(upper)
+    stack.shows("-a by a", "a")
+    stack.load(upper)
+    stack.shows("-b by a", "b1")
+    stack.unload(upper, lower)
+    xen.listed()
+
+
+@scenario
+def stack_of_two(xen: Scenario) -> None:
+    """The name is a literal in a section of merged strings, shared with other users."""
+    two(xen)
+
+
+@scenario
+def stack_of_two_strings(xen: Scenario) -> None:
+    """The name is in .livepatch.strings, at the end of another string."""
+    two(xen, "STRINGS")
+
+
+@scenario
+def stack_of_two_globals(xen: Scenario) -> None:
+    """a's new GLOBAL is renamed too."""
+    two(xen, scope="new")
+
+
+@scenario
+def stack_by_name_alone(xen: Scenario) -> None:
+    """b has no undefined symbol: only a function to override."""
+    stack = Stack(xen)
+    a = stack.build("a")
+    by_name = stack.build("by-name", on=a)
+    lower = xen.mangle(a, "--suffix", "name")
+    upper = xen.mangle(by_name, "--against", lower)
+    assert b"x86_emulate.c#who_a\0" in upper.read_bytes()
+    stack.restores(upper, by_name)
+    stack.load(lower, upper)
+    stack.shows("-n by a", "n")
+    stack.unload(upper)
+    stack.shows("-a by a", "a")
+
+
+@scenario
+def stack_of_four(xen: Scenario) -> None:
+    """Each overrides what the one below did; d uses names of a, b and c, each renamed by its own payload."""
+    stack = Stack(xen)
+    mangled: list[Path] = []
+    for payload in four(stack):
+        against = [word for below in mangled for word in ("--against", below)]
+        mangled.append(xen.mangle(payload, "--scope", "new", *against))
+        stack.restores(mangled[-1], payload)
+    up_and_down(stack, mangled)
+
+
+@scenario
+def stack_from_a_catalog(xen: Scenario) -> None:
+    """In a catalog and in a folder the chain of depends leads down by itself, to the same bytes."""
+    stack = Stack(xen)
+    catalog = xen.folder / "shipped.db"
+    first, *others = four(stack)
+    mangled = [xen.mangle(first)]
+    for payload in others:
+        xen.lpmangle("catalog", "add", catalog, mangled[-1])
+        by_hand = [word for path in mangled for word in ("--against", path)]
+        wanted = xen.mangle(payload, *by_hand, to="by-hand").read_bytes()
+        assert xen.mangle(payload, "--against", mangled[0].parent, to="by-folder").read_bytes() == wanted
+        mangled.append(xen.mangle(payload, "--against", catalog))
+        assert mangled[-1].read_bytes() == wanted
+    stack.load(*mangled)
+    stack.shows("-d by a", "dD")
+
+
+@scenario
+def stack_replaced(xen: Scenario) -> None:
+    """The stack goes, and one cumulative payload with the same names comes, in one step."""
+    stack = Stack(xen)
+    a = stack.build("a")
+    b = stack.build("b", on=a)
+    together = stack.build("all", file="a")
+    lower = xen.mangle(a)
+    upper = xen.mangle(b, "--against", lower)
+    stack.load(lower, upper)
+    stack.shows("-b by a", "b1")
+    duplicate = "duplicate new symbol: "
+    stack.upload(together, error=errno.EEXIST, says=f"{duplicate}lp_level")
+    stack.upload(xen.mangle(together, to="local"), error=errno.EEXIST, says=f"{duplicate}lp_level")
+    stack.replace(xen.mangle(together, "--scope", "new"))
+    stack.shows("-a by all", "all")
+    xen.listed("a CHECKED", "b CHECKED", "all")
+    xen.tool("unload b")
+    xen.tool("unload a")
+    stack.shows("-a by all", "all")
+
+
+@scenario
+def stack_embedded(xen: Scenario) -> None:
+    """Manifests inside the payloads are enough, for what stands on them and for the way back."""
+    stack = Stack(xen)
+    a = stack.build("a")
+    b = stack.build("b", on=a)
+    lower = xen.mangle(a, "--embed")
+    Path(f"{lower}.manifest.json").unlink()
+    upper = xen.mangle(b, "--embed", "--against", lower)
+    Path(f"{upper}.manifest.json").unlink()
+    stack.restores(upper, b)
+    stack.load(lower, upper)
+    stack.shows("-b by a", "b1")
+    stack.literals()
+
+
+@scenario
+def stack_and_the_hypervisor(xen: Scenario) -> None:
+    """The loader looks into the hypervisor first: its names stay with --xen, without it the manifest decides."""
+    stack = Stack(xen)
+    own = stack.build("own", file="own-version")
+    user = stack.build("user", file="version", on=own)
+    stack.upload(own, error=errno.EEXIST, says="duplicate new symbol: xen_major_version")
+    lower = xen.mangle(own, "--scope", "new")
+    known = xen.mangle(user, "--against", lower, "--xen", xen.xen_syms, to="known")
+    guessed = xen.mangle(user, "--against", lower, to="guessed")
+    stack.restores(known, user)
+    stack.restores(guessed, user)
+    stack.load(lower)
+    xen.run("cat /sys/hypervisor/version/minor >minor")
+    xen.extra("-own 9.9")
+    stack.load(known)
+    stack.shows("-own 9.9", "4")
+    xen.run("cat /sys/hypervisor/version/minor", output="7\n")
+    stack.unload(known)
+    stack.load(guessed)
+    stack.shows("-own 9.7", "9")
+    xen.run("cmp minor /sys/hypervisor/version/minor")
+
+
+@scenario
+def stack_rebuilt(xen: Scenario) -> None:
+    """Another build of a has another build-id: what was built for the first one is refused, in every form."""
+    stack = Stack(xen)
+    first, second = stack.build("first", file="a"), stack.build("second", file="a")
+    b = stack.build("b", on=first)
+    upper = xen.mangle(b, "--against", xen.mangle(first))
+    below = xen.mangle(second)
+    xen.lpmangle("--against", below, "-o", "never", b, code=3, says=build_id(first).hex())
+    xen.lpmangle("--against", below, "-o", "never", b, code=3, says=build_id(second).hex())
+    assert not (xen.folder / "never").exists()
+    stack.load(below)
+    wanted = f"Unknown symbol: x86_emulate.c#tell_{build_id(first).hex()}"
+    stack.upload(upper, error=errno.ENOENT, says=wanted)
+    stack.retraced("Unknown symbol: x86_emulate.c#tell\n", upper)
+    stack.unload(below)
+
+    # With equal suffixes the names are found, and the build-ids are compared.
+    below, lower = (xen.mangle(payload, "--suffix", "text:v1", to="v1") for payload in (second, first))
+    upper = xen.mangle(b, "--suffix", "text:v1", "--against", lower, to="v1")
+    stack.load(below)
+    stack.not_applied(upper, error=errno.EINVAL, says="check against second build-id failed")
+
+
+@scenario
+def stack_out_of_order(xen: Scenario) -> None:
+    """b wants a to be there at its upload, and to be the last one applied when it is applied."""
+    stack = Stack(xen)
+    a = stack.build("a")
+    b, c = stack.build("b", on=a), stack.build("other", on=a, file="by-name")
+    lower = xen.mangle(a)
+    upper, other = (xen.mangle(payload, "--against", lower) for payload in (b, c))
+    stack.upload(upper, error=errno.ENOENT, says=f"Unknown symbol: x86_emulate.c#tell_{build_id(a).hex()}")
+    stack.load(lower, upper)
+    stack.not_applied(other, error=errno.EINVAL, says="check against b build-id failed")
+    # Uploaded one after the other, applied later; Xen unloads a while b, which refers to it, is still there.
+    xen.tool("revert b")
+    xen.tool("revert a")
+    xen.tool("apply b", error=errno.EINVAL, console="(XEN) livepatch: b: check against hypervisor build-id failed\n")
+    xen.tool("unload a")
+    xen.listed("b CHECKED")
+
+
+@scenario
+def stack_renamed_twice(xen: Scenario) -> None:
+    """A name that two payloads below have renamed is that of the one loaded first, as without lpmangle; it is said."""
+    stack = Stack(xen)
+    a = stack.build("a")
+    again = stack.build("t", on=a, file="a")
+    b = stack.build("b", on=again)
+    lower, middle = (xen.mangle(payload, "--scope", "new") for payload in (a, again))
+    against = ("--against", lower, "--against", middle)
+    upper = xen.mangle(b, *against, says="x86_emulate.c#tell")
+    stack.load(lower)
+    stack.upload(again, error=0)
+    xen.tool("unload t")
+    stack.load(middle)
+    stack.shows("-t by t", "t")
+    stack.load(upper)
+    stack.shows("-b by a", "t")
+
+
+@pytest.mark.parametrize("name", scenarios_of(__name__))
+def test_scenario(shared: Shared, name: str) -> None:
+    shared.check(name)
