@@ -43,3 +43,31 @@ def test_crash(lab: Lab, tmp_path: Path) -> None:
         (DATA / "crash.livepatch").write_bytes(payload.read_bytes())
         manifest = Path(f"{payload}.manifest.json")
         (DATA / "crash.livepatch.manifest.json").write_bytes(manifest.read_bytes())
+
+
+def test_crash_in_a_stack(lab: Lab, tmp_path: Path) -> None:
+    """The trace leads from the upper payload into the lower one; with both manifests it has the original names."""
+    xen = Scenario("stack", lab, tmp_path)
+    lower = xen.build("lower", Source((PAYLOADS / "crash.c").read_text(), plain=("lp_helper",)))
+    upper = xen.build("upper", Source((PAYLOADS / "crash-above.c").read_text(), new_file=True), depends=build_id(lower))
+    below = xen.mangle(lower)
+    above = xen.mangle(upper, "--against", below)
+    xen.load(below)
+    xen.load(above)
+    xen.run("cat /sys/hypervisor/version/extra")
+    run = boot(lab, [xen.job()])
+
+    fault = run.results["stack"][3]
+    assert fault.code == -1, run.console  # dom0 did not live to see it
+    log = tmp_path / "console"
+    log.write_text(fault.console)
+    retraced = xen.lpmangle("retrace", "-m", below, "-m", above, log)
+    names = [
+        (f"x86_emulate.c#_get_fpu_{build_id(lower).hex()}+0x", "x86_emulate.c#_get_fpu+0x", "[lower]"),
+        (f"lp_helper_{build_id(lower).hex()}+0x", "lp_helper+0x", "[lower]"),
+        (f"lp_above_{build_id(upper).hex()}+0x", "lp_above+0x", "[upper]"),
+    ]
+    for new, original, payload in names:
+        assert any(new in line and payload in line for line in fault.console.splitlines()), fault
+        assert any(f" {original}" in line and payload in line for line in retraced.splitlines()), retraced
+        assert new not in retraced

@@ -16,7 +16,7 @@ import pytest
 from livepatch import Source, build_id
 
 from xen.lab import Result
-from xen.scenario import Scenario, Shared, scenario, scenarios_of
+from xen.scenario import ROOT, Scenario, Shared, scenario, scenarios_of
 
 pytestmark = pytest.mark.xen
 
@@ -261,6 +261,34 @@ def stack_replaced(xen: Scenario) -> None:
     xen.tool("unload b")
     xen.tool("unload a")
     stack.shows("-a by all", "all")
+
+
+@scenario
+def stack_of_the_examples(xen: Scenario) -> None:
+    """The story of docs/stacked.md: 8d4a1c7 on 617712b, then fbab204 in the place of both."""
+    stack = Stack(xen)
+
+    def example(name: str, *foreign: str, on: Path | None = None) -> Path:
+        made = Source((ROOT / f"examples/{name}.c").read_text(), plain=("lp_helper",), foreign=foreign)
+        return xen.build(name, made, depends=build_id(on) if on else None)
+
+    first = example("617712b")
+    second = example("8d4a1c7", "x86_emulate.c#get_fpu_calls", on=first)
+    lower = xen.mangle(first)
+    upper = xen.mangle(second, "--against", lower)
+    stack.restores(upper, second)
+    stack.load(lower)
+    xen.extra("-617712b.1")
+    stack.upload(second, error=errno.ENOENT, says="Unknown symbol: x86_emulate.c#get_fpu_calls")
+    stack.load(upper)
+    for count in "24":
+        xen.extra(f"-8d4a1c7.{count}")
+    stack.unload(upper)
+    xen.extra("-617712b.6")
+    stack.load(upper)
+    stack.replace(xen.mangle(example("fbab204")))
+    xen.extra("-fbab204.2")
+    xen.listed("617712b CHECKED", "8d4a1c7 CHECKED", "fbab204")
 
 
 @scenario

@@ -11,7 +11,7 @@ static const char __attribute__((section(".livepatch.strings"))) livepatch_entry
 extern const char *tell(char who); /* a's, LOCAL there */
 extern int lp_level(void);         /* a's, GLOBAL there */
 
-static char name[] = "b?";
+static char b_name[] = "b?";
 
 LOCAL char letter(void) /* a new function of b's */
 {
@@ -20,8 +20,8 @@ LOCAL char letter(void) /* a new function of b's */
 
 LOCAL const char *who(void)
 {
-    name[1] = '0' + lp_level();
-    return name;
+    b_name[1] = '0' + lp_level();
+    return b_name;
 }
 
 const char *xen_extra_version(void)

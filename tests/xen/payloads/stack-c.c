@@ -4,7 +4,7 @@
 extern const char *tell(char who); /* a's */
 extern char letter(void);          /* b's */
 
-static char name[] = "c?";
+static char c_name[] = "c?";
 
 LOCAL char mark(void) /* a new function of c's */
 {
@@ -13,8 +13,8 @@ LOCAL char mark(void) /* a new function of c's */
 
 LOCAL const char *who(void)
 {
-    name[1] = mark();
-    return name;
+    c_name[1] = mark();
+    return c_name;
 }
 
 const char *xen_extra_version(void)

@@ -4,7 +4,7 @@
 extern const char *tell(char who); /* a's */
 extern char mark(void);            /* c's; it calls b's letter */
 
-static char name[] = "d?";
+static char d_name[] = "d?";
 
 LOCAL char letter(void)
 {
@@ -13,8 +13,8 @@ LOCAL char letter(void)
 
 LOCAL const char *who(void)
 {
-    name[1] = mark();
-    return name;
+    d_name[1] = mark();
+    return d_name;
 }
 
 const char *xen_extra_version(void)
