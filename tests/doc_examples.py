@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-PAGES = ("README.md", "docs/debugging.md")
+PAGES = ("README.md", "docs/debugging.md", "docs/stacked.md")
 BLOCK = re.compile(r"(?<=^```console\n).*?(?=^```$)", re.MULTILINE | re.DOTALL)
 
 
@@ -24,7 +24,8 @@ def rendered(page: str) -> str:
     text = (ROOT / page).read_text()
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "COLUMNS": "100"}
     with tempfile.TemporaryDirectory() as folder:
-        for example in (ROOT / "examples").glob("*.livepatch"):
+        examples = ROOT / "examples"
+        for example in (*examples.glob("*.livepatch"), *examples.glob("stacked/*.livepatch")):
             shutil.copy(example, folder)
 
         def run(block: re.Match[str]) -> str:

@@ -10,7 +10,7 @@ import pytest
 
 from xen.scenario import ROOT
 
-NAMES = ("617712b.livepatch", "fbab204.livepatch", "8d4a1c7.livepatch")
+NAMES = ("617712b.livepatch", "fbab204.livepatch", "stacked/8d4a1c7.livepatch")
 
 
 def gcc() -> tuple[str, str]:

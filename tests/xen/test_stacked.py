@@ -269,11 +269,12 @@ def stack_of_the_examples(xen: Scenario) -> None:
     stack = Stack(xen)
 
     def example(name: str, *foreign: str, on: Path | None = None) -> Path:
-        made = Source((ROOT / f"examples/{name}.c").read_text(), plain=("lp_helper",), foreign=foreign)
-        return xen.build(name, made, depends=build_id(on) if on else None)
+        code = (ROOT / "examples" / f"{name}.c").read_text()
+        made = Source(code, plain=("lp_helper",), foreign=foreign)
+        return xen.build(Path(name).name, made, depends=build_id(on) if on else None)
 
     first = example("617712b")
-    second = example("8d4a1c7", "x86_emulate.c#get_fpu_calls", on=first)
+    second = example("stacked/8d4a1c7", "x86_emulate.c#get_fpu_calls", on=first)
     lower = xen.mangle(first)
     upper = xen.mangle(second, "--against", lower)
     stack.restores(upper, second)
