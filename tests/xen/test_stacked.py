@@ -361,18 +361,32 @@ def stack_out_of_order(xen: Scenario) -> None:
     """b wants a to be there at its upload, and to be the last one applied when it is applied."""
     stack = Stack(xen)
     a = stack.build("a")
-    b, c = stack.build("b", on=a), stack.build("other", on=a, file="by-name")
+    b, also_on_a = stack.build("b", on=a), stack.build("other", on=a, file="by-name")
     lower = xen.mangle(a)
-    upper, other = (xen.mangle(payload, "--against", lower) for payload in (b, c))
+    upper, other = (xen.mangle(payload, "--against", lower) for payload in (b, also_on_a))
     stack.upload(upper, error=errno.ENOENT, says=f"Unknown symbol: x86_emulate.c#tell_{build_id(a).hex()}")
     stack.load(lower, upper)
     stack.not_applied(other, error=errno.EINVAL, says="check against b build-id failed")
-    # Uploaded one after the other, applied later; Xen unloads a while b, which refers to it, is still there.
+
+    # What has data of its own is applied once: reverted, it is to be unloaded.
     xen.tool("revert b")
+    again = "(XEN) livepatch: b: can't revert as payload has .data. Please unload\n"
+    xen.tool("apply b", error=errno.EINVAL, console=again)
+    xen.tool("unload b")
+    stack.loaded.pop()
+
+    # A stacked payload replaces nothing. Xen does not keep a from going while `other`, which refers to it, is there.
+    wrong = "(XEN) livepatch: other: check against hypervisor build-id failed\n"
+    stack.upload(other)
+    xen.tool("replace other", error=errno.EINVAL, console=wrong)
+    stack.shows("-a by a", "a")
+    xen.tool("apply other")
+    xen.tool("revert other")
     xen.tool("revert a")
-    xen.tool("apply b", error=errno.EINVAL, console="(XEN) livepatch: b: check against hypervisor build-id failed\n")
+    xen.tool("apply other", error=errno.EINVAL, console=wrong)
     xen.tool("unload a")
-    xen.listed("b CHECKED")
+    xen.tool("apply other", error=errno.EINVAL, console=wrong)
+    xen.listed("other CHECKED")
 
 
 @scenario
