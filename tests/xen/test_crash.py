@@ -10,6 +10,7 @@ from livepatch import Source, build_id
 
 from xen.lab import Lab, boot
 from xen.scenario import ROOT, Scenario
+from xen.stack import Stack
 
 pytestmark = pytest.mark.xen
 
@@ -71,3 +72,31 @@ def test_crash_in_a_stack(lab: Lab, tmp_path: Path) -> None:
         assert any(new in line and payload in line for line in fault.console.splitlines()), fault
         assert any(f" {original}" in line and payload in line for line in retraced.splitlines()), retraced
         assert new not in retraced
+
+
+def test_lower_payload_unloaded_first(lab: Lab, tmp_path: Path) -> None:
+    """Why docs/stacked.md says to unload from the top: the upper payload writes to where the lower one was."""
+    xen = Scenario("stale", lab, tmp_path)
+    stack = Stack(xen)
+    a = stack.build("a")
+    lower = xen.mangle(a)
+    upper = xen.mangle(stack.build("upper", on=a, file="by-name"), "--against", lower)
+    xen.load(lower)
+    xen.upload(upper)
+    xen.tool("revert a")
+    xen.tool("unload a")
+    xen.upload(xen.mangle(stack.build("other", file="a"), "--scope", "new"))  # it gets the memory that a had
+    xen.load(lower)
+    xen.tool("apply upper")
+    stack.shows("-a by a", "a")  # it overrides nothing
+    xen.tool("unload other")
+    last = len(xen.steps)
+    xen.run("xen-livepatch revert upper")
+    run = boot(lab, [xen.job()])
+
+    results = run.results["stale"]
+    wrong = [step.command for step, result in zip(xen.steps, results[:last], strict=False) if result.code != 0]
+    assert not wrong, run.console
+    assert results[last - 2].output == "a\n"
+    assert results[last].code == -1, run.console
+    assert "FATAL PAGE FAULT" in results[last].console
