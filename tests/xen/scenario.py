@@ -188,7 +188,7 @@ class Shared:
             except Exception as error:  # of this scenario alone: the others are run
                 self.errors[name] = error
         jobs = [s.job() for name, s in self.scenarios.items() if name not in self.errors]
-        self.run = boot(lab, jobs) if jobs else Run("", {})
+        self.run = boot(lab, jobs, timeout=400) if jobs else Run("", {})
 
     def check(self, name: str) -> None:
         error = self.errors.get(name)

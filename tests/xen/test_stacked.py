@@ -20,7 +20,11 @@ pytestmark = pytest.mark.xen
 @scenario
 def stack_as_built(xen: Scenario) -> None:
     """Without lpmangle each finds what it wants of those below: the control."""
-    up_and_down(Stack(xen), four(Stack(xen)))
+    a, b, *others = four(Stack(xen))
+    up_and_down(Stack(xen), [a, b, *others])
+    stack = Stack(xen)  # b's own names may be others
+    stack.load(a, xen.mangle(b))
+    stack.shows("-b by a", "b1")
 
 
 def four(stack: Stack) -> list[Path]:
