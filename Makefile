@@ -1,7 +1,7 @@
 # `make` alone lists the targets. Each does its own set-up (scripts/setup), also in a fresh clone.
 .POSIX:
 .SUFFIXES:
-.PHONY: help demo test test-fast bench lint format schema golden lock clean
+.PHONY: help demo test test-fast faults bench lint format schema golden lock clean
 
 PYTHON = .venv/bin/python
 PYTEST = $(PYTHON) -m pytest
@@ -22,6 +22,10 @@ test: lint ## everything: lint, and all tests with the Xen lab
 test-fast: lint ## the same without the Xen lab
 	@scripts/setup test-fast
 	$(PYTEST) -m "not xen"
+
+faults: ## all faults of the file system at all calls; make test tries those that are known
+	@scripts/setup test-fast
+	LPMANGLE_FAULTS=all $(PYTEST) tests/faults
 
 bench: ## measure lpmangle against the alternatives
 	@scripts/setup test-fast

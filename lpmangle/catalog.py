@@ -10,10 +10,10 @@ import re
 import sqlite3
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
-from lpmangle.errors import CatalogError
+from lpmangle.errors import CatalogError, FileError
 from lpmangle.manifest import decode
 from lpmangle.manifest_writer import sha256
 from lpmangle.query import without_offset
@@ -25,6 +25,16 @@ SCHEMA_VERSION = 1
 PATIENCE = 120.0  # seconds
 # So many manifests are added in one transaction: others get their turn in between.
 BATCH = 200
+
+# What is no fault of the file's content.
+_FILE_SYSTEM = {
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+}
 
 _GLOB = re.compile(r"[*?\[]")
 _GLOB_NEGATION = re.compile(r"\[!")  # fnmatch's; SQLite has [^
@@ -79,14 +89,16 @@ class Match(NamedTuple):
 
 
 class Catalog:
-    """One open catalog, read-only unless `write`; then it is made if it does not exist and `make` is set."""
+    """One open catalog. With `write` it is made if it does not exist and `make` is set."""
 
     def __init__(self, path: str, *, write: bool = False, make: bool = True) -> None:
-        """Raises CatalogError for a file that is no catalog, FileError for one that cannot be opened."""
+        """Raises CatalogError for a file that is no catalog, FileError if the file system says no."""
         self.path = path
         if not (write and make) and not os.path.exists(path):
             raise CatalogError("does not exist", path=path, hint="lpmangle catalog add makes it")
-        uri = "file:" + _quoted(os.path.abspath(path)) + ("?mode=rwc" if write else "?mode=ro")
+        # Read-only (ro) nobody could read it after a writer died: what that one began has to be undone first. Where we
+        # may not write, rw is ro.
+        uri = "file:" + _quoted(os.path.abspath(path)) + ("?mode=rwc" if write and make else "?mode=rw")
         with self._errors():
             self._db = sqlite3.connect(uri, uri=True, timeout=PATIENCE, isolation_level=None)
             self._db.execute("PRAGMA foreign_keys = ON")
@@ -219,20 +231,21 @@ class Catalog:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
+                self._db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                with suppress(sqlite3.Error):  # after most errors of a disk SQLite has done so already
+                    self._db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.Error as error:
-            hint = ""
-            if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
-                hint = "another process is writing to it; try again"
-            raise CatalogError(f"cannot be used as a catalog: {error}", path=self.path, hint=hint) from None
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without what SQLite calls its extension
+            hint = "another process is writing to it; try again" if code == sqlite3.SQLITE_BUSY else ""
+            kind = FileError if code in _FILE_SYSTEM else CatalogError
+            raise kind(f"cannot be used as a catalog: {error}", path=self.path, hint=hint) from None
 
 
 def _hits(pattern: str) -> tuple[str, tuple[str, ...]]:

@@ -2,10 +2,12 @@
 
 New content goes to a temporary file in the same folder, is synced, and takes its place by rename. Several outputs that
 belong together (manifest, then payload) are all written before the first is renamed, and go back if a later one fails.
+If the process is killed between two renames, the old payload's manifest is where `fitting` finds it.
 """
 
 import errno
 import fcntl
+import hashlib
 import os
 import signal
 import stat
@@ -45,7 +47,17 @@ class ChangedError(FileError):
 def read(path: str) -> File:
     """Read a regular file. Raises FileError."""
     data, state = _read(path)
-    return File(os.path.realpath(path), data, state)
+    return File(resolve(path), data, state)
+
+
+def resolve(path: str) -> str:
+    """Where `path` leads, through symbolic links; nothing need be there yet. Raises FileError."""
+    try:
+        return os.path.realpath(path, strict=True)
+    except FileNotFoundError:
+        return os.path.realpath(path)
+    except (OSError, ValueError) as error:  # without strict a link that cannot be read is taken for a file
+        raise _file_error("cannot read", path, error) from None
 
 
 def content(path: str) -> bytes:
@@ -92,10 +104,30 @@ def replace(outputs: list[Output], unchanged: File | None = None) -> None:
             if unchanged is not None:
                 _check_unchanged(unchanged)
             _rename(temporaries, [output.path for output in outputs])
+            temporaries.clear()
     finally:
         for temporary in temporaries:
-            with suppress(FileNotFoundError):
+            with suppress(OSError):
                 os.unlink(temporary)
+
+
+def fitting(path: str, payload: bytes) -> str:
+    """`path`, or the file beside it that `replace` kept of it, if that and not `path` holds the SHA-256 of `payload`.
+
+    As a manifest does that belongs to a payload. There is such a file only after a process was killed.
+    """
+    kept = _kept(path)
+    if not os.path.exists(kept):
+        return path
+    digest = hashlib.sha256(payload).hexdigest().encode()
+    return kept if _holds(kept, digest) and not _holds(path, digest) else path
+
+
+def _holds(path: str, word: bytes) -> bool:
+    try:
+        return word in content(path)
+    except FileError:
+        return False
 
 
 def _write(temporary: str, output: Output) -> None:
@@ -122,39 +154,62 @@ def _write(temporary: str, output: Output) -> None:
 
 def _rename(temporaries: list[str], paths: list[str]) -> None:
     """All but the last are synced before the last is renamed; after that there is no way back."""
-    backups: dict[str, str | None] = {}
+    *companions, last = paths
+    had_content: dict[str, bool] = {}
+    path = last
     try:
-        for temporary, path in zip(temporaries, paths, strict=True):
-            if path != paths[-1]:
-                backups[path] = _backup(path)
+        for temporary, path in zip(temporaries, companions, strict=False):
+            had_content[path] = _keep(path, last)
             os.replace(temporary, path)
-            if path != paths[-1]:
-                _sync_folder(path)
-    except OSError as error:
-        for done, backup in backups.items():
-            if backup is not None:
-                os.replace(backup, done)
-            else:
-                with suppress(FileNotFoundError):
-                    os.unlink(done)
-        raise _file_error("cannot replace", path, error) from None
-    for backup in backups.values():
-        if backup is not None:
-            os.unlink(backup)
+            # File systems do not swap what is done in one folder: what was kept is on disk with it.
+            _sync_folder(path)
+        path = last
+        os.replace(temporaries[-1], path)
+    except (OSError, FileError) as error:
+        for companion, had in had_content.items():
+            with suppress(OSError):
+                _put_back(companion) if had else os.unlink(companion)
+        raise error if isinstance(error, FileError) else _file_error("cannot replace", path, error) from None
+    for companion in companions:
+        with suppress(OSError):  # it does no harm
+            os.unlink(_kept(companion))
     with suppress(OSError):  # all is in place and in order; only when it reaches the disk is not known
-        _sync_folder(paths[-1])
+        _sync_folder(last)
 
 
-def _backup(path: str) -> str | None:
-    """A second name for what `path` holds, or a copy; None if there is nothing."""
-    backup = _temporary(path)
+def _kept(path: str) -> str:
+    """Where the old content of `path` is until all is in place: named so that a folder of manifests shows it."""
+    return os.path.join(os.path.dirname(path), ".lpmangle-old." + os.path.basename(path))
+
+
+def _keep(path: str, payload: str) -> bool:
+    """Give what `path` holds a second name, or make a copy; False if there is nothing."""
+    kept = _kept(path)
+    if os.path.lexists(kept):  # by a process that was killed
+        with suppress(FileError):
+            if fitting(path, content(payload)) == kept:
+                return True
+        os.unlink(kept)
     try:
-        os.link(path, backup)
+        os.link(path, kept)
     except FileNotFoundError:
-        return None
+        return False
     except OSError:  # no hard links on this file system, or not to files of others
-        _write(backup, Output(path, (read(path).data,)))
-    return backup
+        temporary = _temporary(path)
+        try:
+            _write(temporary, Output(path, (content(path),)))
+            os.replace(temporary, kept)
+        finally:
+            with suppress(OSError):
+                os.unlink(temporary)
+    return True
+
+
+def _put_back(path: str) -> None:
+    kept = _kept(path)
+    os.replace(kept, path)
+    with suppress(FileNotFoundError):  # rename(2) leaves two names of one file as they are
+        os.unlink(kept)
 
 
 def _check_unchanged(file: File) -> None:
@@ -181,6 +236,11 @@ def _sync_folder(path: str) -> None:
         if error.errno != errno.EINVAL:  # some file systems cannot sync a folder
             raise
     finally:
+        _close(folder)
+
+
+def _close(folder: int) -> None:
+    with suppress(OSError):  # nothing was written through it
         os.close(folder)
 
 
@@ -194,7 +254,7 @@ def _folder_locked(path: str) -> Iterator[None]:
         _lock(folder, path)
         yield
     finally:
-        os.close(folder)
+        _close(folder)
 
 
 def _lock(folder: int, path: str) -> None:

@@ -91,7 +91,7 @@ def mangle_file(
     the payload takes from those that it is put on gets the names that it has there if `against` knows them. Raises
     LpmangleError; then all files are as they were.
     """
-    rule = (os.path.realpath(depfile), dependencies.rule(output or path, path)) if depfile else None
+    rule = (files.resolve(depfile), dependencies.rule(output or path, path)) if depfile else None
     request = _Request(path, options, output or path, manifest_path, write, rule, if_changed, force, embedded, against)
     for attempt in range(ATTEMPTS):
         try:
@@ -105,8 +105,8 @@ def mangle_file(
 
 def _mangle_file(request: _Request) -> Result:
     file = files.read(request.path)
-    target = os.path.realpath(request.output)
-    manifest_path = os.path.realpath(request.manifest_path or manifest_writer.beside(target))
+    target = files.resolve(request.output)
+    manifest_path = files.resolve(request.manifest_path or manifest_writer.beside(target))
     stem = stem_of(request.output)
     with about(request.path):
         view = elf.parse(file.data)
@@ -225,7 +225,7 @@ def _existing_manifest(result: Result, file: files.File) -> bytes | None:
     digest = manifest_writer.sha256(file.data)
     for path in (result.manifest_path, manifest_writer.beside(file.path)):
         try:
-            data = files.read(path).data
+            data = files.read(files.fitting(path, file.data)).data
             if decode(data).output.sha256 == digest:
                 return data
         except LpmangleError:

@@ -1,7 +1,5 @@
 """lpmangle restore: the original again, byte for byte."""
 
-import os
-
 import click
 
 from lpmangle import elf, embed, files, sources, splice
@@ -30,7 +28,7 @@ refused if payload or manifest is not what lpmangle wrote.
 def command(payload: str, source: str | None, output: str | None, as_json: bool) -> None:
     file = files.read(payload)
     found = sources.of_payload(file, payload, source).manifest
-    target = os.path.realpath(output or payload)
+    target = files.resolve(output or payload)
     with about(payload):
         mangled = embed.without(elf.parse(file.data))
         digest = sha256(mangled.data)

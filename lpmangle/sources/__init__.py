@@ -133,14 +133,14 @@ def of_payload(payload: files.File, name: str, word: str | None = None) -> Found
     from lpmangle.sources import local
 
     if word is None:
-        found = local.inside(payload.data, name) or local.beside(name)
+        found = local.inside(payload.data, name) or local.beside(name, payload.data)
         if found:
             return found
         if not from_environment():
             missing = local.missing(name)
             raise FileError(missing, path=name, hint=HINT)
     elif is_single(word):
-        return local.load(word)
+        return local.load(files.fitting(word, payload.data))
     return _choose(open_sources([word] if word else []), payload, name)
 
 

@@ -105,7 +105,7 @@ def load(path: str) -> Found:
     with about(path):
         if found := inside(file.data, path):
             return found
-        found = beside(path)
+        found = beside(path, file.data)
         if not found:
             raise FileError(missing(path), path=path, hint=HINT)
         manifest = found.manifest
@@ -126,10 +126,11 @@ def inside(data: bytes, path: str) -> Found | None:
     return None if text is None else Found(path, text)
 
 
-def beside(payload_path: str) -> Found | None:
+def beside(payload_path: str, payload: bytes) -> Found | None:
     """The manifest beside a payload, or beside the target if `payload_path` is a symbolic link."""
     for path in (manifest_beside(payload_path), manifest_beside(os.path.realpath(payload_path))):
         if os.path.exists(path):
+            path = files.fitting(path, payload)
             return Found(path, files.read(path).data)
     return None
 

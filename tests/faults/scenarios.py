@@ -1,0 +1,141 @@
+"""The commands that write, each in the situations that matter to it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from builds import ROOT, make_tree, options, run, write_patch
+
+from faults.harness import FAULTS, KILL, Scenario
+
+EXAMPLES = ROOT / "examples"
+OLD, NEW = "617712b.livepatch", "fbab204.livepatch"
+
+
+def _examples(folder: Path) -> None:
+    for name in (OLD, NEW):
+        shutil.copy(EXAMPLES / name, folder)
+
+
+def older_output(folder: Path) -> None:
+    """out.livepatch is what was made of the older payload."""
+    _examples(folder)
+    run(["lpmangle", "-o", "out.livepatch", OLD], folder)
+
+
+def _older_manifest(folder: Path) -> None:
+    """A build has just replaced a mangled payload by its successor; the manifest is still that of the former."""
+    older_output(folder)
+    shutil.copy(folder / NEW, folder / "out.livepatch")
+
+
+def _older_output_elsewhere(folder: Path) -> None:
+    _examples(folder)
+    for name in ("manifests", "rules"):
+        (folder / name).mkdir()
+    options = ("--manifest", "manifests/m.json", "--depfile", "rules/out.d")
+    run(["lpmangle", *options, "-o", "out.livepatch", OLD], folder)
+
+
+def _mangled(folder: Path) -> None:
+    _examples(folder)
+    shutil.copy(folder / NEW, folder / "original.livepatch")
+    run(["lpmangle", NEW], folder)
+
+
+def _linked(folder: Path) -> None:
+    _examples(folder)
+    (folder / "links").mkdir()
+    (folder / "links" / "p.livepatch").symlink_to(f"../{NEW}")
+
+
+def _manifests(folder: Path) -> None:
+    _examples(folder)
+    run(["lpmangle", OLD, NEW], folder)
+
+
+def _catalog(folder: Path) -> None:
+    _manifests(folder)
+    run(["lpmangle", "catalog", "add", "c.db", OLD], folder)
+
+
+def _built(folder: Path) -> None:
+    """A tree that livepatch-build has built once; it makes the same again. An older manifest is there."""
+    make_tree(folder / "tree")
+    (folder / "config").touch()
+    write_patch(folder / "fix.patch", "-older")
+    run(["lpmangle", "build", "--", "livepatch-build", *options()], folder)
+    write_patch(folder / "fix.patch")
+    run(["livepatch-build", "--skip=build", *options()], folder)
+
+
+def _pair(payload: str) -> tuple[str, ...]:
+    return payload, f"{payload}.manifest.json"
+
+
+OUT = _pair("out.livepatch")
+READERS = (("verify", "out.livepatch"), ("query", "_get_fpu", "-m", "out.livepatch"), ("query", "_get_fpu", "-m", "."))
+
+SCENARIOS = (
+    Scenario("in-place", _examples, (NEW,), (_pair(NEW),)),
+    Scenario("in-place-embed", _examples, ("--embed", NEW), (_pair(NEW),)),
+    Scenario("in-place-older-manifest", _older_manifest, ("out.livepatch",), (OUT,)),
+    Scenario("through-a-link", _linked, ("links/p.livepatch",), (_pair(NEW),)),
+    Scenario("output", _examples, ("-o", "out.livepatch", NEW), (OUT,), {"out.livepatch": (NEW,)}),
+    Scenario(
+        "older-output", older_output, ("-o", "out.livepatch", NEW), (OUT,), {"out.livepatch": (OLD, NEW)}, READERS
+    ),
+    Scenario(
+        "older-output-no-links",
+        older_output,
+        ("-o", "out.livepatch", NEW),
+        (OUT,),
+        {"out.livepatch": (OLD, NEW)},
+        READERS,
+        no_links=True,
+    ),
+    Scenario(
+        "older-output-embed",
+        older_output,
+        ("--embed", "-o", "out.livepatch", NEW),
+        (OUT,),
+        {"out.livepatch": (OLD, NEW)},
+        READERS,
+    ),
+    Scenario(
+        "older-output-elsewhere",
+        _older_output_elsewhere,
+        ("--manifest", "manifests/m.json", "--depfile", "rules/out.d", "-o", "out.livepatch", NEW),
+        (("out.livepatch", "manifests/m.json", "rules/out.d"),),
+        readers=(("verify", "out.livepatch", "-m", "manifests/m.json"),),
+    ),
+    Scenario("batch", _examples, (OLD, NEW), (_pair(OLD), _pair(NEW))),
+    Scenario("restore", _mangled, ("restore", NEW), ((NEW,),), {NEW: ("original.livepatch",)}),
+    Scenario("restore-output", _mangled, ("restore", "-o", "back", NEW), (("back",),), {NEW: ("original.livepatch",)}),
+    Scenario("catalog", _manifests, ("catalog", "add", "c.db", OLD, NEW), (("c.db",),)),
+    Scenario(
+        "older-catalog",
+        _catalog,
+        ("catalog", "add", "c.db", NEW),
+        (("c.db",),),
+        readers=(("catalog", "list", "c.db"), ("query", "_get_fpu", "-m", "c.db")),
+    ),
+    Scenario(
+        "build",
+        _built,
+        ("build", "--", "livepatch-build", "--skip=build", *options()),
+        (_pair("out/fix.livepatch"),),
+    ),
+)
+
+# Those that differ most in what they write, for `make test`, and what may befall them.
+IN_MAKE_TEST = {
+    "in-place": FAULTS,
+    "older-output": FAULTS,
+    "older-output-elsewhere": FAULTS,
+    "batch": FAULTS,
+    "restore": FAULTS,
+    "older-catalog": FAULTS,
+    "build": (KILL,),  # what is built is mangled as in place, and each run builds it
+}
