@@ -1,5 +1,12 @@
-"""`python -m lpmangle`."""
+"""`python -m lpmangle`, and the console script."""
+
+import signal
+
+# While modules are loaded there is nothing to tidy up: Ctrl-C just ends the process, without a traceback.
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from lpmangle.cli import main
 
-main()
+if __name__ == "__main__":
+    main()

@@ -327,6 +327,31 @@ def test_interrupted(tmp_path: Path, number: signal.Signals) -> None:
     assert lpmangle(payload).returncode == 0
 
 
+def test_interrupted_while_modules_are_loaded(tmp_path: Path) -> None:
+    """The process dies of Ctrl-C as any other does; no traceback. Ignored, as in `nohup`, it stays ignored."""
+    (tmp_path / "click.py").write_text("import os\nos.kill(os.getpid(), 2)\nimport real_click\n")
+    command = [sys.executable, "-m", "lpmangle", "--version"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+    ignoring = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *command]
+    done = subprocess.run(ignoring, env=environment, capture_output=True, text=True)
+    assert "No module named 'real_click'" in done.stderr
+
+
+def test_misspelt_command(payload: Path) -> None:
+    """Is not taken for the first of several payloads, of which the second then would be mangled."""
+    before = payload.read_bytes()
+    for word, meant in (("verfy", "verify"), ("retore", "restore"), ("quary", "query")):
+        done = lpmangle(word, payload, code=2)
+        assert f"no file and no command '{word}'; is '{meant}' meant?" in done.stderr
+    assert payload.read_bytes() == before
+    assert "No such file" in lpmangle("p.livepatch", cwd=payload.parent / "..", code=4).stderr
+    file = payload.with_name("verfy")
+    file.write_bytes(before)
+    assert "renamed" in lpmangle("verfy", cwd=payload.parent).stdout
+
+
 @pytest.mark.parametrize("option", ["--dry-run", "-v", "--json"])
 def test_closed_pipe(payload: Path, option: str) -> None:
     done = subprocess.run(

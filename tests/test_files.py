@@ -285,3 +285,50 @@ def test_eight_at_once(payload: Path) -> None:
         assert files.read(str(payload)).data.count(f"_get_fpu_{winner}".encode()) == 1
         assert manifest.output.sha256 == sha256(payload.read_bytes())
         assert set(state(payload.parent)) == {payload.name, payload.name + ".manifest.json"}
+
+
+@pytest.mark.parametrize("count", [2, 8])
+@pytest.mark.parametrize("older", [False, True], ids=["new", "older"])
+def test_onto_one_output(payload: Path, count: int, older: bool) -> None:
+    """Several payloads at once onto one output: it is one of them, with its manifest, and nothing else is left."""
+    output = payload.with_name("out.livepatch")
+    inputs = []
+    for number in range(count):
+        inputs.append(payload.with_name(f"in{number}.livepatch"))
+        inputs[-1].write_bytes(plain().data.replace(b"_get_fpu", b"_got_fp%d" % number))
+    if older:
+        mangle_file(str(payload), SUF, str(output))
+    for _ in range(3):
+        processes = [
+            subprocess.Popen([sys.executable, "-m", "lpmangle", "-q", "-o", output, path], stderr=subprocess.PIPE)
+            for path in inputs
+        ]
+        said = [process.communicate()[1] for process in processes]
+        assert [process.returncode for process in processes] == [0] * count, said
+        manifest = decode(output.with_name("out.livepatch.manifest.json").read_bytes())
+        assert manifest.output.sha256 == sha256(output.read_bytes())
+        assert manifest.input.sha256 in [sha256(path.read_bytes()) for path in inputs]
+    assert set(state(payload.parent)) == {
+        payload.name, *(path.name for path in inputs), output.name, "out.livepatch.manifest.json"
+    }  # fmt: skip
+
+
+def test_mangled_and_restored_at_once(payload: Path) -> None:
+    """Whoever is last: the payload is whole, and its manifest is there."""
+    original = payload.read_bytes()
+    mangle_file(str(payload), SUF)
+    for words in (["--suffix", "text:SUF"], ["restore"]) * 4:
+        command = [sys.executable, "-m", "lpmangle", *words, str(payload)]
+        processes = [subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for _ in range(2)]
+        others = [
+            subprocess.Popen([*command[:3], "restore", str(payload)], stdout=subprocess.DEVNULL) for _ in range(2)
+        ]
+        said = [process.communicate()[1].decode() for process in processes]
+        for process, words_said in zip(processes, said, strict=True):
+            assert process.returncode == 0 or "changed by another process meanwhile" in words_said
+        for process in others:
+            assert process.wait() in (0, 4)
+    manifest = decode(payload.with_name(payload.name + ".manifest.json").read_bytes())
+    assert sha256(payload.read_bytes()) in (manifest.output.sha256, manifest.input.sha256)
+    assert manifest.input.sha256 == sha256(original)
+    assert set(state(payload.parent)) == {payload.name, payload.name + ".manifest.json"}

@@ -45,6 +45,8 @@ class _Commands(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if args and args[0] not in COMMANDS and args[0] not in ("--help", "-h", "--version"):
+            if not args[0].startswith("-") and not os.path.lexists(args[0]) and not ctx.resilient_parsing:
+                _refuse_misspelt(args[0], ctx)
             args = [DEFAULT_COMMAND, *args]
         return super().parse_args(ctx, args)
 
@@ -99,9 +101,19 @@ def cli() -> None:
     pass
 
 
+def _refuse_misspelt(word: str, ctx: click.Context) -> None:
+    """Before the payloads behind a misspelt command are mangled."""
+    import difflib
+
+    if close := difflib.get_close_matches(word, COMMANDS, n=1):
+        raise click.UsageError(f"no file and no command {word!r}; is {close[0]!r} meant?", ctx)
+
+
 def main() -> NoReturn:
     """Entry point of the console script."""
-    # Leave through Python, so that temporary files are removed; click does the same for SIGINT.
+    # Leave through Python, so that temporary files are removed.
+    if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup wants it
             signal.signal(number, _terminate)
