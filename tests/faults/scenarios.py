@@ -133,6 +133,7 @@ SCENARIOS = (
 IN_MAKE_TEST = {
     "in-place": FAULTS,
     "older-output": FAULTS,
+    "older-output-no-links": (KILL,),
     "older-output-elsewhere": FAULTS,
     "batch": FAULTS,
     "restore": FAULTS,
