@@ -1,7 +1,7 @@
 # `make` alone lists the targets. Each does its own set-up (scripts/setup), also in a fresh clone.
 .POSIX:
 .SUFFIXES:
-.PHONY: help demo test test-fast faults bench lint format schema golden lock clean
+.PHONY: help demo test test-fast faults bench lint format schema golden lock clean man licences dist
 
 PYTHON = .venv/bin/python
 PYTEST = $(PYTHON) -m pytest
@@ -13,7 +13,7 @@ help: ## list the targets
 
 demo: ## rename, query and restore two example payloads (no compiler needed)
 	@scripts/setup demo
-	@scripts/demo
+	@PATH="$$PWD/.venv/bin:$$PATH" scripts/demo
 
 test: lint ## everything: lint, and all tests with the Xen lab
 	@scripts/setup test
@@ -47,6 +47,10 @@ schema: ## write lpmangle/manifest.schema.json from the types
 	$(PYTHON) -c 'from pathlib import Path; from lpmangle.manifest import schema; \
 		Path("lpmangle/manifest.schema.json").write_text(schema())'
 
+man: ## write share/man from the help texts
+	@scripts/setup dev
+	$(PYTHON) scripts/man-pages share/man/man1
+
 golden: ## renew fixtures, examples and the outputs shown in the README; read the diff
 	@scripts/setup test-fast
 	$(PYTHON) tests/corpus.py --update-fixtures
@@ -58,6 +62,15 @@ lock: ## renew the exact versions and hashes in requirements*.lock
 	$(COMPILE) -o requirements-dev.lock --group dev pyproject.toml
 	$(COMPILE) -o requirements.lock -c requirements-dev.lock pyproject.toml
 	$(COMPILE) -o requirements-build.lock -c requirements-dev.lock --group build
+	@$(MAKE) licences
+
+licences: ## write docs/licences.md from what the locked packages say of themselves
+	@scripts/setup dev
+	$(PYTHON) scripts/licences >docs/licences.md
+
+dist: ## build sdist and wheel of the last commit in dist/, the same bytes everywhere
+	@scripts/setup dev
+	scripts/dist
 
 clean: ## remove everything that the other targets made
 	rm -rf .venv .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist

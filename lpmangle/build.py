@@ -86,7 +86,7 @@ def payload_names(patch: str) -> list[str]:
 class Search:
     """Made before the command runs, asked when it has ended."""
 
-    def __init__(self, command: Sequence[str], result: str = "") -> None:
+    def __init__(self, command: Sequence[str], result: str | None = None) -> None:
         """`result` is the payload's path if a user has said it."""
         self._arguments = arguments = read_arguments(command)
         self._given = result

@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 STANDIN = ROOT / "tests" / "data" / "livepatch-build-tools"
-WRAPPER = ROOT / "scripts" / "livepatch-build"
+WRAPPER = ROOT / "share" / "lpmangle" / "livepatch-build"
 DEPENDS = "ab" * 20
 BASE = "/* what the patch is for */\n"
 CODE = """\

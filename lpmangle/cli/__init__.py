@@ -74,7 +74,8 @@ class _Commands(click.Group):
         assert mangle is not None
         own = mangle.make_context(DEFAULT_COMMAND, [], parent=ctx, resilient_parsing=True)
         items = super().shell_complete(ctx, incomplete) + mangle.shell_complete(own, incomplete)
-        return items if incomplete.startswith("-") else [*items, CompletionItem(incomplete, type="file")]
+        # The file names first: bash's part of click forgets what came before them.
+        return items if incomplete.startswith("-") else [CompletionItem(incomplete, type="file"), *items]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         mangle = self.get_command(ctx, DEFAULT_COMMAND)

@@ -10,6 +10,7 @@ from lpmangle.build import Search
 from lpmangle.cli.mangle import Settings, mangle, say
 from lpmangle.cli.options import against_option, naming_options, read_against, read_naming
 from lpmangle.cli.output import shown, warn
+from lpmangle.cli.paths import FilePath
 from lpmangle.errors import EXIT_NO, about
 
 if TYPE_CHECKING:
@@ -36,15 +37,21 @@ COMMAND has written. livepatch-build -k diff makes none.
 )
 @click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED, metavar="COMMAND...")
 @naming_options
-@click.option("--result", default="", metavar="FILE", help="The payload that COMMAND makes, if it is not found.")
+@click.option("--result", type=FilePath(), metavar="FILE", help="The payload that COMMAND makes, if it is not found.")
 @click.option("--check", is_flag=True, help="Check what Xen will say to the result; the build fails if it refuses it.")
 @click.option(
     "--xen",
-    default="",
+    type=FilePath(),
     metavar="FILE",
     help="For --check and --against: the hypervisor's xen-syms, or /proc/xen/xensyms.",
 )
-@click.option("--loaded", multiple=True, metavar="PAYLOAD", help="For --check: is loaded and applied; repeatable.")
+@click.option(
+    "--loaded",
+    multiple=True,
+    type=FilePath(),
+    metavar="PAYLOAD",
+    help="For --check: is loaded and applied; repeatable.",
+)
 @against_option
 @click.option("--force", is_flag=True, help="Mangle a payload too that has a signature or other bytes appended.")
 @click.option("--embed", is_flag=True, help="Put the manifest into the payload too, as section .debug_lpmangle.")
@@ -59,9 +66,9 @@ def command(
     scope: str,
     only: tuple[str, ...],
     keep: tuple[str, ...],
-    result: str,
+    result: str | None,
     check: bool,
-    xen: str,
+    xen: str | None,
     loaded: tuple[str, ...],
     against: tuple[str, ...],
     force: bool,
@@ -70,7 +77,7 @@ def command(
     quiet: bool,
 ) -> None:
     options = read_naming(suffix, template, scope, only, keep)
-    stack = read_against(against, xen)
+    stack = read_against(against, xen or "")
     settings = Settings(
         options,
         dry_run=False,
@@ -108,7 +115,7 @@ def command(
         ctx.exit(EXIT_NO)
 
 
-def _read_state(xen: str, loaded: tuple[str, ...]) -> "State":
+def _read_state(xen: str | None, loaded: tuple[str, ...]) -> "State":
     from lpmangle.check import Hypervisor, Payload, State, take
 
     hypervisor = None

@@ -56,6 +56,7 @@ sources_option = click.option(
     "--manifest",
     "words",
     multiple=True,
+    type=FilePath(),
     metavar="SOURCE",
     help="A manifest, a payload, a folder, a catalog or the URL of a debuginfod server; may be repeated. "
     "Default: LPMANGLE_MANIFESTS (separated by colons) and DEBUGINFOD_URLS (by blanks).",
