@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from builds import ROOT, STANDIN, is_mangled, make_tree, options, run, write_patch
+from shells import SHELLS, completed
 
 from lpmangle.cli import COMMANDS
 
@@ -161,6 +162,25 @@ def test_installed_man_page(installed: Path, name: str) -> None:
     done = run(["man", "--warnings", name], installed, env=in_path(installed, MANPAGER="cat", MANWIDTH="100"))
     assert done.stderr == ""
     assert done.stdout.startswith(f"{name.upper()}(1)")
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_installed_completion(installed: Path, tmp_path: Path, shell: str) -> None:
+    for name in ("fbab204.livepatch", "xen-syms"):
+        (tmp_path / name).touch()
+    lines = {
+        "lpmangle ch": "lpmangle check ",
+        "lpmangle fb": "lpmangle fbab204.livepatch ",
+        "lpmangle --dry": "lpmangle --dry-run ",
+        "lpmangle --suffix name fb": "lpmangle --suffix name fbab204.livepatch ",
+        "lpmangle --scope n": "lpmangle --scope new ",
+        "lpmangle query --for": "lpmangle query --format ",
+        "lpmangle query _get_fpu -m fb": "lpmangle query _get_fpu -m fbab204.livepatch ",
+        "lpmangle catalog rem": "lpmangle catalog remove ",
+        "lpmangle build --check --xen xe": "lpmangle build --check --xen xen-syms ",
+    }
+    found = completed(shell, list(lines), installed / "share", f"{installed}/bin:/usr/bin:/bin", tmp_path)
+    assert found == list(lines.values())
 
 
 # pages that are made
