@@ -1,4 +1,4 @@
-"""lpmangle build and scripts/livepatch-build, with a stand-in for livepatch-build that does its real last steps."""
+"""lpmangle build and share/lpmangle/livepatch-build, with a stand-in for livepatch-build that does its real last steps."""
 
 import json
 import os
@@ -435,7 +435,7 @@ livepatch-build "${@:2}" -o out-$name && sleep 0.3 && cp out-$name/$name.livepat
         assert is_mangled(folder / "both" / f"{name}.livepatch")
 
 
-# scripts/livepatch-build
+# share/lpmangle/livepatch-build
 
 
 @pytest.fixture
