@@ -1,4 +1,4 @@
-"""lpmangle build and share/lpmangle/livepatch-build, with a stand-in for livepatch-build that does its real last steps."""
+"""lpmangle build and its drop-in, with a stand-in for livepatch-build that does its real last steps."""
 
 import json
 import os
