@@ -39,14 +39,17 @@ SHELLS = {
 }
 
 
-def completed(shell: str, lines: Sequence[str], share: Path, path: str, folder: Path) -> list[str]:
+def completed(
+    shell: str, lines: Sequence[str], path: str, folder: Path, share: Path = Path("/nowhere"), setting: str = ""
+) -> list[str]:
     """What becomes of each line that is typed and then a TAB, in `folder`, which is made the home folder too.
 
+    Completions are found below `share`; `setting` is a line more in the start-up file.
     Raises TimeoutError with what was on the terminal if the shell does not answer.
     """
     name, settings, command = SHELLS[shell]
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
-    (folder / name).write_text(settings)
+    (folder / name).write_text(f"{settings}{setting}\n")
     environment = {"HOME": str(folder), "LC_ALL": "C.UTF-8", "TERM": "dumb", "PATH": path, "SHARE": str(share)}
     environment["XDG_DATA_DIRS"] = f"{share}:/usr/share"  # where bash-completion and fish look
     terminal, its_end = pty.openpty()

@@ -179,8 +179,17 @@ def test_installed_completion(installed: Path, tmp_path: Path, shell: str) -> No
         "lpmangle catalog rem": "lpmangle catalog remove ",
         "lpmangle build --check --xen xe": "lpmangle build --check --xen xen-syms ",
     }
-    found = completed(shell, list(lines), installed / "share", f"{installed}/bin:/usr/bin:/bin", tmp_path)
-    assert found == list(lines.values())
+    path = in_path(installed)["PATH"]
+    assert completed(shell, list(lines), path, tmp_path, installed / "share") == list(lines.values())
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_readme_completion(installed: Path, tmp_path: Path, shell: str) -> None:
+    """The line for a shell's start-up file, where the installed completions are not found."""
+    (line,) = re.findall(rf"^.*LPMANGLE_COMPLETE={shell}_source.*$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    path = in_path(installed)["PATH"]
+    assert completed(shell, ["lpmangle ch"], path, tmp_path) == ["lpmangle ch"]
+    assert completed(shell, ["lpmangle ch"], path, tmp_path, setting=line) == ["lpmangle check "]
 
 
 # pages that are made
