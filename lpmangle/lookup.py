@@ -7,10 +7,12 @@ it. Dots behind it end a sentence. A name that contains other characters (a suff
 
 import re
 from collections.abc import Iterable, Sequence
+from itertools import compress, repeat
+from operator import not_
 from typing import NamedTuple
 
 from lpmangle.errors import LpmangleError
-from lpmangle.sources import Shape, Sources
+from lpmangle.sources import Found, Shape, Sources
 from lpmangle.xen import MAX_NAME
 
 NAME_CHARACTERS = rb"A-Za-z0-9_$.#/~@\-\x80-\xff"
@@ -45,11 +47,11 @@ class Lookup:
     """`known` has every name with one meaning, `ambiguous` those of which manifests say different things.
 
     `anchor` finds the places in a text where a name may be, `ends` is the same as a group; `simple` says that every
-    name ends where its anchor does.
+    name loaded so far is made of name characters and ends where its anchor does.
     """
 
     def __init__(self, sources: Sources, trouble: "list[LpmangleError] | None" = None) -> None:
-        """Raises LpmangleError for a manifest that cannot be read; later ones go to `trouble`."""
+        """What is wrong with a manifest goes to `trouble`."""
         self.known: dict[bytes, bytes] = {}
         self.ambiguous: dict[bytes, list[Candidate]] = {}
         self.trouble = [] if trouble is None else trouble
@@ -57,25 +59,22 @@ class Lookup:
         self._tables: list[tuple[dict[bytes, bytes], Candidate]] = []  # of each manifest; `original` is empty
         self._several: dict[bytes, list[Candidate]] = {}  # for names that several payloads have
         self._loaded: dict[str, bool] = {}
-        self._unusual = False
+        self._unusual = False  # there are names with other than name characters
         shapes = set(sources.shapes())
         self.simple = all(shape.template.endswith("{suffix}") for shape in shapes)
         anchor = _anchor(shapes)
         self.anchor = re.compile(anchor)
         self.ends = re.compile(b"(%b)" % anchor)
+        self._anchored = re.compile(b".*(?:%b)" % anchor).fullmatch
         for suffix in {shape.suffix for shape in shapes}:
             if not BUILD_ID.fullmatch(suffix.encode()):
                 self._load(suffix)
 
     def load_for(self, text: bytes) -> bool:
         """Load the manifests of all build-ids in `text`; whether there was one that had not been loaded."""
-        fresh = [i for i in map(bytes.decode, BUILD_ID.findall(text)) if i not in self._loaded]
+        fresh = [i for i in dict.fromkeys(map(bytes.decode, BUILD_ID.findall(text))) if i not in self._loaded]
         for build_id in fresh:
-            try:
-                self._load(build_id)
-            except LpmangleError as error:
-                self._loaded[build_id] = False
-                self.trouble.append(error)
+            self._load(build_id)
         return bool(fresh)
 
     def has(self, build_id: bytes) -> bool:
@@ -85,14 +84,14 @@ class Lookup:
     def span(self, text: bytes, start: int, end: int, floor: int) -> tuple[int, int, bool]:
         """The whole symbol around the anchor `text[start:end]`, not before `floor`; and whether it is known.
 
-        If it is not known, the run of name characters around the anchor.
+        If it is not known, the run of name characters around the anchor, without dots behind it.
         """
         low, high = self._run(text, start, end, floor, _RUN)
-        found = (low, high, self._is_known(text[low:high]))
-        if not found[2]:
-            stripped = low + len(text[low:high].rstrip(b"."))
-            if stripped >= end and self._is_known(text[low:stripped]):
-                found = (low, stripped, True)
+        known = self._is_known(text[low:high])
+        if not known:
+            high = max(end, low + len(text[low:high].rstrip(b".")))
+            known = self._is_known(text[low:high])
+        found = (low, high, known)
         if self._unusual:
             low, high = self._run(text, start, end, floor, _WIDE_RUN)
             lows = [low + m.start() for m in _BEGIN.finditer(text[low : start + 1])][-_MAX_BOUNDARIES:]
@@ -125,18 +124,30 @@ class Lookup:
 
     def _load(self, suffix: str) -> None:
         self._loaded[suffix] = False
-        for found in list(self._sources.with_suffix(suffix)):
-            names = found.names
-            several = (*names.symbols, *names.references, *names.functions)
-            new = {symbol.name.encode(): symbol.original.encode() for symbol in several}
-            unusual = b"".join([*new, *new.values()]).translate(None, _CHARACTERS)
-            if unusual:
-                new = {n: o for n, o in new.items() if not _UNFIT.search((n + o).decode())}
-                self._unusual = self._unusual or any(name.translate(None, _CHARACTERS) for name in new)
-            if max(map(len, new), default=0) > MAX_NAME:
-                new |= {name[:MAX_NAME]: original for name, original in new.items()}
-            self._loaded[suffix] = True
-            self._add(new, Candidate(b"", names.payload, names.build_id or "", found.where))
+        try:
+            several = list(self._sources.with_suffix(suffix))
+        except LpmangleError as error:
+            self.trouble.append(error)
+            return
+        for found in several:
+            try:
+                self._add_names(found, suffix)
+                self._loaded[suffix] = True
+            except LpmangleError as error:
+                self.trouble.append(error)
+
+    def _add_names(self, found: Found, suffix: str) -> None:
+        names = found.names
+        several = (*names.symbols, *names.references, *names.functions)
+        new = {symbol.name.encode(): symbol.original.encode() for symbol in several}
+        if b"".join([*new, *new.values()]).translate(None, _CHARACTERS):
+            new = {n: o for n, o in new.items() if not _UNFIT.search((n + o).decode())}
+            self._unusual = self._unusual or any(name.translate(None, _CHARACTERS) for name in new)
+        if max(map(len, new), default=0) > MAX_NAME:
+            new |= {name[:MAX_NAME]: original for name, original in new.items()}
+        others = compress(new, map(not_, map(bytes.endswith, new, repeat(suffix.encode()))))
+        self.simple = self.simple and not self._unusual and all(map(self._anchored, others))
+        self._add(new, Candidate(b"", names.payload, names.build_id or "", found.where))
 
     def _add(self, new: dict[bytes, bytes], owner: Candidate) -> None:
         known = self.known

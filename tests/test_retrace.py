@@ -333,6 +333,57 @@ def test_many_suffixes(tmp_path: Path) -> None:
     assert b"".join(made.block(text)) == re.sub(rb"_hotfix-\d+\+", b"+", text)
 
 
+def test_quick_way_is_the_careful_way(tmp_path: Path) -> None:
+    """Known, unknown and ambiguous names side by side, with and without blanks: both ways say the same."""
+    several = [
+        plain("p", FPU, "lp_helper"),
+        plain("q", "b.c#g"),
+        *(manifest(p, {f"{p}.c#f": "f_v1"}, suffix="v1") for p in ("one", "two")),
+    ]
+    names = [symbol["name"] for one in several for symbol in one["symbols"]]
+    words = [
+        *names,
+        *names,
+        f"lp_helper_{'0' * 40}",
+        " ",
+        " ",
+        " ",
+        "\n",
+        "\n",
+        "(",
+        ".",
+        "...",
+        "x",
+        "+0x1/0x2 [two]",
+        " [p]",
+    ]
+    rng = random.Random(seed := int(os.environ.get("LPMANGLE_SEED", "7")))
+    print(f"seed: LPMANGLE_SEED={seed}")
+    quick, careful = (retracer(tmp_path, *several) for _ in range(2))
+    replaced = 0
+    for _ in range(3000):
+        text = "".join(rng.choices(words, k=rng.randrange(1, 12))).encode()
+        quick._lookup.simple, careful._lookup.simple = True, False
+        out = b"".join(quick.block(text))
+        assert out == b"".join(careful.block(text)), text
+        replaced += out != text
+    assert 500 < replaced < 3000
+    assert quick._lookup.simple
+    assert quick.unknown == careful.unknown
+
+
+def test_damaged_manifest_in_a_folder(tmp_path: Path) -> None:
+    """A manifest that was cut is said, and the others serve all the same."""
+    whole = write(tmp_path / "m", plain("p", FPU), manifest("q", {"b.c#g": "b.c#g_v1"}, suffix="v1"))
+    for one in (plain("cut", "c.c#h"), manifest("cut2", {"c.c#h": "c.c#h_v1"}, suffix="v1")):
+        path = next(write(tmp_path / "n", one).glob(f"{one['payload']}-*"))
+        (whole / path.name).write_bytes(path.read_bytes()[:-20])
+    name = f"c.c#h_{plain('cut')['build_id']}"
+    done = run("-m", whole, text=f"{FPU}_{ID} b.c#g_v1 {name}\n".encode())
+    assert done.stdout == f"{FPU} b.c#g {name}\n".encode()
+    assert done.stderr.count(b": warning: not a manifest of lpmangle: ") == 2
+
+
 def test_no_sources() -> None:
     assert b"no manifests to look into" in run(code=2).stderr
     assert b"cannot read" in run("-m", "no-such-file", code=4).stderr

@@ -5,6 +5,7 @@ which one a word on the command line means is decided here, and a kind is loaded
 """
 
 import os
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
@@ -168,6 +169,12 @@ def _choose(sources: Sources, payload: files.File, name: str) -> Found:
 def is_single(word: str) -> bool:
     """Whether a source is one payload or one manifest."""
     return os.path.isfile(word) and not _is_database(word)
+
+
+def warn(message: str) -> None:
+    """Something that is left out, and no reason to end."""
+    printable = "".join(c if c.isprintable() else "?" for c in message)
+    print(f"lpmangle: warning: {printable}", file=sys.stderr)
 
 
 def _is_database(path: str) -> bool:

@@ -10,7 +10,6 @@ answer is left out for the rest of the run, with a warning.
 import os
 import re
 import stat
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -21,7 +20,7 @@ from http.client import HTTPException
 from lpmangle import embed
 from lpmangle.errors import ManifestError
 from lpmangle.manifest import decode
-from lpmangle.sources import Found, Shape
+from lpmangle.sources import Found, Shape, warn
 
 # Seconds without an answer or without a byte, then the server is left out; DEBUGINFOD_TIMEOUT says otherwise. elfutils
 # waits 90: for files of a gigabyte.
@@ -64,7 +63,7 @@ class DebuginfodSource:
             if found is None:
                 self._misses += 1
                 if self._misses == MAX_MISSES:
-                    _warn(f"{MAX_MISSES} build-ids were unknown to all servers, no others are asked for")
+                    warn(f"{MAX_MISSES} build-ids were unknown to all servers, no others are asked for")
         return [found] if found else []
 
     def candidates(self, pattern: str) -> Iterable[Found]:
@@ -94,13 +93,13 @@ class DebuginfodSource:
                 error.close()
                 if error.code != 404:
                     answered = False
-                    _warn(f"{url}: {error.code} {error.reason}")
+                    warn(f"{url}: {error.code} {error.reason}")
             except ManifestError as error:
-                _warn(f"{where}: {error.message}")
+                warn(f"{where}: {error.message}")
             except (OSError, HTTPException, ValueError) as error:
                 answered = False
                 reason = getattr(error, "reason", error)
-                _warn(f"{url} is left out: {getattr(reason, 'strerror', None) or reason}")
+                warn(f"{url} is left out: {getattr(reason, 'strerror', None) or reason}")
                 self._urls.remove(url)
             else:
                 self._store(build_id, content)
@@ -172,8 +171,3 @@ def _setting(name: str, default: float) -> float:
         if value > 0:
             return value
     return default
-
-
-def _warn(message: str) -> None:
-    printable = "".join(c if c.isprintable() else "?" for c in message)
-    print(f"lpmangle: warning: {printable}", file=sys.stderr)
