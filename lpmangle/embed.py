@@ -11,6 +11,7 @@ which is what was before `embed`, byte for byte. With that and the section's own
 
 import struct
 import zlib
+from contextlib import suppress
 
 from lpmangle import elf
 from lpmangle.errors import ElfError, ManifestError, PlanError, ProofError
@@ -39,6 +40,8 @@ def compress(text: bytes) -> bytes:
 
 def decompress(content: bytes) -> bytes:
     """The manifest in a section's content. Raises ManifestError."""
+    if content[:1] in (b"\0", b"\1", b"\2"):
+        content = _without_chdr(content)
     stream = zlib.decompressobj()
     try:
         text = stream.decompress(content, MAX_TEXT)
@@ -47,6 +50,25 @@ def decompress(content: bytes) -> bytes:
     if not stream.eof or stream.unused_data:
         raise ManifestError(f"the manifest in {SECTION} is damaged: it does not end with the section")
     return text
+
+
+def _without_chdr(content: bytes) -> bytes:
+    """What objcopy --compress-debug-sections compressed once more; no zlib stream begins as its Elf_Chdr does (gABI).
+
+    Of a section that debuginfod serves neither class nor byte order is known; a stream's checksum leaves no doubt.
+    """
+    if content[:4] in (b"\2\0\0\0", b"\0\0\0\2"):  # ELFCOMPRESS_ZSTD
+        raise ManifestError(
+            f"{SECTION} was compressed with zstd, which lpmangle does not read",
+            hint="make a copy with objcopy --decompress-debug-sections PAYLOAD COPY, and name that",
+        )
+    for size in (24, 12):  # Elf64_Chdr, Elf32_Chdr
+        stream = zlib.decompressobj()
+        with suppress(zlib.error):
+            inner = stream.decompress(content[size:], MAX_TEXT)
+            if stream.eof:  # llvm-objcopy 14 leaves NULs behind it
+                return inner
+    return content
 
 
 def embed(view: elf.Object, content: bytes) -> bytes:

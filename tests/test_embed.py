@@ -7,6 +7,7 @@ import json
 import os
 import random
 import shutil
+import struct
 import subprocess
 import sys
 import zlib
@@ -228,10 +229,37 @@ def test_damaged_content() -> None:
             embed.decompress(bad)
 
 
+@pytest.mark.parametrize("is_64", [True, False])
+@pytest.mark.parametrize("big", [True, False])
+def test_compressed_by_objcopy(is_64: bool, big: bool, tmp_path: Path) -> None:
+    """llvm-objcopy compresses what is compressed; the manifest is found all the same, in every class and order."""
+    (tmp_path / "p").write_bytes(plain(is_64=is_64, big=big).data)
+    lpmangle("--suffix", "text:SUF", "--embed", "-o", tmp_path / "m.livepatch", tmp_path / "p")
+    command = ["llvm-objcopy", "--compress-debug-sections=zlib", "m.livepatch", "c.livepatch"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    before, after = (elf.parse((tmp_path / f"{name}.livepatch").read_bytes()) for name in "mc")
+    section = after.section_named(embed.SECTION)
+    assert section
+    assert section.flags & 0x800  # SHF_COMPRESSED
+    assert embed.extract(after) == embed.extract(before) is not None
+    assert embed.without(after) is after
+
+
+def test_compressed_in_another_way() -> None:
+    with pytest.raises(ManifestError, match="was compressed with zstd") as refused:
+        embed.decompress(struct.pack("<IIQQ", 2, 0, 99, 1) + b"zstd")
+    assert "--decompress-debug-sections" in refused.value.hint
+    for content in (b"", b"no zlib", zlib.compress(b"no zlib"), embed.compress(b"x")[:-1]):
+        with pytest.raises(ManifestError, match="is damaged"):
+            embed.decompress(struct.pack(">III", 1, 99, 1) + content)
+
+
 def test_bomb(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embed, "MAX_TEXT", 1 << 20)
     with pytest.raises(ManifestError, match="does not end"):
         embed.decompress(zlib.compress(bytes(64 << 20)))
+    with pytest.raises(ManifestError, match="is damaged"):
+        embed.decompress(struct.pack("<IIQQ", 1, 0, 64 << 20, 1) + zlib.compress(bytes(64 << 20)))
 
 
 def test_random_damage() -> None:
