@@ -46,7 +46,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @contextmanager
-def running(folder: Path, upstream: str = "") -> Iterator[str]:
+def running(folder: Path, upstream: str = "", build_id: str = ID) -> Iterator[str]:
     """The URL of debuginfod, serving the payloads in a folder; it has answered for one of them."""
     port = free_port()
     command = ["debuginfod", "-F", "-p", str(port), "-d", str(folder / "index.sqlite"), str(folder / "payloads")]
@@ -62,7 +62,7 @@ def running(folder: Path, upstream: str = "") -> Iterator[str]:
         try:
             while time.monotonic() < deadline and process.poll() is None:
                 try:
-                    with urllib.request.urlopen(f"{url}/buildid/{ID}/section/.debug_lpmangle", timeout=5):
+                    with urllib.request.urlopen(f"{url}/buildid/{build_id}/section/.debug_lpmangle", timeout=5):
                         break
                 except OSError:
                     time.sleep(0.2)

@@ -12,6 +12,7 @@ import pytest
 from elfbuild import TEXT, Sym, build, build_id
 from livepatch import CFLAGS, HEADER
 from test_cli import lpmangle
+from test_debuginfod import running
 from toolchain import run as tool
 
 from lpmangle import elf
@@ -98,6 +99,64 @@ def test_source_lines_of_a_stripped_payload(payload: Path, tmp_path: Path) -> No
     manifest = Path(f"{payload}.manifest.json").rename(tmp_path / "only.json")
     assert lpmangle("retrace", "--debug-file", tmp_path / "debug", "-m", manifest, log).stdout == expected
     assert "cannot read" in lpmangle("retrace", "--debug-file", tmp_path / "no", "-m", manifest, log, code=4).stderr
+
+
+def test_source_lines_with_a_catalog(payload: Path, tmp_path: Path) -> None:
+    """A catalog has no payloads: a folder of them does, by build-id."""
+    get = symbols(payload)["fpu.c#_get_fpu"]["name"]
+    log = tmp_path / "log"
+    log.write_text(f"{get}+{trap(payload):#x}/0x20 [p]\n")
+    expected = lpmangle("retrace", "--source-lines", "-m", payload, log).stdout
+    assert "fpu.c:" in expected
+    lpmangle("catalog", "add", tmp_path / "c.db", payload)
+    done = lpmangle("retrace", "--source-lines", "-m", tmp_path / "c.db", log)
+    assert (done.stdout, done.stderr) == (f"fpu.c#_get_fpu+{trap(payload):#x}/0x20 [p]\n", "")
+    (tmp_path / "debug" / "deep").mkdir(parents=True)
+    (tmp_path / "debug" / "damaged.livepatch").write_bytes(b"\x7fELF")
+    shutil.copy(CRASH / "crash.livepatch", tmp_path / "debug")
+    shutil.copy(tmp_path / "original.livepatch", tmp_path / "debug" / "deep")
+    assert lpmangle("retrace", "--debug-file", tmp_path / "debug", "-m", tmp_path / "c.db", log).stdout == expected
+
+
+def test_source_lines_from_debuginfod(payload: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Manifest and debug information from one server; the debug information alone, with a catalog."""
+    (tmp_path / "server" / "payloads").mkdir(parents=True)
+    get = symbols(payload)["fpu.c#_get_fpu"]["name"]
+    log = tmp_path / "log"
+    log.write_text(f"{get}+{trap(payload):#x}/0x20 [p]\n")
+    expected = lpmangle("retrace", "--source-lines", "-m", payload, log).stdout
+    lpmangle("catalog", "add", tmp_path / "c.db", payload)
+    served = tmp_path / "server" / "payloads" / "p.livepatch"
+    lpmangle("--embed", "-o", served, tmp_path / "original.livepatch")
+    monkeypatch.setenv("DEBUGINFOD_CACHE_PATH", str(tmp_path / "cache"))
+    monkeypatch.delenv("DEBUGINFOD_URLS", raising=False)
+    build_id = get.rpartition("_")[2]
+    with running(tmp_path / "server", build_id=build_id) as url:
+        assert lpmangle("retrace", "--source-lines", "-m", url, log).stdout == expected
+        shutil.rmtree(tmp_path / "cache")
+        monkeypatch.setenv("DEBUGINFOD_URLS", url)
+        assert lpmangle("retrace", "--source-lines", "-m", tmp_path / "c.db", log).stdout == expected
+        found = tool("debuginfod-find", "debuginfo", build_id, cwd=tmp_path).strip()
+        assert found == str(tmp_path / "cache" / build_id / "debuginfo")
+
+
+def test_another_payload_beside_the_manifest(payload: Path, tmp_path: Path) -> None:
+    """Lines of another payload would be wrong ones."""
+    get = symbols(payload)["fpu.c#_get_fpu"]["name"]
+    (tmp_path / "log").write_text(f"{get}+0x1/0x20\n" * 2 + f"{get}+0x2\n")
+    shutil.copy(CRASH / "crash.livepatch", payload)
+    done = lpmangle("retrace", "--source-lines", "-m", f"{payload}.manifest.json", tmp_path / "log")
+    assert done.stdout == "fpu.c#_get_fpu+0x1/0x20\n" * 2 + "fpu.c#_get_fpu+0x2\n"
+    assert done.stderr == (
+        f"lpmangle: {payload}: warning: is not the payload of its manifest, no source lines from it\n"
+    )
+
+
+def test_without_addr2line(payload: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "log").write_text("x\n")
+    done = lpmangle("retrace", "--source-lines", "-m", payload, tmp_path / "log")
+    assert (done.stdout, done.stderr.count("addr2line: warning: is not installed")) == ("x\n", 1)
 
 
 def gdb(payload: Path, text: int, *commands: str) -> str:

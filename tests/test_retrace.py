@@ -25,7 +25,7 @@ from lpmangle.lookup import MAX_RUN, Candidate, Lookup
 from lpmangle.manifest import decode
 from lpmangle.naming import Namer
 from lpmangle.retrace import Retracer, blocks
-from lpmangle.sources import open_sources
+from lpmangle.sources import from_environment, open_sources
 
 CRASH = Path(__file__).parent / "data" / "crash"
 ID = hashlib.sha1(b"p").hexdigest()
@@ -398,11 +398,31 @@ def test_sources_from_the_environment(tmp_path: Path) -> None:
     assert (done.stdout, done.stderr) == (FPU.encode(), b"")
 
 
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("", []),
+        (":", []),
+        ("/a::b c:", ["/a", "b c"]),
+        ("http://h", ["http://h"]),
+        ("http://h:8002", ["http://h:8002"]),
+        ("/a:http://h:8002:/b", ["/a", "http://h:8002", "/b"]),
+        ("http://h:/b", ["http://h", "/b"]),
+        ("https://h:8002/x/y:http://[::1]:80/:b", ["https://h:8002/x/y", "http://[::1]:80/", "b"]),
+        ("http://h/x:/8002:9", ["http://h/x", "/8002", "9"]),
+    ],
+)
+def test_urls_in_the_environment(value: str, expected: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LPMANGLE_MANIFESTS", value)
+    monkeypatch.setenv("DEBUGINFOD_URLS", " http://d:1  http://e ")
+    assert from_environment() == [*expected, "http://d:1", "http://e"]
+
+
 def test_loads_nothing_that_it_does_not_use() -> None:
     code = f"""
 import sys
 from lpmangle.cli import retrace
-from lpmangle.sources import open_sources
+from lpmangle.sources import from_environment, open_sources
 open_sources([{str(CRASH)!r}])
 print(*sys.modules)
 """

@@ -12,7 +12,7 @@ from lpmangle.cli.paths import FilePath
 from lpmangle.errors import FileError, LpmangleError
 from lpmangle.lookup import Candidate, Lookup
 from lpmangle.retrace import MAX_UNKNOWN, Retracer, copy
-from lpmangle.sources import open_sources
+from lpmangle.sources import open_sources, with_servers
 
 # The report names no more build-ids than this.
 MOST_IDS = 20
@@ -37,7 +37,7 @@ reported at the end, on stderr.
 @click.option(
     "--source-lines",
     is_flag=True,
-    help="Add FILE:LINE to SYMBOL+0xOFFSET, by addr2line from the payload beside its manifest.",
+    help="Add FILE:LINE to SYMBOL+0xOFFSET, by addr2line from the payload beside its manifest, or from debuginfod.",
 )
 @click.option(
     "--debug-file",
@@ -45,18 +45,20 @@ reported at the end, on stderr.
     multiple=True,
     type=FilePath(),
     metavar="FILE",
-    help="Where the debug information is, for --source-lines: the payload before strip; may be repeated.",
+    help="Where the debug information is, for --source-lines: the payload before strip, or a folder with such "
+    "*.livepatch; may be repeated.",
 )
 def command(
     paths: tuple[str, ...], words: tuple[str, ...], annotate: bool, source_lines: bool, debug_files: tuple[str, ...]
 ) -> None:
     gc.disable()  # nothing here makes cycles, and looking for them takes a fifth of the time
-    lookup = Lookup(open_sources(words))
+    sources = open_sources(words)
+    lookup = Lookup(sources)
     line_of = None
     if source_lines or debug_files:
         from lpmangle.lines import Lines
 
-        line_of = Lines(debug_files, lookup.trouble).line_of
+        line_of = Lines(with_servers(sources) if words else sources, debug_files, lookup.trouble).line_of
     retracer = Retracer(lookup, annotate=annotate, line_of=line_of, tell_ambiguous=_tell_ambiguous)
     sys.stdout.flush()
     for path in paths or ("-",):

@@ -5,6 +5,7 @@ which one a word on the command line means is decided here, and a kind is loaded
 """
 
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
@@ -14,6 +15,8 @@ from lpmangle.errors import FileError, NoSourceError, about
 from lpmangle.manifest import Head, Manifest, Names, decode, decode_head, decode_names
 
 SQLITE_MAGIC = b"SQLite format 3\0"
+# An entry of LPMANGLE_MANIFESTS: a URL with its port, if it has one, or a path.
+_ENTRY = re.compile(r"https?://(?:\[[^]]*\]|[^:/]*)(?::[0-9]+)?[^:]*|[^:]+")
 HINT = "say where it is with -m, or in LPMANGLE_MANIFESTS"
 
 
@@ -61,6 +64,9 @@ class Source(Protocol):
     def candidates(self, pattern: str) -> Iterable[Found]:
         """The manifests that may have a symbol which `pattern` names (query.find)."""
 
+    def debug_files(self, build_id: str) -> Iterable[str]:
+        """Paths of files that may be the payload with this build-id and have its debug information."""
+
 
 class Sources:
     """Several sources as one; a manifest that more than one of them has is handed out once."""
@@ -79,6 +85,9 @@ class Sources:
 
     def candidates(self, pattern: str) -> Iterable[Found]:
         return _unrepeated(found for source in self.sources for found in source.candidates(pattern))
+
+    def debug_files(self, build_id: str) -> Iterable[str]:
+        return (path for source in self.sources for path in source.debug_files(build_id))
 
 
 def _unrepeated(several: Iterable[Found]) -> Iterator[Found]:
@@ -120,10 +129,19 @@ def open_sources(words: Sequence[str]) -> Sources:
     return Sources(others)
 
 
+def with_servers(sources: Sources) -> Sources:
+    """The same, and the servers of DEBUGINFOD_URLS: debug information is not always where the manifests are."""
+    urls = os.environ.get("DEBUGINFOD_URLS", "").split()
+    if not urls:
+        return sources
+    from lpmangle.sources.debuginfod import DebuginfodSource
+
+    return Sources([*sources.sources, DebuginfodSource(urls)])
+
+
 def from_environment() -> list[str]:
-    """LPMANGLE_MANIFESTS (separated by colons) and DEBUGINFOD_URLS (by blanks)."""
-    paths = os.environ.get("LPMANGLE_MANIFESTS", "").split(":")
-    return [path for path in paths if path] + os.environ.get("DEBUGINFOD_URLS", "").split()
+    """LPMANGLE_MANIFESTS (separated by colons, those in URLs aside) and DEBUGINFOD_URLS (by blanks)."""
+    return _ENTRY.findall(os.environ.get("LPMANGLE_MANIFESTS", "")) + os.environ.get("DEBUGINFOD_URLS", "").split()
 
 
 def of_payload(payload: files.File, name: str, word: str | None = None) -> Found:

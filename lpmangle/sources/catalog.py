@@ -26,5 +26,8 @@ class CatalogSource:
     def candidates(self, pattern: str) -> Iterable[Found]:
         return self._found(self._catalog.candidates(pattern))
 
+    def debug_files(self, build_id: str) -> Iterable[str]:
+        return []
+
     def _found(self, rows: Iterable[tuple[str, bytes]]) -> Iterator[Found]:
         return (Found(f"{self._path}: {payload}", text) for payload, text in rows)

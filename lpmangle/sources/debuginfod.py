@@ -1,6 +1,7 @@
-"""Manifests from debuginfod servers: the section that `--embed` adds, asked for by build-id.
+"""Manifests from debuginfod servers: the section that `--embed` adds, asked for by build-id; and debug information.
 
     GET /buildid/BUILDID/section/.debug_lpmangle
+    GET /buildid/BUILDID/debuginfo
 
 The cache on disk is that of elfutils' own client, so that `debuginfod-find section` and lpmangle share what they fetch:
 the same folder, file names, and memory of what no server had. Servers are asked one after the other; one that does not
@@ -13,27 +14,32 @@ import stat
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from http.client import HTTPException
 
-from lpmangle import embed
-from lpmangle.errors import ManifestError
+from lpmangle import elf, embed
+from lpmangle.errors import LpmangleError, ManifestError, PayloadError
 from lpmangle.manifest import decode
 from lpmangle.sources import Found, Shape, warn
+from lpmangle.xen import Payload
 
 # Seconds without an answer or without a byte, then the server is left out; DEBUGINFOD_TIMEOUT says otherwise. elfutils
 # waits 90: for files of a gigabyte.
 TIMEOUT = 10.0
 # Seconds for one whole download; DEBUGINFOD_MAXTIME says otherwise.
 MAX_TIME = 60.0
-# Bytes of one compressed manifest; DEBUGINFOD_MAXSIZE can only lower it.
+# Bytes of one compressed manifest or payload; DEBUGINFOD_MAXSIZE can only lower it.
 MAX_SIZE = 64 << 20
 # Seconds in which a query that failed is not repeated; the file cache_miss_s in the cache says otherwise.
 CACHE_MISS = 600
 # A log of random digits must not become an attack on the servers.
 MAX_MISSES = 500
 
+# What is asked for; in the cache the '/' is a '-'.
+_SECTION = f"section/{embed.SECTION}"
+_DEBUGINFO = "debuginfo"
+_Check = Callable[[bytes, str], bytes]
 _BUILD_ID = re.compile(r"[0-9a-f]{40}")
 
 
@@ -55,46 +61,53 @@ class DebuginfodSource:
         return self.with_build_id(suffix)
 
     def with_build_id(self, build_id: str) -> Iterable[Found]:
-        if not _BUILD_ID.fullmatch(build_id):
-            return []
-        found = self._cached(build_id)
-        if found is None and self._urls and self._misses < MAX_MISSES:
-            found = self._fetch(build_id)
-            if found is None:
-                self._misses += 1
-                if self._misses == MAX_MISSES:
-                    warn(f"{MAX_MISSES} build-ids were unknown to all servers, no others are asked for")
-        return [found] if found else []
+        got = self._get(build_id, _SECTION, _manifest)
+        return [Found(*got)] if got else []
 
     def candidates(self, pattern: str) -> Iterable[Found]:
         return [found for build_id in _BUILD_ID.findall(pattern) for found in self.with_build_id(build_id)]
 
-    def _path(self, build_id: str) -> str:
-        return os.path.join(self._cache, build_id, f"section-{embed.SECTION}")
+    def debug_files(self, build_id: str) -> Iterable[str]:
+        path = self._path(build_id, _DEBUGINFO)
+        return [path] if self._get(build_id, _DEBUGINFO, _payload) and os.path.exists(path) else []
 
-    def _cached(self, build_id: str) -> Found | None:
-        path = self._path(build_id)
-        with suppress(OSError, ManifestError):
+    def _path(self, build_id: str, what: str) -> str:
+        return os.path.join(self._cache, build_id, what.replace("/", "-"))
+
+    def _get(self, build_id: str, what: str, check: _Check) -> tuple[str, bytes] | None:
+        """Where it was found, and what `check` makes of it."""
+        if not _BUILD_ID.fullmatch(build_id):
+            return None
+        path = self._path(build_id, what)
+        with suppress(OSError, LpmangleError):
             with open(path, "rb") as file:
                 content = file.read(self._max_size + 1)
-            return Found(path, _checked(content, build_id))
-        return None
+            return path, check(content, build_id)
+        if not self._urls or self._misses >= MAX_MISSES:
+            return None
+        found = self._fetch(build_id, what, check)
+        if found is None:
+            self._misses += 1
+            if self._misses == MAX_MISSES:
+                warn(f"{MAX_MISSES} build-ids were unknown to all servers, no others are asked for")
+        return found
 
-    def _fetch(self, build_id: str) -> Found | None:
-        if self._failed_lately(build_id):
+    def _fetch(self, build_id: str, what: str, check: _Check) -> tuple[str, bytes] | None:
+        path = self._path(build_id, what)
+        if self._failed_lately(path):
             return None
         answered = True
         for url in list(self._urls):
-            where = f"{url}/buildid/{build_id}/section/{embed.SECTION}"
+            where = f"{url}/buildid/{build_id}/{what}"
             try:
                 content = self._download(where)
-                text = _checked(content, build_id)
+                checked = check(content, build_id)
             except urllib.error.HTTPError as error:
                 error.close()
                 if error.code != 404:
                     answered = False
                     warn(f"{url}: {error.code} {error.reason}")
-            except ManifestError as error:
+            except LpmangleError as error:
                 warn(f"{where}: {error.message}")
             except (OSError, HTTPException, ValueError) as error:
                 answered = False
@@ -102,10 +115,10 @@ class DebuginfodSource:
                 warn(f"{url} is left out: {getattr(reason, 'strerror', None) or reason}")
                 self._urls.remove(url)
             else:
-                self._store(build_id, content)
-                return Found(where, text)
+                self._store(path, content)
+                return where, checked
         if answered:
-            self._store(build_id, None)
+            self._store(path, None)
         return None
 
     def _download(self, where: str) -> bytes:
@@ -124,20 +137,19 @@ class DebuginfodSource:
                 pieces.append(piece)
         return b"".join(pieces)
 
-    def _failed_lately(self, build_id: str) -> bool:
+    def _failed_lately(self, path: str) -> bool:
         """elfutils: an empty file without permissions says that no server had it then."""
         age = CACHE_MISS
         with suppress(OSError, ValueError), open(os.path.join(self._cache, "cache_miss_s")) as file:
             age = int(file.read(20))
         with suppress(OSError):
-            state = os.stat(self._path(build_id))
+            state = os.stat(path)
             if stat.S_ISREG(state.st_mode) and not state.st_size and time.time() - state.st_mtime <= age:
                 return True
         return False
 
-    def _store(self, build_id: str, content: bytes | None) -> None:
-        """Keep the section in the cache; None: nobody has it. A cache that cannot be written is none."""
-        path = self._path(build_id)
+    def _store(self, path: str, content: bytes | None) -> None:
+        """Keep it in the cache; None: nobody has it. A cache that cannot be written is none."""
         temporary = f"{path}.{os.getpid()}.tmp"
         with suppress(OSError):
             os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
@@ -157,12 +169,20 @@ def cache_folder() -> str:
     return os.path.join(environment.get("XDG_CACHE_HOME") or os.path.join(home, ".cache"), "debuginfod_client")
 
 
-def _checked(content: bytes, build_id: str) -> bytes:
+def _manifest(content: bytes, build_id: str) -> bytes:
     """The manifest in a section's content, which must be that of the payload asked for. Raises ManifestError."""
     text = embed.decompress(content)
     if (found := decode(text).build_id) != build_id:
         raise ManifestError(f"is the manifest of another payload, build-id {found}")
     return text
+
+
+def _payload(content: bytes, build_id: str) -> bytes:
+    """The payload itself, which must be the one asked for. Raises ElfError, PayloadError."""
+    found = Payload(elf.parse(content)).build_id or b""
+    if found.hex() != build_id:
+        raise PayloadError(f"is another payload, build-id {found.hex() or '(none)'}")
+    return content
 
 
 def _setting(name: str, default: float) -> float:

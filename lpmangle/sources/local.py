@@ -50,6 +50,10 @@ class LocalSource:
                 continue
             yield found
 
+    def debug_files(self, build_id: str) -> Iterable[str]:
+        several = [path.removesuffix(MANIFEST_ENDING) for path in self._by_build_id.get(build_id, ())]
+        return filter(os.path.exists, several)
+
     def _add_folder(self, folder: str) -> None:
         for path in paths_in(folder):
             if path.endswith(MANIFEST_ENDING):
