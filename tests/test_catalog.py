@@ -195,7 +195,7 @@ def test_several_writers(tmp_path: Path) -> None:
     said = [writer.communicate(timeout=120)[0] for writer in writers]
     assert [writer.returncode for writer in writers] == [0] * 8, said
     assert sum("41 manifests added" in words for words in said) == 1
-    assert sum("40 manifests added, 1 were there already" in words for words in said) == 7
+    assert sum("40 manifests added, 1 was there already" in words for words in said) == 7
     assert len(Catalog(str(catalog)).entries()) == 321
 
 
@@ -232,7 +232,7 @@ def test_broken_manifests(tmp_path: Path) -> None:
     broken.write_text('{"format": "lpmangle-manifest", "version": "1.0"}')
     done = lpmangle("catalog", "add", tmp_path / "c", folder)
     assert f"{broken}: warning: left out: not a manifest of lpmangle" in done.stderr
-    assert "1 manifests added" in done.stdout
+    assert "1 manifest added" in done.stdout
     assert "not a manifest" in lpmangle("catalog", "add", tmp_path / "d", broken, code=3).stderr
 
 

@@ -53,7 +53,9 @@ def add(catalog: str, paths: tuple[str, ...], as_json: bool) -> None:
     if as_json:
         print_json({"catalog": catalog, "added": results[True], "already_there": results[False]})
     else:
-        click.echo(f"{shown(catalog)}: {results[True]} manifests added, {results[False]} were there already")
+        new, old = results[True], results[False]
+        added = f"{new} manifest{'s' * (new != 1)} added"
+        click.echo(f"{shown(catalog)}: {added}, {old} {'was' if old == 1 else 'were'} there already")
 
 
 def _texts(paths: tuple[str, ...]) -> Iterator[bytes]:
