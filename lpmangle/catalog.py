@@ -151,9 +151,12 @@ class Catalog:
             yield from map(Match._make, rows)
 
     def shapes(self) -> list[tuple[str, str]]:
-        """Template and suffix of all manifests."""
+        """Template and suffix of all manifests; of those with a full build-id as suffix one for each template."""
         with self._errors():
-            return self._db.execute("SELECT DISTINCT template, suffix FROM manifest").fetchall()
+            return self._db.execute(
+                "SELECT template, suffix FROM manifest "
+                "GROUP BY template, CASE WHEN suffix IS build_id AND length(suffix) = 40 THEN '' ELSE suffix END"
+            ).fetchall()
 
     def with_suffix(self, suffix: str) -> list[tuple[str, bytes]]:
         """Payload and text of the manifests with that suffix."""

@@ -252,3 +252,19 @@ def test_suffixes_that_several_payloads_share(tmp_path: Path) -> None:
     lpmangle("catalog", "add", tmp_path / "c", write(tmp_path / "m", one, two))
     (tmp_path / "log").write_text("f_v1+0x1/0x2 [two]\n")
     assert lpmangle("retrace", "-m", tmp_path / "c", tmp_path / "log").stdout == "two.c#f+0x1/0x2 [two]\n"
+
+
+def test_shapes_of_a_large_catalog(tmp_path: Path) -> None:
+    """Full build-ids need no list; every other suffix and template is in it."""
+    options = dict(plain("p")["options"], template="{suffix}.{symbol}")
+    several = [plain(f"p{n}", "x") for n in range(50)]
+    several += [manifest(f"q{n}", {"x": f"x_v{n}"}, suffix=f"v{n}") for n in range(3)]
+    several += [manifest("r", {"x": "x_abcdef0"}, suffix="abcdef0", build_id="abcdef0123")]
+    several += [manifest("s", {"x": "x_abcdef0123"}, suffix="abcdef0123", build_id="abcdef0123")]
+    several += [manifest(f"t{n}", {"x": "y"}, options=options) for n in range(2)]
+    lpmangle("catalog", "add", tmp_path / "c", write(tmp_path / "m", *several))
+    shapes = sorted(Catalog(str(tmp_path / "c")).shapes())
+    assert [(t, s) for t, s in shapes if len(s) < 40] == [
+        ("{symbol}_{suffix}", s) for s in ("abcdef0", "abcdef0123", "v0", "v1", "v2")
+    ]
+    assert sorted(t for t, s in shapes if len(s) == 40) == ["{suffix}.{symbol}", "{symbol}_{suffix}"]

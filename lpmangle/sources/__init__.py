@@ -53,7 +53,10 @@ class Source(Protocol):
     """Look-ups may return manifests that do not fit in the end (`candidates`), never leave out one that does."""
 
     def shapes(self) -> Iterable[Shape]:
-        """Those of all manifests; none from a source that cannot be listed."""
+        """Those of all manifests, of those with a full build-id as suffix one for each template will do.
+
+        None from a source that cannot be listed.
+        """
 
     def with_suffix(self, suffix: str) -> Iterable[Found]:
         """The manifests with exactly this suffix."""
