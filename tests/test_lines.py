@@ -195,6 +195,31 @@ def test_gdb_on_a_mangled_payload(payload: Path) -> None:
     assert sorted(names[0]) == sorted(names[1])
 
 
+def test_gdb_on_a_core_file(payload: Path, tmp_path: Path) -> None:
+    """A process without symbols dies in the payload's code; core and payload say where."""
+    (tmp_path / "start.c").write_text("int lp_global(int);\nvoid _start(void) { lp_global(7); for ( ; ; ); }\n")
+    tool("gcc", "-O1", "-fno-pie", "-c", "-o", "start.o", "start.c", cwd=tmp_path)
+    tool("ld", "-static", "-Ttext=0x5a0000", "-o", "host", "p.livepatch", "start.o", cwd=tmp_path)
+    one = symbols(payload)["fpu.c#_get_fpu"]
+    address = next(line.split()[0] for line in tool("nm", "host", cwd=tmp_path).splitlines() if one["name"] in line)
+    base = int(address, 16) - int(one["value"])
+    tool("strip", "host", cwd=tmp_path)
+    said = tool("gdb", "-nx", "-batch", "-ex", "run", "-ex", "generate-core-file core", "./host", cwd=tmp_path)
+    assert "SIGILL" in said
+    (tmp_path / "names").write_text(lpmangle("query", "*", "-m", payload, "--format", "objcopy").stdout)
+    tool("objcopy", "@names", "p.livepatch", "debug.livepatch", cwd=tmp_path)
+    for file, name in (("p.livepatch", one["name"]), ("debug.livepatch", "fpu.c#_get_fpu")):
+        commands = [f"add-symbol-file {file} {base:#x}", "info symbol $pc", "x/i $pc", "info line *$pc", "backtrace"]
+        words = [word for command in commands for word in ("-ex", command)]
+        said = tool("gdb", "-nx", "-batch", *words, "host", "core", cwd=tmp_path)
+        assert f"{name} + {trap(payload)} in section .text" in said
+        assert re.search(r"=> 0x\w+ <.*>:\s+ud2", said)
+        line = re.search(r'Line (\d+) of "fpu\.c"', said)
+        assert line
+        assert "ud2" in SOURCE.splitlines()[int(line[1]) - 1]
+        assert re.search(r"#1 .*lp_global \(value=7\)", said)
+
+
 def test_mapping_as_json(payload: Path) -> None:
     done = json.loads(lpmangle("query", "*", "-m", payload, "--format", "json").stdout)
     mapping = {match["name"]: match["original"] for match in done["matches"]}
