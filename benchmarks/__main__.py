@@ -13,10 +13,9 @@ from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
 
-from benchmarks import inputs
-from benchmarks.measure import CPU_SECONDS, Contestant, race
+from benchmarks import inputs, retrace
+from benchmarks.measure import CPU_SECONDS, LPMANGLE, Contestant, Group, race
 
 INPUT, OUTPUT = "../in.livepatch", "out.livepatch"
 # As good as a script gets: each name once, or objcopy refuses; a response file, which takes the '#' in names (after
@@ -31,23 +30,16 @@ FACTS = {
     "relocations": f"""readelf -rW {OUTPUT} | awk '/^[0-9a-f]+ / {{ $2 = ""; print }}' | sort | sha256sum""",
 }
 ROOM = 3 << 30  # bytes for the files of 1,000,000 symbols
-LPMANGLE = Path(sys.executable).with_name("lpmangle")
 NOTES = """
 Medians of {rounds} runs; the tools take turns. Ratios are to the first line of each input. Time is that of the whole
 process or script. Peak memory is the resident memory of its largest process; less than {floor} cannot be told. Input
 and output are in {place}. Output: symbols and relocations, as nm and readelf print them, compared with those of
 lpmangle after the timing. nm loads all linker plugins that are installed, LLVM's too: with few symbols, that is most of
 the scripts' memory. LIEF finds a relocation's symbol by name, so where two have the same one it writes a wrong file; it
-is here for time and memory only. A tool is stopped after {limit} s of processor time.
+is here for time and memory only. The logs are random, seed {seed}: retrace has the manifests of all payloads, sed a
+command for each name of the one payload, c++filt finds no names of its own. A tool is stopped after {limit} s of
+processor time.
 {versions}."""
-
-
-class Group(NamedTuple):
-    """Lines of the table whose ratios are to the first of them."""
-
-    title: str
-    rounds: int
-    rows: list[Contestant]
 
 
 def renamers(arguments: Path) -> list[Contestant]:
@@ -144,6 +136,7 @@ def main() -> None:
         groups = [small, Group("start-up", small.rounds, [click, show_version, small.rows[0]])]
         for count, rounds in ((100_000, 7), (1_000_000, 3))[: 1 if options.quick else 2]:
             groups.append(compare(f"{count:,} symbols", partial(inputs.many, count), folder / str(count), rounds))
+        groups += retrace.groups(folder / "retrace")
 
     print(*table(groups), sep="\n")
     print(
@@ -151,6 +144,7 @@ def main() -> None:
             rounds=", ".join(str(group.rounds) for group in groups),
             floor=size(nothing.memory),
             limit=CPU_SECONDS,
+            seed=retrace.SEED,
             place="memory (tmpfs)" if in_memory else "the folder for temporary files",
             versions=", ".join(f"{name} {number}" for name, number in versions().items()),
         )
@@ -158,6 +152,8 @@ def main() -> None:
     if options.json:
         report = [group._asdict() | {"rows": [asdict(row) for row in group.rows]} for group in groups]
         options.json.write_text(json.dumps({"versions": versions(), "groups": report}, indent=2, default=str) + "\n")
+    if any("retrace" in row.name and row.output != "right" for group in groups for row in group.rows):
+        sys.exit("lpmangle retrace is wrong")
     if any("objcopy" in row.name and "wrong" in row.output for group in groups for row in group.rows):
         sys.exit("lpmangle and objcopy do not agree")
 

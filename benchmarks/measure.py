@@ -1,5 +1,6 @@
 """Time and memory of whole processes. The contestants take turns, so that a noisy machine is fair to all of them."""
 
+import hashlib
 import re
 import shutil
 import signal
@@ -9,8 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 CPU_SECONDS = 120
+LPMANGLE = Path(sys.executable).with_name("lpmangle")
 SPAWN = Path(__file__).with_name("spawn.py")
 
 
@@ -25,6 +28,12 @@ class Contestant:
     failure: str = ""
     output: str = ""
 
+    def check(self, folder: Path, expected: str) -> None:
+        """Note whether what it prints is what it should be, by SHA-256."""
+        (folder / self.folder).mkdir()
+        done = subprocess.run(self.command, cwd=folder / self.folder, capture_output=True, check=True)
+        self.output = "right" if hashlib.sha256(done.stdout).hexdigest() == expected else "wrong"
+
     @property
     def folder(self) -> str:
         return re.sub(r"\W+", "-", self.name)
@@ -36,6 +45,14 @@ class Contestant:
     @property
     def memory(self) -> float:
         return median(self.peak_bytes)
+
+
+class Group(NamedTuple):
+    """Lines of the table whose ratios are to the first of them."""
+
+    title: str
+    rounds: int
+    rows: list[Contestant]
 
 
 def race(contestants: Sequence[Contestant], folder: Path, rounds: int, warm_up: bool) -> None:

@@ -1,0 +1,94 @@
+"""retrace against c++filt, which replaces names in a stream as well, and a sed script of the same replacements.
+
+The log looks like a console log: one line in ten holds a mangled name. All read the same bytes. c++filt knows none of
+these names; a log of as many C++ names takes it the same time. A sed script of more than the names of one payload would
+run for minutes.
+"""
+
+import hashlib
+import json
+import random
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.measure import LPMANGLE, Contestant, Group, race
+
+SEED = 5
+LOG_BYTES = 100_000_000
+PAYLOADS, SYMBOLS = 1_000, 100
+MATCHING = 0.1
+ROUNDS = 5
+WORDS = ("check", "domain", "emulate", "fpu", "frame", "get", "grant", "hvm", "irq", "map", "page", "put", "vmx", "vpt")
+
+Names = dict[str, str]  # new name -> original
+
+
+def groups(folder: Path) -> list[Group]:
+    """Logs with names of one payload, of 20, and of all, with the manifests of all payloads."""
+    print(f"measuring: retrace, seed {SEED}", file=sys.stderr)
+    rng = random.Random(SEED)
+    manifests = folder / "manifests"
+    manifests.mkdir(parents=True)
+    payloads = [_payload(manifests / f"p{number}.livepatch.manifest.json", rng) for number in range(PAYLOADS)]
+    one, title = payloads[0], f"log of 100 MB, 10 % of lines with names of {{}} of {PAYLOADS:,} payloads"
+    (folder / "one.sed").write_text("".join(f"s/{re.escape(new)}/{old}/g\n" for new, old in one.items()))
+    sed = Contestant(f"sed, {SYMBOLS} s commands", ["env", "LC_ALL=C", "sed", "-f", "../../one.sed", "../log"])
+    return [
+        _race(title.format("1"), folder / "1", [one], rng, [sed]),
+        _race(title.format("20"), folder / "20", payloads[:20], rng),
+        _race(title.format("all"), folder / "all", payloads, rng),
+    ]
+
+
+def _race(
+    title: str, folder: Path, payloads: Sequence[Names], rng: random.Random, guests: Sequence[Contestant] = ()
+) -> Group:
+    folder.mkdir()
+    expected = _write_log(folder / "log", payloads, rng)
+    retrace = Contestant("lpmangle retrace", [LPMANGLE, "retrace", "-m", "../../manifests", "../log"])
+    rows = [retrace, Contestant("c++filt", ["sh", "-c", "exec c++filt <../log"]), *guests]
+    for row in (retrace, *guests):
+        row.check(folder, expected)
+    rounds = 3 if guests else ROUNDS
+    race(rows, folder, rounds, warm_up=not guests)
+    (folder / "log").unlink()
+    return Group(title, rounds, rows)
+
+
+def _write_log(path: Path, payloads: Sequence[Names], rng: random.Random) -> str:
+    """Write a log; the SHA-256 of what is to come out."""
+    size, expected = 0, hashlib.sha256()
+    several = [list(names.items()) for names in payloads]
+    with path.open("w") as file:
+        while size < LOG_BYTES:
+            if rng.random() < MATCHING:
+                new, old = rng.choice(rng.choice(several))
+                line = f"(XEN)    [<ffff82d0{rng.getrandbits(32):08x}>] R {{}}+0x{rng.randrange(4096):x}/0xfff [p]\n"
+            else:
+                new = old = " ".join(rng.choices(WORDS, k=rng.randrange(3, 12)))
+                line = f"(XEN) [{rng.uniform(0, 1e6):.6f}] d{rng.randrange(9)} {{}} {rng.getrandbits(64):016x}\n"
+            file.write(line.format(new))
+            expected.update(line.format(old).encode())
+            size += len(line) + len(new) - 2
+    return expected.hexdigest()
+
+
+def _payload(path: Path, rng: random.Random) -> Names:
+    """Write the manifest of a payload that was never built."""
+    build_id, content = rng.randbytes(20).hex(), {"sha256": "0" * 64, "size": 1}
+    originals: set[str] = set()
+    while len(originals) < SYMBOLS:
+        originals.add(f"{'_'.join(rng.sample(WORDS, 2))}.c#{'_'.join(rng.sample(WORDS, 3))}")
+    names = {f"{original}_{build_id}": original for original in sorted(originals)}
+    fields = {"section": ".text", "value": 16, "size": 16, "type": "FUNC", "binding": "LOCAL", "st_name": 1}
+    manifest = {
+        "format": "lpmangle-manifest", "version": "1.0", "payload": path.name.partition(".")[0], "machine": "x86_64",
+        "build_id": build_id, "depends": None, "xen_depends": None, "input": content, "output": content,
+        "string_table": {"section": 1, "offset": 64, "size": 1}, "suffix": build_id,
+        "options": {"suffix": "buildid", "template": "{symbol}_{suffix}", "scope": "local", "only": [], "keep": []},
+        "symbols": [{"index": 1, "original": old, "name": new, **fields} for new, old in names.items()],
+    }  # fmt: skip
+    path.write_text(json.dumps(manifest))
+    return names
