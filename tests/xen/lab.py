@@ -9,6 +9,7 @@ import os
 import re
 import select
 import shlex
+import socket
 import subprocess
 import tempfile
 import time
@@ -20,7 +21,7 @@ BOOT_TIMEOUT = 240.0  # seconds; 20 are usual on two idle cores
 
 QEMU = (
     *("qemu-system-x86_64", "-machine", "q35,accel=tcg", "-cpu", "Nehalem", "-m", "1024"),
-    *("-nographic", "-no-reboot", "-nodefaults", "-serial", "stdio"),
+    *("-nographic", "-no-reboot", "-nodefaults", "-serial", "stdio", "-monitor", "unix:monitor,server,nowait"),
 )
 XEN_OPTIONS = (
     "console=com1 com1=115200,8n1 loglvl=all guest_loglvl=all dom0_mem=512M noreboot sync_console"
@@ -109,8 +110,8 @@ class Run:
     results: dict[str, list[Result]]  # by job
 
 
-def boot(lab: Lab, jobs: Sequence[Job], timeout: float = BOOT_TIMEOUT) -> Run:
-    """Boots, runs all jobs in one dom0 and returns what each command did."""
+def boot(lab: Lab, jobs: Sequence[Job], timeout: float = BOOT_TIMEOUT, core: Path | None = None) -> Run:
+    """Boots, runs all jobs in one dom0 and returns what each command did. `core` gets the machine's memory (1 GiB)."""
     script = []
     files = {name: text.encode() for name, text in SCRIPTS.items()}
     for job in jobs:
@@ -125,13 +126,13 @@ def boot(lab: Lab, jobs: Sequence[Job], timeout: float = BOOT_TIMEOUT) -> Run:
         work = Path(name)
         (work / "vmlinuz").symlink_to(lab.folder / "vmlinuz")
         (work / "initramfs").write_bytes((lab.folder / "initramfs").read_bytes() + cpio(files))
-        console = _qemu(lab, work, timeout)
+        console = _qemu(lab, work, timeout, core)
     if "@@ job " not in console:
         raise LabError(f"dom0 did not start; the end of the console:\n{console[-3000:]}")
     return Run(console, _results(console, jobs))
 
 
-def _qemu(lab: Lab, work: Path, timeout: float) -> str:
+def _qemu(lab: Lab, work: Path, timeout: float, core: Path | None) -> str:
     """The console's text up to the end of the jobs, a crash, or the time limit."""
     boot = ("-kernel", str(lab.folder / "xen"), "-append", XEN_OPTIONS)
     modules = ("-initrd", f"vmlinuz {LINUX_OPTIONS},initramfs")
@@ -153,11 +154,28 @@ def _qemu(lab: Lab, work: Path, timeout: float) -> str:
                 break
         else:
             console += f"\n[lab: time limit of {timeout:.0f} s]\n".encode()
+        if core:
+            _dump(work / "monitor", core)
     finally:
         process.kill()
         process.wait()
         process.stdout.close()
     return console.decode(errors="replace").replace("\r", "")
+
+
+def _dump(monitor: Path, core: Path) -> None:
+    """The memory, at its virtual addresses, as a core file."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(120)
+        connection.connect(str(monitor))
+        said = b""
+        for command in (b"", b"dump-guest-memory -p %b\n" % bytes(core)):
+            connection.sendall(command)
+            said = b""
+            while not said.endswith(b"(qemu) "):
+                said += connection.recv(1 << 16)
+    if not core.exists():
+        raise LabError(f"no core file: {said.decode(errors='replace')}")
 
 
 def _results(console: str, jobs: Sequence[Job]) -> dict[str, list[Result]]:

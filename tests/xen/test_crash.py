@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 from livepatch import Source, build_id
+from test_cli import lpmangle
+from toolchain import run as tool
 
 from xen.lab import Lab, boot
 from xen.scenario import ROOT, Scenario
@@ -18,8 +21,15 @@ PAYLOADS = Path(__file__).parent / "payloads"
 DATA = ROOT / "tests" / "data" / "crash"
 
 
+def gdb(lab: Lab, core: Path, payload: Path, text: int, address: int) -> str:
+    """What gdb says to an address in the dead hypervisor's memory, with the payload's .text at `text`."""
+    commands = [f"add-symbol-file {payload} {text:#x}", f"info symbol {address:#x}", f"x/i {address:#x}"]
+    words = [word for command in commands for word in ("-ex", command)]
+    return tool("gdb", "-nx", "-batch", *words, str(lab.xen_syms), str(core), cwd=core.parent)
+
+
 def test_crash(lab: Lab, tmp_path: Path) -> None:
-    """Xen's register dump and call trace name the mangled symbols, whole.
+    """Xen's register dump and call trace name the mangled symbols, whole; so does gdb, in the machine's memory.
 
     With LPMANGLE_GOLDEN=1 console log, payload and manifest become the committed tests/data/crash/.
     """
@@ -28,7 +38,8 @@ def test_crash(lab: Lab, tmp_path: Path) -> None:
     payload = xen.mangle(xen.build("crash", source))
     xen.load(payload)
     xen.run("cat /sys/hypervisor/version/extra")
-    run = boot(lab, [xen.job()])
+    core = tmp_path / "core"
+    run = boot(lab, [xen.job()], core=core)
 
     _, load, fault, _ = run.results["crash"]
     assert load.code == 0, run.console
@@ -38,6 +49,18 @@ def test_crash(lab: Lab, tmp_path: Path) -> None:
     assert any("RIP:    e008:[<" in line and f"x86_emulate.c#_get_fpu_{suffix}+0x" in line for line in trace)
     assert any(f"] S lp_helper_{suffix}+0x" in line for line in trace), fault
     assert "Panic on CPU 0:" in fault.console
+
+    rip = re.search(r"RIP: .*<(\w+)>\] \S+\+0x(\w+)/", fault.console)
+    assert rip
+    address, offset = int(rip[1], 16), int(rip[2], 16)
+    said = gdb(lab, core, payload, address - offset, address)
+    assert f"x86_emulate.c#_get_fpu_{suffix} + {offset} in section .text" in said
+    assert re.search(rf"{address:#x} <x86_emulate.c#_get_fpu_{suffix}\+{offset}>:\s+ud2", said)
+    (tmp_path / "names").write_text(lpmangle("query", "*", "-m", payload, "--format", "objcopy").stdout)
+    tool("objcopy", "@names", payload, "debug.livepatch", cwd=tmp_path)
+    said = gdb(lab, core, tmp_path / "debug.livepatch", address - offset, address)
+    assert f"x86_emulate.c#_get_fpu + {offset} in section .text" in said
+    core.unlink()
 
     if os.environ.get("LPMANGLE_GOLDEN") == "1":
         (DATA / "crash.log").write_text(fault.console.rstrip() + "\n")
