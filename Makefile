@@ -27,9 +27,9 @@ faults: ## all faults of the file system at all calls; make test tries those tha
 	@scripts/setup test-fast
 	LPMANGLE_FAULTS=all $(PYTEST) tests/faults
 
-bench: ## measure lpmangle against the alternatives
+bench: ## measure lpmangle against the alternatives; every figure in bench.json (20 minutes)
 	@scripts/setup test-fast
-	$(PYTHON) -m benchmarks
+	$(PYTHON) -m benchmarks --json bench.json
 
 lint: ## ruff and mypy
 	@scripts/setup dev

@@ -1,5 +1,7 @@
 """What is renamed: relocatable files made by this machine's assembler and linker, the same at every run."""
 
+import hashlib
+import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +22,44 @@ def payload(path: Path) -> None:
 def many(count: int, path: Path) -> None:
     """`count` new symbols in one section."""
     _build(path, _many_source(count))
+
+
+def debug(path: Path, size: int) -> None:
+    """A payload with DWARF of all its functions and types, of at least `size` bytes."""
+    count = size // 1000
+    while not path.exists() or path.stat().st_size < size:
+        source = path.with_suffix(".c")
+        with source.open("w") as file:
+            file.writelines(_c_source(count))
+        subprocess.run(
+            ["gcc", "-g3", "-O1", "-fPIC", "-c", source, "-o", f"{path}.o"], check=True
+        )
+        subprocess.run(["ld", "-r", "--build-id=sha1", f"{path}.o", "-o", path], check=True)
+        count += count // 2
+
+
+def manifest(path: Path, build_id: str, names: dict[str, str]) -> None:
+    """The manifest of a payload that was never built; `names` maps originals to new names."""
+    content = {"sha256": hashlib.sha256(build_id.encode()).hexdigest(), "size": 1}
+    fields = {"section": ".text", "value": 16, "size": 16, "type": "FUNC", "binding": "LOCAL", "st_name": 1}
+    symbols = [{"index": at, "original": old, "name": new, **fields} for at, (old, new) in enumerate(names.items(), 1)]
+    head = {
+        "format": "lpmangle-manifest", "version": "1.0", "payload": path.name.partition(".")[0], "machine": "x86_64",
+        "build_id": build_id, "depends": None, "xen_depends": None, "input": content, "output": content,
+        "string_table": {"section": 1, "offset": 64, "size": 1}, "suffix": build_id,
+        "options": {"suffix": "buildid", "template": "{symbol}_{suffix}", "scope": "local", "only": [], "keep": []},
+    }  # fmt: skip
+    path.write_text(json.dumps(head | {"symbols": symbols}))
+
+
+def _c_source(count: int) -> Iterator[str]:
+    for index in range(count):
+        yield (
+            f"struct s{index} {{ int a{index}; struct s{index} *next{index}; char name{index}[{index % 60 + 1}]; }};\n"
+            f"static __attribute__((noinline)) int f_{index}(struct s{index} *p, int n)\n"
+            f"{{ int i, sum = 0; for (i = 0; i < n && p; i++, p = p->next{index}) sum += p->a{index}; return sum; }}\n"
+            f"int caller_{index}(struct s{index} *p) {{ return f_{index}(p, {index}); }}\n"
+        )
 
 
 def _build(path: Path, source: Iterator[str]) -> None:

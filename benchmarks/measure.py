@@ -12,14 +12,17 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-CPU_SECONDS = 120
+CPU_SECONDS = 600
 LPMANGLE = Path(sys.executable).with_name("lpmangle")
 SPAWN = Path(__file__).with_name("spawn.py")
 
 
 @dataclass
 class Contestant:
-    """A command, run in a folder of its own, and what was measured. `failure` says why it has no figures."""
+    """A command, run in a folder of its own, and what was measured. `failure` says why it has no figures.
+
+    `units` is how much of the same it has to do.
+    """
 
     name: str
     command: Sequence[str | Path]
@@ -27,6 +30,7 @@ class Contestant:
     peak_bytes: list[int] = field(default_factory=list)
     failure: str = ""
     output: str = ""
+    units: int = 1
 
     def check(self, folder: Path, expected: str) -> None:
         """Note whether what it prints is what it should be, by SHA-256."""
@@ -56,12 +60,17 @@ class Group(NamedTuple):
 
 
 def race(contestants: Sequence[Contestant], folder: Path, rounds: int, warm_up: bool) -> None:
-    """Run all contestants once a round, each time another one first. A round that warms up is not counted."""
+    """Run all contestants once a round, each time another one first. A round that warms up is not counted.
+
+    Exits if the first one, to which the others are compared, fails.
+    """
     for number in range(-warm_up, rounds):
         first = number % len(contestants)
         for contestant in (*contestants[first:], *contestants[:first]):
             if not contestant.failure:
                 _run(contestant, folder / contestant.folder, count=number >= 0)
+        if contestants[0].failure:
+            sys.exit(f"{contestants[0].name}: {contestants[0].failure}")
 
 
 def _run(contestant: Contestant, folder: Path, count: bool) -> None:
@@ -77,3 +86,7 @@ def _run(contestant: Contestant, folder: Path, count: bool) -> None:
     if count:
         contestant.seconds.append(float(seconds))
         contestant.peak_bytes.append(int(peak))
+
+
+def size(count: float) -> str:
+    return f"{count / 2**20:.0f} MiB" if count >= 1 << 20 else f"{count / 1024:.0f} KiB"

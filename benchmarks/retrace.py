@@ -6,19 +6,20 @@ run for minutes.
 """
 
 import hashlib
-import json
 import random
 import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks import inputs
 from benchmarks.measure import LPMANGLE, Contestant, Group, race
 
 SEED = 5
 LOG_BYTES = 100_000_000
 PAYLOADS, SYMBOLS = 1_000, 100
 MATCHING = 0.1
+REPEATED = 100  # the log of 100 MB, for one of 10 GB
 ROUNDS = 5
 WORDS = ("check", "domain", "emulate", "fpu", "frame", "get", "grant", "hvm", "irq", "map", "page", "put", "vmx", "vpt")
 
@@ -39,7 +40,22 @@ def groups(folder: Path) -> list[Group]:
         _race(title.format("1"), folder / "1", [one], rng, [sed]),
         _race(title.format("20"), folder / "20", payloads[:20], rng),
         _race(title.format("all"), folder / "all", payloads, rng),
+        _long(folder / "long", payloads[:20], rng),
     ]
+
+
+def _long(folder: Path, payloads: Sequence[Names], rng: random.Random) -> Group:
+    """The log of 20 payloads a hundred times over, through a pipe."""
+    folder.mkdir()
+    _write_log(folder / "log", payloads, rng)
+    log = f"for i in $(seq {REPEATED}); do cat ../log; done"
+    rows = [
+        Contestant("lpmangle retrace", ["sh", "-c", f"{log} | {LPMANGLE} retrace -m ../../manifests"], output="right"),
+        Contestant("cat", ["sh", "-c", f"{log} | cat"]),
+    ]
+    race(rows, folder, 1, warm_up=False)
+    (folder / "log").unlink()
+    return Group("log of 10 GB, through a pipe", 1, rows)
 
 
 def _race(
@@ -77,18 +93,10 @@ def _write_log(path: Path, payloads: Sequence[Names], rng: random.Random) -> str
 
 def _payload(path: Path, rng: random.Random) -> Names:
     """Write the manifest of a payload that was never built."""
-    build_id, content = rng.randbytes(20).hex(), {"sha256": "0" * 64, "size": 1}
+    build_id = rng.randbytes(20).hex()
     originals: set[str] = set()
     while len(originals) < SYMBOLS:
         originals.add(f"{'_'.join(rng.sample(WORDS, 2))}.c#{'_'.join(rng.sample(WORDS, 3))}")
     names = {f"{original}_{build_id}": original for original in sorted(originals)}
-    fields = {"section": ".text", "value": 16, "size": 16, "type": "FUNC", "binding": "LOCAL", "st_name": 1}
-    manifest = {
-        "format": "lpmangle-manifest", "version": "1.0", "payload": path.name.partition(".")[0], "machine": "x86_64",
-        "build_id": build_id, "depends": None, "xen_depends": None, "input": content, "output": content,
-        "string_table": {"section": 1, "offset": 64, "size": 1}, "suffix": build_id,
-        "options": {"suffix": "buildid", "template": "{symbol}_{suffix}", "scope": "local", "only": [], "keep": []},
-        "symbols": [{"index": 1, "original": old, "name": new, **fields} for new, old in names.items()],
-    }  # fmt: skip
-    path.write_text(json.dumps(manifest))
+    inputs.manifest(path, build_id, {old: new for new, old in names.items()})
     return names

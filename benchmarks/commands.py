@@ -1,0 +1,131 @@
+"""All other commands, each against what one would use without it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks import inputs
+from benchmarks.measure import LPMANGLE, Contestant, Group, race
+
+ROUNDS = 15
+PAYLOADS = 200
+GROWTH = {1_000: 15, 10_000: 9, 100_000: 5, 1_000_000: 3}  # symbols -> rounds
+# As benchmarks.renaming: each name once, in a response file.
+RENAME = """id=$(readelf -n $p | awk '/in: / { note = $NF } /Build ID:/ && note == ".note.gnu.build-id" { print $3 }')
+nm -p $p | awk -v id="$id" '$2 ~ /^[bdrt]$/ && !seen[$3]++ { print "--redefine-sym=" $3 "=" $3 "_" id }' >args
+objcopy @args $p out/${p##*/}
+"""
+
+
+def groups(folder: Path) -> list[Group]:
+    """One group for each command but retrace."""
+    folder.mkdir()
+    payload, manifest = folder / "p.livepatch", "../m.livepatch.manifest.json"
+    inputs.payload(payload)
+    run: list[str | Path] = [LPMANGLE, "-q", "-o", folder / "m.livepatch", payload]
+    subprocess.run(run, check=True, stderr=subprocess.DEVNULL)
+    back: list[str | Path] = [LPMANGLE, "query", "*", "-m", folder / "m.livepatch", "--format", "objcopy"]
+    (folder / "back").write_bytes(subprocess.run(back, check=True, stdout=subprocess.PIPE).stdout)
+    name = "hvm.c#new_function_4"
+    listing = subprocess.run(["nm", "-p", payload], check=True, stdout=subprocess.PIPE, text=True).stdout
+    lines = [f"{0xFFFF82D040200000 + at:x} T {line.split()[-1]}\n" for at, line in enumerate(listing.splitlines())]
+    (folder / "xensyms").write_text("".join(lines))
+    return [
+        _batch(folder / "batch"),
+        _race(
+            "query, one manifest",
+            folder,
+            Contestant("lpmangle query", [LPMANGLE, "query", name, "-m", manifest]),
+            Contestant("grep", ["grep", "-F", name, manifest]),
+        ),
+        _race(
+            "restore",
+            folder,
+            Contestant("lpmangle restore", [LPMANGLE, "restore", "-m", manifest, "-o", "o", "../m.livepatch"]),
+            Contestant("objcopy, names given", ["objcopy", "@../back", "../m.livepatch", "o"]),
+        ),
+        _race(
+            "verify",
+            folder,
+            Contestant("lpmangle verify", [LPMANGLE, "verify", "--original", "../p.livepatch", "../m.livepatch"]),
+            Contestant(
+                "readelf of both, diff",
+                _shell("readelf -aW ../p.livepatch >a; readelf -aW ../m.livepatch >b; diff a b >c || [ -s c ]"),
+            ),
+        ),
+        _race(
+            "check",
+            folder,
+            Contestant("lpmangle check", _shell(f"{LPMANGLE} check --xen ../xensyms ../m.livepatch || [ $? = 1 ]")),
+            Contestant("readelf -aW", ["readelf", "-aW", "../m.livepatch"]),
+        ),
+        _race(
+            "manifest inside",
+            folder,
+            Contestant("lpmangle --embed", [LPMANGLE, "-q", "--embed", "-o", "o", "../p.livepatch"]),
+            Contestant(
+                "script: nm, awk, objcopy --add-section",
+                _shell("mkdir out; p=../p.livepatch\n" + RENAME.replace("@args", "--add-section .debug_x=args @args")),
+            ),
+        ),
+        _race(
+            "build",
+            folder,
+            Contestant(
+                "lpmangle build -- cp",
+                [LPMANGLE, "build", "-q", "--result", "o.livepatch", "--", "cp", "../p.livepatch", "o.livepatch"],
+            ),
+            Contestant("cp; lpmangle", _shell(f"cp ../p.livepatch o.livepatch; {LPMANGLE} -q o.livepatch")),
+        ),
+        _with_debug_information(folder / "debug"),
+    ]
+
+
+def growth(folder: Path) -> list[Contestant]:
+    """The same command on ever more symbols."""
+    folder.mkdir()
+    rows = []
+    for count, rounds in GROWTH.items():
+        inputs.many(count, folder / f"{count}.livepatch")
+        row = Contestant(f"{count:,} symbols", [LPMANGLE, "-q", "-o", "o", f"../{count}.livepatch"], units=count)
+        print(f"measuring: {row.name}", file=sys.stderr)
+        race([row], folder, rounds, warm_up=True)
+        rows.append(row)
+    return rows
+
+
+def _with_debug_information(folder: Path) -> Group:
+    """A payload of more than 3 MiB, most of it DWARF."""
+    folder.mkdir()
+    inputs.debug(folder / "p.livepatch", 3 << 20)
+    size = (folder / "p.livepatch").stat().st_size
+    return _race(
+        f"payload with debug information, {size / 2**20:.1f} MiB",
+        folder,
+        Contestant("lpmangle, with manifest", [LPMANGLE, "-q", "-o", "o", "../p.livepatch"]),
+        Contestant("script: nm, awk, objcopy", _shell("mkdir out; p=../p.livepatch\n" + RENAME)),
+    )
+
+
+def _batch(folder: Path) -> Group:
+    folder.mkdir()
+    inputs.payload(folder / "p")
+    data = (folder / "p").read_bytes()
+    at = data.index(b"GNU\0", data.index(b"\x14\0\0\0\x03\0\0\0GNU\0")) + 4
+    for number in range(PAYLOADS):
+        build_id = number.to_bytes(2, "big") * 10
+        (folder / f"p{number:03}.livepatch").write_bytes(data[:at] + build_id + data[at + 20 :])
+    one = Contestant(f"lpmangle, {PAYLOADS} at once", _shell(f"mkdir out; {LPMANGLE} -q -o out ../p*.livepatch"))
+    two = Contestant("lpmangle -j 2", _shell(f"mkdir out; {LPMANGLE} -q -j 2 -o out ../p*.livepatch"))
+    loop = Contestant("loop: nm, awk, objcopy", _shell(f"mkdir out\nfor p in ../p*.livepatch; do\n{RENAME}done"))
+    return _race(f"{PAYLOADS} payloads of 300 symbols", folder, one, two, loop, rounds=3)
+
+
+def _race(title: str, folder: Path, *rows: Contestant, rounds: int = ROUNDS) -> Group:
+    print(f"measuring: {title}", file=sys.stderr)
+    race(rows, folder, rounds, warm_up=True)
+    return Group(title, rounds, list(rows))
+
+
+def _shell(script: str) -> list[str | Path]:
+    return ["sh", "-ec", script]
