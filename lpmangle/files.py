@@ -132,11 +132,11 @@ def _holds(path: str, word: bytes) -> bool:
 
 def _write(temporary: str, output: Output) -> None:
     like = output.like
-    with suppress(OSError):
-        like = os.stat(output.path)
-    if like is not None and not stat.S_ISREG(like.st_mode):
-        raise FileError("is not a regular file", path=output.path)
     try:
+        with suppress(FileNotFoundError):
+            like = os.stat(output.path)
+        if like is not None and not stat.S_ISREG(like.st_mode):
+            raise FileError("is not a regular file", path=output.path)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         with open(os.open(temporary, flags, 0o666 if like is None else 0o600), "wb", buffering=0) as file:
             for piece in output.pieces:

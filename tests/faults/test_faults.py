@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 from builds import run
 
-from faults.harness import FAULTS, Scenario, Servers, Trial, out_of_order
+from faults.harness import FAULTS, Scenario, Servers
 from faults.scenarios import IN_MAKE_TEST, NEW, SCENARIOS, older_output
+from faults.trial import Trial, out_of_order
 
 ALL = os.environ.get("LPMANGLE_FAULTS") == "all"
 # So many problems are shown.
