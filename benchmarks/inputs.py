@@ -31,9 +31,7 @@ def debug(path: Path, size: int) -> None:
         source = path.with_suffix(".c")
         with source.open("w") as file:
             file.writelines(_c_source(count))
-        subprocess.run(
-            ["gcc", "-g3", "-O1", "-fPIC", "-c", source, "-o", f"{path}.o"], check=True
-        )
+        subprocess.run(["gcc", "-g3", "-O1", "-fPIC", "-c", source, "-o", f"{path}.o"], check=True)
         subprocess.run(["ld", "-r", "--build-id=sha1", f"{path}.o", "-o", path], check=True)
         count += count // 2
 

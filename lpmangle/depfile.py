@@ -10,9 +10,9 @@ _SAFE = re.compile(r"([\w+,/.~{}@!\[\]$ #:-]|\\(?!\Z))+")
 _SPECIAL = re.compile(r"(\\*)([ #:])")
 
 
-def rule(output: str, source: str) -> bytes:
-    """The rule that says that `output` is made of `source`. Raises FileError for a name that no rule can hold."""
-    return f"{_escaped(output)}: {_escaped(source)}\n".encode("utf-8", "surrogateescape")
+def rule(output: str, *sources: str) -> bytes:
+    """The rule that says that `output` is made of `sources`. Raises FileError for a name that no rule can hold."""
+    return f"{_escaped(output)}: {' '.join(map(_escaped, sources))}\n".encode("utf-8", "surrogateescape")
 
 
 def _escaped(path: str) -> str:

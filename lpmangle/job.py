@@ -56,14 +56,14 @@ def stem_of(path: str) -> str:
 
 
 class _Request(NamedTuple):
-    """The arguments of `mangle_file`; `rule` is the depfile's path and content."""
+    """The arguments of `mangle_file`."""
 
     path: str
     options: Options
     output: str
     manifest_path: str | None
     write: bool
-    rule: tuple[str, bytes] | None
+    depfile: str | None
     if_changed: bool
     force: bool
     embedded: bool
@@ -91,8 +91,9 @@ def mangle_file(
     the payload takes from those that it is put on gets the names that it has there if `against` knows them. Raises
     LpmangleError; then all files are as they were.
     """
-    rule = (files.resolve(depfile), dependencies.rule(output or path, path)) if depfile else None
-    request = _Request(path, options, output or path, manifest_path, write, rule, if_changed, force, embedded, against)
+    request = _Request(
+        path, options, output or path, manifest_path, write, depfile, if_changed, force, embedded, against
+    )
     for attempt in range(ATTEMPTS):
         try:
             return _mangle_file(request)
@@ -142,7 +143,7 @@ def _mangle_file(request: _Request) -> Result:
 def _write(result: Result, file: files.File, after: bytes | bytearray, text: bytes | None, request: _Request) -> None:
     in_place = result.output == file.path
     _check_targets(result)
-    outputs = [files.Output(request.rule[0], (request.rule[1],))] if request.rule else []
+    outputs = [_rule(request, result.stack)] if request.depfile else []
     if result.manifest_path in (result.output, file.path):
         raise FileError("the manifest would replace the payload", path=result.manifest_path)
     pieces: Iterable[bytes]
@@ -161,6 +162,14 @@ def _write(result: Result, file: files.File, after: bytes | bytearray, text: byt
         result.unchanged = not in_place and result.output not in [output.path for output in outputs]
     if outputs:
         files.replace(outputs, unchanged=file)
+
+
+def _rule(request: _Request, stack: "Stack | None") -> files.Output:
+    """What the output is made of: the payload, and the files that said what those below it are called."""
+    assert request.depfile
+    below = [layer.where for layer in stack.layers if os.path.isfile(layer.where)] if stack else []
+    rule = dependencies.rule(request.output, request.path, *below)
+    return files.Output(files.resolve(request.depfile), (rule,))
 
 
 def _in_one_piece(output: files.Output) -> files.Output:
@@ -268,7 +277,7 @@ def _stack_warnings(stack: "Stack") -> Iterable[str]:
     """What to know about names whose meaning depends on the order of the loader's search."""
     for name, layers in stack.several.items():
         others = " and ".join(layer.payload for layer in layers[1:])
-        yield f"{_text(name)} was renamed by {layers[0].payload} and by {others}; {layers[0].payload} is loaded first"
+        yield f"{_text(name)} is new in {layers[0].payload} and in {others}; the one of {layers[0].payload} is meant"
     for name, layer in stack.hidden.items():
         yield f"{_text(name)} stays: the hypervisor has it, and Xen finds that before the one of {layer.payload}"
     if stack.missing:

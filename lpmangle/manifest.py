@@ -93,7 +93,8 @@ class Manifest(msgspec.Struct, frozen=True):
 
     `output` is the payload without an embedded manifest, which cannot hold its own digest. If there is one,
     `section_headers` is where the section header table was (e_shoff) before it was embedded. What was taken from the
-    payloads `against` are `references` and `functions`; `string_sections` hold the names of the latter.
+    payloads `against` are `references` and `functions`; `string_sections` hold the names of the latter. `kept` are the
+    names of new symbols that were not renamed.
     """
 
     format: Literal["lpmangle-manifest"]
@@ -114,6 +115,7 @@ class Manifest(msgspec.Struct, frozen=True):
     references: list[Reference] = []
     functions: list[FunctionName] = []
     string_sections: list[Place] = []
+    kept: list[str] = []
 
     @property
     def named(self) -> "list[Symbol | Reference]":

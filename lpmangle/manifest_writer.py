@@ -6,10 +6,11 @@ The head is indented and the symbols stand one to a line, so that a diff or grep
 import hashlib
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from lpmangle import elf
-from lpmangle.plan import Plan
+from lpmangle.plan import Outcome, Plan
 from lpmangle.xen import Payload
 
 if TYPE_CHECKING:
@@ -75,6 +76,8 @@ def encode(
         head["section_headers"] = view.e_shoff
     if stack:
         head |= _references(payload, plan, stack)
+    if kept := _kept(view, plan):
+        head["kept"] = kept
     head["symbols"] = []
     yield json.dumps(head, indent=2).removesuffix("]\n}").encode()
     lines: list[str] = []
@@ -115,11 +118,22 @@ def _references(payload: Payload, plan: Plan, stack: "Stack") -> dict[str, objec
         "against": [
             {"payload": layer.payload, "build_id": layer.build_id, "template": layer.template, "suffix": layer.suffix}
             for layer in stack.layers
+            if layer.names
         ],
         "references": references,
         "functions": entries,
         "string_sections": [{"section": s.number, "offset": s.offset, "size": s.size} for s in sections],
     }
+
+
+def _kept(view: elf.Object, plan: Plan) -> list[str]:
+    """The names of new symbols that were not renamed; names that are not text nobody can refer to in a manifest."""
+    names: dict[str, None] = {}
+    for outcome in (Outcome.GLOBAL, Outcome.GROUP_SIGNATURE, Outcome.EXCLUDED):
+        for index in plan.indices(outcome):
+            with suppress(UnicodeDecodeError):
+                names[view.string(view.symbol(index).st_name).decode()] = None
+    return list(names)
 
 
 def _symbol_lines(view: elf.Object, renames: dict[int, bytes]) -> Iterator[str]:

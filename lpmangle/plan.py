@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 SCOPES = ("local", "new")
 # Stands in a mangled file's string table, referenced by nothing: how a file says that it is mangled, and how.
 MARK = b"\0lpmangle 1 "
+# Behind the options: of which payload how many names were taken.
 AGAINST = b" --against "
 # Characters of --only and --keep that are written into the mark; more are represented by a digest.
 MAX_GLOBS = 1000
@@ -53,7 +54,7 @@ REASONS: dict[int, str] = {
     Kind.UNNAMED: "has no name",
     Kind.MERGE_LOCAL: ".L name in a SHF_MERGE section",
     Kind.MAPPING: "mapping symbol",
-    Kind.OVERRIDING: "overriding: replaces a function of the hypervisor",
+    Kind.OVERRIDING: "overriding: replaces a function",
     Outcome.GLOBAL: "not LOCAL, --scope local",
     Outcome.GROUP_SIGNATURE: "signature of a section group",
     Outcome.EXCLUDED: "excluded by --only or --keep",
@@ -170,30 +171,11 @@ def make_plan(payload: Payload, options: Options, stem: str, stack: "Stack | Non
         _check_build_id(view, payload.build_id)
     plan.already = mark is not None or Outcome.CARRIES_SUFFIX in outcomes
     if stack:
-        _refer(plan, payload, stack)
+        from lpmangle.references import refer
+
+        refer(plan, payload, stack, mark)
     plan.unmatched = only.unused() + keep.unused()
     return plan
-
-
-def _refer(plan: Plan, payload: Payload, stack: "Stack") -> None:
-    """Give what the payload takes from others the names that it has there."""
-    from lpmangle import functions
-
-    view, kinds, undefined = payload.elf, payload.kinds, int(Kind.UNDEFINED)
-    for index, (st_name, _, _, _, _, _) in enumerate(view.symbol_fields()):
-        if kinds[index] == undefined and st_name and (reference := stack.resolve(view.string(st_name))):
-            plan.references[index] = reference
-            plan.outcomes[index] = Outcome.REFERENCE
-    for entry in functions.by_name(payload):
-        if reference := stack.resolve(entry.name):
-            plan.functions[entry.entry] = reference
-    if plan.already and plan.changes:
-        raise PlanError(
-            "is mangled already, but what it takes from other payloads is not",
-            hint="restore the original first (lpmangle restore), then mangle it with --against",
-        )
-    build_ids = sorted({one.build_id for one in (*plan.references.values(), *plan.functions.values())})
-    plan.mark += b"".join(AGAINST + build_id.encode() for build_id in build_ids)
 
 
 def find_mark(view: elf.Object) -> bytes | None:

@@ -7,29 +7,35 @@ loaded. `.livepatch.depends` says which payload must be applied directly below; 
 and the lowest was loaded first.
 """
 
+import os
 from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
-from lpmangle import files, sources
+from lpmangle import elf, files, sources
 from lpmangle.errors import PlanError, about
 from lpmangle.manifest import Manifest
-from lpmangle.plan import Reference
+from lpmangle.plan import Reference, find_mark
 from lpmangle.sources import local
-from lpmangle.xen import Payload
+from lpmangle.xen import Kind, Payload
 
 if TYPE_CHECKING:
     from lpmangle.check.state import Hypervisor
 
 
 class Layer(NamedTuple):
-    """A mangled payload of the stack; `names` are its renames, old to new, `where` its manifest."""
+    """A payload of the stack; `names` are its renames, old to new, `kept` the new symbols that have their names still.
+
+    `where` is what says so: a manifest, or a payload that is not mangled.
+    """
 
     payload: str
     build_id: str
+    depends: str | None
     template: str
     suffix: str
     names: dict[bytes, bytes]
+    kept: frozenset[bytes]
     where: str
 
 
@@ -37,7 +43,7 @@ class Stack:
     """The payloads below one, lowest first; `missing` is the build-id at which the chain could not be followed on.
 
     `hypervisor` has the hypervisor's own names, None if they are not known. `several` and `hidden` collect, for names
-    that were asked for, what deserves a word: renamed by more than one payload, or known to the hypervisor as well.
+    that were asked for, what deserves a word: new in more than one payload, or known to the hypervisor as well.
     """
 
     def __init__(self, layers: Sequence[Layer], hypervisor: frozenset[bytes] | None, missing: str = "") -> None:
@@ -49,16 +55,16 @@ class Stack:
 
     def resolve(self, name: bytes) -> Reference | None:
         """What has become of `name` in the payload whose symbol Xen would have found; None if it is what it was."""
-        owners = [layer for layer in self.layers if name in layer.names]
-        if not owners:
+        owners = [layer for layer in self.layers if name in layer.names or name in layer.kept]
+        if not any(name in owner.names for owner in owners):
             return None
         first = owners[0]
         if self.hypervisor is not None and name in self.hypervisor:
             self.hidden[name] = first
             return None
-        if len({owner.names[name] for owner in owners}) > 1:
+        if len({owner.names.get(name, name) for owner in owners}) > 1:
             self.several[name] = owners
-        return Reference(first.names[name], first.build_id)
+        return Reference(first.names[name], first.build_id) if name in first.names else None
 
 
 class Against:
@@ -72,9 +78,15 @@ class Against:
         self._xen = xen
 
     @cached_property
-    def sources(self) -> sources.Sources:
-        """Raises LpmangleError for a word that is no source."""
-        return sources.open_sources(self._words)
+    def named(self) -> dict[str, Layer]:
+        """The payloads that were named one by one, by the word that names each. Raises LpmangleError."""
+        return {word: _layer_of(word) for word in self._words if sources.is_single(word)}
+
+    @cached_property
+    def stores(self) -> sources.Sources | None:
+        """The folders, catalogs and servers. Raises LpmangleError for a word that is no source."""
+        words = [word for word in self._words if word not in self.named]
+        return sources.open_sources(words) if words else None
 
     @cached_property
     def hypervisor(self) -> "Hypervisor | None":
@@ -87,58 +99,60 @@ class Against:
             return Hypervisor.read_from(files.read(self._xen).data)
 
     def open(self) -> None:
-        """Open both now. Raises LpmangleError for what cannot be read."""
-        assert self.sources
-        assert self.hypervisor or not self._xen
+        """Open all now. Raises LpmangleError for what cannot be read."""
+        _ = self.named, self.stores, self.hypervisor
 
     def stack_of(self, payload: Payload) -> Stack:
-        """The stack that `payload` depends on. Raises PlanError if it is on another than the one that was named."""
+        """The stack that `payload` depends on; empty if that is the hypervisor.
+
+        Raises PlanError if it is another one than that of which payloads were named.
+        """
         depends, xen = payload.depends, self.hypervisor
         if depends is None:
             raise PlanError("has no .livepatch.depends: it does not say what it is to be put on")
         self._check_hypervisor(payload.xen_depends)
-        ends = {one.hex() for one in (payload.xen_depends, xen and xen.build_id) if one}
+        below = {one.hex() for one in (payload.xen_depends, xen and xen.build_id) if one}
         layers: list[Layer] = []
         build_id, missing = depends.hex(), ""
-        while build_id not in ends:
-            ends.add(build_id)
-            manifest, where = self._manifest(build_id)
-            if manifest is None:
+        while build_id not in below:
+            below.add(build_id)
+            layer = self._layer(build_id)
+            if layer is None:
                 missing = build_id
                 break
-            layers.append(_layer(manifest, where))
-            if manifest.depends is None:
+            layers.append(layer)
+            if layer.depends is None:
                 break
-            build_id = manifest.depends
+            build_id = layer.depends
         layers.reverse()
         self._check_named(depends.hex(), layers, missing)
         return Stack(layers, frozenset(xen.symbols) if xen else None, missing)
 
-    def _manifest(self, build_id: str) -> tuple[Manifest | None, str]:
-        found = list(self.sources.with_build_id(build_id))
-        manifests = [one.manifest for one in found]
-        if len({tuple((s.original, s.name) for s in manifest.symbols) for manifest in manifests}) > 1:
+    def _layer(self, build_id: str) -> Layer | None:
+        layers = [layer for layer in self.named.values() if layer.build_id == build_id]
+        if not layers and self.stores:
+            layers = [_of_manifest(one.manifest, one.where) for one in self.stores.with_build_id(build_id)]
+        if any(layer.names != layers[0].names for layer in layers):
             raise PlanError(
                 f"it depends on build-id {build_id}, which was mangled in several ways: "
-                + ", ".join(one.where for one in found),
-                hint="name the payload that is loaded, or its manifest, alone with --against",
+                + ", ".join(layer.where for layer in layers),
+                hint="name the payload that is loaded, or its manifest, with --against",
             )
-        return (manifests[0], found[0].where) if found else (None, "")
+        return layers[0] if layers else None
 
     def _check_named(self, depends: str, layers: Sequence[Layer], missing: str) -> None:
-        """Every single payload that was named is in the stack, and the one that is depended on was found."""
-        stack = {layer.build_id for layer in layers}
-        for path in self._words:
-            if sources.is_single(path) and (named := local.load(path).head.build_id) not in stack:
+        """Every payload that was named is in the stack, and the one that is depended on was found."""
+        for word, named in self.named.items():
+            if named not in layers:
                 below = f", and below that on {missing}" if missing not in ("", depends) else ""
                 raise PlanError(
-                    f"depends on build-id {depends}{below}, but --against names {path} with build-id {named}",
+                    f"depends on build-id {depends}{below}, but --against names {word} with build-id {named.build_id}",
                     hint="name the payload that it was built on (livepatch-build --depends), and those below that one",
                 )
-        if not layers:
+        if missing == depends:
             raise PlanError(
-                f"depends on build-id {depends}, of which --against has no manifest",
-                hint="if it depends on the hypervisor itself it is cumulative, and needs no --against",
+                f"depends on build-id {depends}, which --against does not lead to",
+                hint="name that payload, or add its manifest to the catalog or folder",
             )
 
     def _check_hypervisor(self, xen_depends: bytes | None) -> None:
@@ -150,8 +164,34 @@ class Against:
             )
 
 
-def _layer(manifest: Manifest, where: str) -> Layer:
+def _layer_of(path: str) -> Layer:
+    """The payload, or the one of the manifest, at `path`."""
+    file = files.read(path)
+    with about(path):
+        if file.data[: len(elf.ELFMAG)] == elf.ELFMAG:
+            view = elf.parse(file.data)
+            found = local.inside(file.data, path) or local.beside(path, file.data)
+            if not (found or find_mark(view)):
+                return _of_payload(Payload(view), path)
+        found = local.load(path)
+        return _of_manifest(found.manifest, found.where)
+
+
+def _of_manifest(manifest: Manifest, where: str) -> Layer:
     names = {symbol.original.encode(): symbol.name.encode() for symbol in manifest.symbols}
-    options, build_id = manifest.options, manifest.build_id
-    assert build_id is not None
-    return Layer(manifest.payload, build_id, options.template, manifest.suffix, names, where)
+    kept = frozenset(name.encode() for name in manifest.kept)
+    if manifest.build_id is None:
+        raise PlanError("has no build-id: nothing can be put on it", path=where)
+    template = manifest.options.template
+    return Layer(manifest.payload, manifest.build_id, manifest.depends, template, manifest.suffix, names, kept, where)
+
+
+def _of_payload(payload: Payload, path: str) -> Layer:
+    """One that is not mangled: it has the names that its sources have."""
+    view, kinds = payload.elf, payload.kinds
+    if payload.build_id is None:
+        raise PlanError("has no build-id: nothing can be put on it")
+    kept = frozenset(view.string(view.symbol(index).st_name) for index, kind in enumerate(kinds) if kind == Kind.NEW)
+    name = os.path.splitext(os.path.basename(path))[0]
+    depends = payload.depends.hex() if payload.depends else None
+    return Layer(name, payload.build_id.hex(), depends, "", "", {}, kept, path)

@@ -38,10 +38,11 @@ def upper(**options: object) -> Built:
     return stacked(2, ident(1), **(settings | options))  # type: ignore[arg-type]
 
 
-def layer(number: int, *names: str) -> Layer:
+def layer(number: int, *names: str, kept: tuple[str, ...] = ()) -> Layer:
     suffix = ident(number).hex()
     renames = {name.encode(): f"{name}_{suffix}".encode() for name in names}
-    return Layer(f"p{number}", suffix, "{symbol}_{suffix}", suffix, renames, f"p{number}.manifest.json")
+    stays = frozenset(name.encode() for name in kept)
+    return Layer(f"p{number}", suffix, None, "{symbol}_{suffix}", suffix, renames, stays, f"p{number}.manifest.json")
 
 
 def mangled(data: bytes, stack: Stack) -> tuple[elf.Object, Plan, bytes, bytes]:
@@ -214,12 +215,15 @@ def test_the_command(tmp_path: Path, pair: tuple[Path, Path]) -> None:
     done = lpmangle("--against", a, "-v", b)
     assert done.stderr == ""
     assert "1 symbol renamed" in done.stdout
-    assert f"a ({ident(1).hex()}): 1 undefined symbol and 2 functions to replace" in done.stdout
-    assert "by the manifests alone" in done.stdout
+    assert (
+        f"on a, build-id {ident(1).hex()}, taken from it: 1 undefined symbol and 2 functions to replace" in done.stdout
+    )
+    assert "--xen" in done.stdout
     assert f"{HELPER} -> {A_HELPER}" in done.stdout
     assert f"{HANDLER} -> {A_HANDLER} (entry 2 of .livepatch.funcs)" in done.stdout
     (tmp_path / "original").write_bytes(original)
-    assert "verified" in lpmangle("verify", b, "--original", tmp_path / "original").stdout
+    verified = lpmangle("verify", b, "--original", tmp_path / "original").stdout
+    assert "verified, 1 renamed symbol, 3 names taken from other payloads, nothing else differs" in verified
     assert "already mangled" in lpmangle("--against", a, b).stdout
     assert "already mangled" in lpmangle(b).stdout
     assert "restored" in lpmangle("restore", b).stdout
@@ -291,6 +295,8 @@ def test_against_another_payload(tmp_path: Path, pair: tuple[Path, Path]) -> Non
     empty = tmp_path / "empty"
     empty.mkdir()
     assert f"depends on build-id {ident(8).hex()}" in lpmangle("--against", empty, other, code=3).stderr
+    # A step of a pipeline may name where all payloads are: one that stands on the hypervisor takes nothing from them.
+    assert "nothing to rename" in lpmangle("--against", empty, "-o", tmp_path / "out", cumulative).stdout
     (silent,) = write(tmp_path, silent=stacked(9, ident(1), undefined=[HELPER]))
     silent.write_bytes(silent.read_bytes().replace(b".livepatch.depends\0", b".livepatch.depend?\0"))
     assert "does not say what it is to be put on" in lpmangle("--against", a, silent, code=3).stderr
@@ -307,6 +313,58 @@ def test_a_payload_that_was_mangled_in_two_ways(tmp_path: Path) -> None:
     assert f"{HELPER} -> {HELPER}_1" in done.stdout
 
 
+def test_a_lower_payload_that_was_mangled_anew(tmp_path: Path, pair: tuple[Path, Path]) -> None:
+    """The upper one still has the names of before; it must not pass for done."""
+    a, b = pair
+    lpmangle("--against", a, b)
+    before = b.read_bytes()
+    lpmangle("restore", a)
+    lpmangle("--suffix", "name", a)
+    error = lpmangle("--against", a, b, code=3).stderr
+    assert "when the names of a were others: of the 3 that it takes from there 0 fit" in error
+    assert "restore the original first" in error
+    assert b.read_bytes() == before
+    lpmangle("restore", a)
+    lpmangle("--keep", "*handler", a)
+    assert "of the 3 that it takes from there 1 fit" in lpmangle("--against", a, b, code=3).stderr
+
+
+def test_names_that_a_lower_payload_kept(tmp_path: Path) -> None:
+    """Xen finds the new symbol that was loaded first, renamed or not."""
+    lowest = stacked(1, XEN, new=["x.c#tell", "shared"])
+    third = stacked(3, ident(1), new=["shared", "x.c#other"])
+    a, t, b = write(tmp_path, a=lowest, t=third, b=stacked(2, ident(3), undefined=["shared", "x.c#tell"]))
+    lpmangle("--keep", "shared", a)
+    assert decode(Path(f"{a}.manifest.json").read_bytes()).kept == ["shared"]
+    lpmangle("--against", a, t)
+    done = lpmangle("--against", a, "--against", t, "-v", b)
+    assert "shared is new in a and in t; the one of a is meant" in done.stderr
+    assert b"shared" in symbol_names(b.read_bytes())
+    assert b"x.c#tell_" + ident(1).hex().encode() in symbol_names(b.read_bytes())
+    assert f"on t, build-id {ident(3).hex()}, taken from it: nothing" in done.stdout
+
+
+def test_a_payload_of_the_stack_that_is_not_mangled(tmp_path: Path, pair: tuple[Path, Path]) -> None:
+    a, _ = pair
+    middle = stacked(5, ident(1), new=["m.c#mid"], undefined=["printk"])
+    m, top = write(tmp_path, m=middle, top=stacked(6, ident(5), undefined=[HELPER, "m.c#mid"]))
+    done = lpmangle("--against", m, "--against", a, top)
+    assert f"on m, build-id {ident(5).hex()}, not mangled" in done.stdout
+    assert {A_HELPER.encode(), b"m.c#mid"} <= set(symbol_names(top.read_bytes()))
+    assert [one.payload for one in decode(Path(f"{top}.manifest.json").read_bytes()).against] == ["a"]
+    # One that is mangled, and has lost its manifest, is not taken for one that is not.
+    Path(f"{a}.manifest.json").unlink()
+    assert (
+        "has no manifest" in lpmangle("--against", a, "-o", tmp_path / "out", tmp_path / "b.livepatch", code=4).stderr
+    )
+
+
+def test_make_knows_what_was_read(tmp_path: Path, pair: tuple[Path, Path]) -> None:
+    a, b = pair
+    lpmangle("-q", "--against", a, "--depfile", tmp_path / "d", "-o", tmp_path / "out", b)
+    assert (tmp_path / "d").read_text() == f"{tmp_path}/out: {b} {a}.manifest.json\n"
+
+
 def test_the_hypervisor_comes_first(tmp_path: Path, pair: tuple[Path, Path]) -> None:
     a, b = pair
     xen = xensyms(tmp_path / "xensyms", ["printk", HELPER, "do_patched"])
@@ -314,7 +372,7 @@ def test_the_hypervisor_comes_first(tmp_path: Path, pair: tuple[Path, Path]) -> 
     assert f"{HELPER} stays: the hypervisor has it" in done.stderr
     assert f"{HELPER} ->" not in done.stdout
     assert f"{HANDLER} -> {A_HANDLER}" in done.stdout
-    assert "by the manifests alone" not in done.stdout
+    assert "--xen" not in done.stdout
     assert "--xen goes with --against" in lpmangle("--xen", xen, b, code=2).stderr
 
 

@@ -242,13 +242,13 @@ def _stack_lines(result: Result) -> Iterator[str]:
     for layer in reversed(stack.layers):
         symbols = sum(one.build_id == layer.build_id for one in plan.references.values())
         functions = sum(one.build_id == layer.build_id for one in plan.functions.values())
-        yield (
-            f"  {shown(layer.payload)} ({layer.build_id}): {_counted(symbols, 'undefined symbol')} and "
-            f"{_counted(functions, 'function')} to replace get their names there"
-        )
+        taken = [_counted(symbols, "undefined symbol")] * bool(symbols)
+        taken += [_counted(functions, "function to replace", "functions to replace")] * bool(functions)
+        what = "not mangled" if not layer.names else f"taken from it: {' and '.join(taken) or 'nothing'}"
+        yield f"  on {shown(layer.payload)}, build-id {layer.build_id}, {what}"
     if stack.hypervisor is None and (plan.references or plan.functions):
-        yield "  by the manifests alone; with --xen xen-syms, names that the hypervisor has stay: Xen finds these first"
+        yield "  (the hypervisor's own symbols, which Xen looks at first, are not known: --xen)"
 
 
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}{'s' * (count != 1)}"
+def _counted(count: int, one: str, several: str = "") -> str:
+    return f"{count} {one if count == 1 else several or one + 's'}"

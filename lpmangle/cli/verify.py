@@ -6,6 +6,7 @@ from lpmangle import elf, embed, files, sources, tail
 from lpmangle.cli.output import print_json, shown
 from lpmangle.cli.paths import FilePath
 from lpmangle.errors import EXIT_NO, about
+from lpmangle.manifest import Manifest
 
 
 @click.command(
@@ -55,6 +56,12 @@ def command(ctx: click.Context, payload: str, source: str | None, original: str 
         for line in lines:
             click.echo(f"{shown(payload)}: {shown(line)}")
         if not lines:
-            click.echo(f"{shown(payload)}: verified, {len(found.symbols)} renamed symbols, nothing else differs")
+            click.echo(f"{shown(payload)}: verified, {_renamed(found)}, nothing else differs")
     if lines:
         ctx.exit(EXIT_NO)
+
+
+def _renamed(manifest: Manifest) -> str:
+    own, taken = len(manifest.symbols), len(manifest.references) + len(manifest.functions)
+    words = f"{own} renamed symbol{'s' * (own != 1)}"
+    return f"{words}, {taken} name{'s' * (taken != 1)} taken from other payloads" if taken else words

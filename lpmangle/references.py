@@ -1,0 +1,49 @@
+"""What a payload takes from those that it is put on: undefined symbols, and functions to replace that Xen looks up."""
+
+from collections import Counter
+
+from lpmangle import functions
+from lpmangle.errors import PlanError
+from lpmangle.plan import AGAINST, Outcome, Plan
+from lpmangle.stack import Stack
+from lpmangle.xen import Kind, Payload
+
+
+def refer(plan: Plan, payload: Payload, stack: Stack, mark: bytes | None) -> None:
+    """Give what the payload takes from others the names that it has there; `mark` is the file's if it is mangled.
+
+    Raises PlanError for a mangled payload to which other names belong now, PayloadError, ElfError.
+    """
+    view, kinds, undefined = payload.elf, payload.kinds, int(Kind.UNDEFINED)
+    entries = functions.by_name(payload)
+    names = [entry.name for entry in entries]
+    for index, (st_name, _, _, _, _, _) in enumerate(view.symbol_fields()):
+        if kinds[index] == undefined and st_name:
+            names.append(name := view.string(st_name))
+            if reference := stack.resolve(name):
+                plan.references[index] = reference
+                plan.outcomes[index] = Outcome.REFERENCE
+    for entry in entries:
+        if reference := stack.resolve(entry.name):
+            plan.functions[entry.entry] = reference
+    if plan.already:
+        _check_taken(plan, stack, names, mark or b"")
+    taken = Counter(one.build_id for one in (*plan.references.values(), *plan.functions.values()))
+    plan.mark += b"".join(AGAINST + f"{build_id}:{count}".encode() for build_id, count in sorted(taken.items()))
+
+
+def _check_taken(plan: Plan, stack: Stack, names: list[bytes], mark: bytes) -> None:
+    """What a mangled payload takes from others must be called so there still; `names` are all that it may take."""
+    there = {word.partition(b":")[0].decode(): word.partition(b":")[2] for word in mark.split(AGAINST)[1:]}
+    again = "restore the original first (lpmangle restore), then mangle it with --against"
+    if plan.changes:
+        raise PlanError("is mangled already, but what it takes from other payloads is not", hint=again)
+    for layer in stack.layers:
+        made = set(layer.names.values())
+        found = sum(name in made for name in names)
+        if (count := there.get(layer.build_id)) is not None and count != b"%d" % found:
+            raise PlanError(
+                f"is mangled already, when the names of {layer.payload} were others: of the {count.decode()} that it "
+                f"takes from there {found} fit",
+                hint=again,
+            )
