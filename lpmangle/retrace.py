@@ -133,9 +133,10 @@ class Retracer:
         new = candidates[0].original
         if self._annotate:
             new += b" (" + name + b")"
-        if self._line_of and tail[1] and len(candidates) == 1:
-            line = self._line_of(candidates[0], name, int(tail[1], 16)).encode("utf-8", "surrogateescape")
-            return low, tail.end(), new + tail[0] + (b" (" + line + b")" if line else b"")
+        if self._line_of and tail[1]:
+            lines = {self._line_of(candidate, name, int(tail[1], 16)) for candidate in candidates} - {""}
+            if len(lines) == 1:  # a stacked payload knows names of those below it, but not their places
+                return low, tail.end(), new + tail[0] + f" ({lines.pop()})".encode("utf-8", "surrogateescape")
         return low, high, new
 
     def _count_unknown(self, name: bytes) -> None:

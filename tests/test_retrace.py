@@ -372,6 +372,21 @@ def test_quick_way_is_the_careful_way(tmp_path: Path) -> None:
     assert quick.unknown == careful.unknown
 
 
+def test_names_of_payloads_below(tmp_path: Path) -> None:
+    """A stacked payload's manifest has names of another one: the same meaning, and no place of its own for them."""
+    below = plain("p", FPU)
+    name = below["symbols"][0]["name"]
+    against = {"payload": "p", "build_id": ID, "template": "{symbol}_{suffix}", "suffix": ID}
+    reference = {"index": 9, "original": FPU, "name": name, "st_name": 1, "build_id": ID}
+    above = {**plain("q", "b.c#g"), "against": [against], "references": [reference]}
+    made = retracer(tmp_path, below, above, line_of=lambda found, _, offset: f"p.c:{offset}" * (found.payload == "p"))
+    text = f"S {name}+0x7/0x9 b.c#g_{above['suffix']}\n".encode()
+    assert b"".join(made.block(text)) == f"S {FPU}+0x7/0x9 (p.c:7) b.c#g\n".encode()
+    assert made._lookup.simple
+    only_above = Retracer(Lookup(open_sources([str(next((tmp_path / "m").glob("q-*")))])))
+    assert b"".join(only_above.block(text)) == f"S {FPU}+0x7/0x9 b.c#g\n".encode()
+
+
 def test_damaged_manifest_in_a_folder(tmp_path: Path) -> None:
     """A manifest that was cut is said, and the others serve all the same."""
     whole = write(tmp_path / "m", plain("p", FPU), manifest("q", {"b.c#g": "b.c#g_v1"}, suffix="v1"))
