@@ -174,7 +174,10 @@ class Catalog:
     def _texts(self, where: str, values: Iterable[str]) -> list[tuple[str, bytes]]:
         with self._errors():
             rows = self._db.execute(f"SELECT payload, text FROM manifest WHERE {where} ORDER BY id", tuple(values))
-            return [(payload, zlib.decompress(text)) for payload, text in rows]
+            try:
+                return [(payload, zlib.decompress(text)) for payload, text in rows]
+            except (zlib.error, TypeError) as error:
+                raise CatalogError(f"is damaged: {error}", path=self.path) from None
 
     def _add_batch(self, texts: list[bytes]) -> list[bool]:
         added = []

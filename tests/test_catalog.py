@@ -183,6 +183,19 @@ def test_damaged_catalog(catalog: Path) -> None:
     assert "cannot be used as a catalog" in done.stderr
 
 
+@pytest.mark.parametrize("content", ["x'00'", "'text'", "123"])
+def test_damaged_manifest_in_a_catalog(catalog: Path, tmp_path: Path, content: str) -> None:
+    with sqlite3.connect(catalog) as db:
+        db.execute(f"UPDATE manifest SET text = {content}")
+    db.close()
+    assert f"lpmangle: {catalog}: is damaged" in lpmangle("query", "_get_fpu", "-m", catalog, code=3).stderr
+    name = plain("hotfix1", ORIGINALS[0])["symbols"][0]["name"]
+    (tmp_path / "log").write_text(f"{name}\n")
+    done = lpmangle("retrace", "-m", catalog, tmp_path / "log")
+    assert done.stdout == f"{name}\n"
+    assert f"lpmangle: {catalog}: warning: is damaged" in done.stderr
+
+
 def test_several_writers(tmp_path: Path) -> None:
     """Eight builds at once, the catalog not there yet; all of them add, some the same."""
     catalog = tmp_path / "c.db"

@@ -406,6 +406,22 @@ def test_no_sources() -> None:
     assert b"no-such-log" in run("-m", CRASH, "no-such-log", code=4).stderr
 
 
+@pytest.mark.parametrize(
+    ("redirection", "words"),
+    [
+        (">/dev/full", "lpmangle: cannot print: No space left on device\n"),
+        (">&-", "lpmangle: cannot print: Bad file descriptor\n"),
+        ("<&-", "lpmangle: -: cannot read: Bad file descriptor\n"),
+    ],
+)
+def test_streams_that_fail(redirection: str, words: str, tmp_path: Path) -> None:
+    """The stream is named that failed, and no other file is taken for a stream that was closed."""
+    (tmp_path / "log").write_text("some text\n")
+    command = f"exec {sys.executable} -m lpmangle retrace -m {CRASH} - <log {redirection}"
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (4, "", words)
+
+
 def test_sources_from_the_environment(tmp_path: Path) -> None:
     folder = write(tmp_path / "m", plain("p", FPU))
     environment = {**os.environ, "LPMANGLE_MANIFESTS": f"{CRASH}:{folder}", "DEBUGINFOD_URLS": ""}

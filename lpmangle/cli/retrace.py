@@ -60,10 +60,11 @@ def command(
 
         line_of = Lines(with_servers(sources) if words else sources, debug_files, lookup.trouble).line_of
     retracer = Retracer(lookup, annotate=annotate, line_of=line_of, tell_ambiguous=_tell_ambiguous)
-    sys.stdout.flush()
     for path in paths or ("-",):
         try:
-            fd = sys.stdin.fileno() if path == "-" else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            # -1: closed, and its number may be that of another file now
+            stdin = sys.stdin.fileno() if sys.stdin else -1
+            fd = stdin if path == "-" else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             copy(fd, _write, retracer)
         except BrokenPipeError:
             # The reader has gone; what it has not read it does not want, and the report is about that as well.
@@ -81,8 +82,14 @@ def command(
 def _write(data: bytes) -> None:
     """To stdout at once: behind a pipe somebody may be waiting for this line."""
     view = memoryview(data)
-    while view:
-        view = view[os.write(1, view) :]
+    try:
+        stdout = sys.stdout.fileno() if sys.stdout else -1
+        while view:
+            view = view[os.write(stdout, view) :]
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise FileError(f"cannot print: {error.strerror}") from None
 
 
 def _tell_ambiguous(name: bytes, candidates: list[Candidate]) -> None:
