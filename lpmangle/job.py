@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
-from lpmangle import depfile as dependencies
 from lpmangle import elf, files, manifest_writer, splice, tail
 from lpmangle.errors import FileError, LpmangleError, PlanError, about
 from lpmangle.plan import Options, Outcome, Plan, make_plan
@@ -166,6 +165,8 @@ def _write(result: Result, file: files.File, after: bytes | bytearray, text: byt
 
 def _rule(request: _Request, stack: "Stack | None") -> files.Output:
     """What the output is made of: the payload, and the files that said what those below it are called."""
+    from lpmangle import depfile as dependencies
+
     assert request.depfile
     below = [layer.where for layer in stack.layers if os.path.isfile(layer.where)] if stack else []
     rule = dependencies.rule(request.output, request.path, *below)

@@ -7,14 +7,16 @@ import os
 import signal
 import sys
 from types import FrameType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
-from click.shell_completion import CompletionItem
 
 from lpmangle import __version__
 from lpmangle.cli.output import error_lines
 from lpmangle.errors import LpmangleError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 DEFAULT_COMMAND = "mangle"
 # name -> what it does; the module is lpmangle.cli.<name>. Said here so that --help need not load every command.
@@ -68,8 +70,10 @@ class _Commands(click.Group):
         command: click.Command = module.command
         return command
 
-    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem]":
         """What may stand first: a command, an option of the default command, a payload."""
+        from click.shell_completion import CompletionItem
+
         mangle = self.get_command(ctx, DEFAULT_COMMAND)
         assert mangle is not None
         own = mangle.make_context(DEFAULT_COMMAND, [], parent=ctx, resilient_parsing=True)
