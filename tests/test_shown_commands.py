@@ -9,6 +9,7 @@ import click
 import pytest
 from builds import DEPENDS, ROOT, environment, make_tree, run, write_patch
 from doc_examples import PAGES
+from stacked import stacked
 
 from lpmangle.cli import COMMANDS, cli
 
@@ -51,8 +52,10 @@ def prepare(folder: Path, command: str) -> None:
         shutil.copy(ROOT / "examples" / "617712b.livepatch", folder / f"{name}.livepatch")
     for name in ("two", "in", "fbab204", "build/fbab204"):
         shutil.copy(ROOT / "examples" / "fbab204.livepatch", folder / f"{name}.livepatch")
-    if re.search(r"lpmangle (query|restore|verify|retrace|catalog)", command):
+    if re.search(r"lpmangle (query|restore|verify|retrace|catalog)|--against", command):
         run(["lpmangle", "-q", "fbab204.livepatch"], folder)
+        on_top = stacked(2, bytes.fromhex(BUILD_ID), new=["a.c#f"], undefined=["x86_emulate.c#_get_fpu"])
+        (folder / "on-top-of-it.livepatch").write_bytes(on_top.data)
         (folder / "shipped").mkdir()
         shutil.copy(folder / "fbab204.livepatch.manifest.json", folder / "shipped" / "fbab204.manifest.json")
         for name in ("catalog.db", "shipped.db"):
