@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from corpus import Item, cached_corpus
 
-# The makes that tests call are not to be sub-makes of `make test`.
-for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL"):
+# The makes that tests call are not to be sub-makes of `make test`; Python is to buffer its output as it does for users.
+for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "PYTHONUNBUFFERED"):
     os.environ.pop(name, None)
 
 

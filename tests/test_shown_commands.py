@@ -54,7 +54,7 @@ def prepare(folder: Path, command: str) -> None:
         shutil.copy(ROOT / "examples" / "fbab204.livepatch", folder / f"{name}.livepatch")
     if re.search(r"lpmangle (query|restore|verify|retrace|catalog)|--against", command):
         run(["lpmangle", "-q", "fbab204.livepatch"], folder)
-        on_top = stacked(2, bytes.fromhex(BUILD_ID), new=["a.c#f"], undefined=["x86_emulate.c#_get_fpu"])
+        on_top = stacked(2, bytes.fromhex(BUILD_ID), new=["a.c#f"], undefined=["x86_emulate.c#_get_fpu"], xen=None)
         (folder / "on-top-of-it.livepatch").write_bytes(on_top.data)
         (folder / "shipped").mkdir()
         shutil.copy(folder / "fbab204.livepatch.manifest.json", folder / "shipped" / "fbab204.manifest.json")

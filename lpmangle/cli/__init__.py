@@ -57,7 +57,7 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except BrokenPipeError:
             # The reader of our output has gone; the work on files was done before the first word.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _forget_output()
             return 0
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -134,11 +134,19 @@ def main() -> NoReturn:
         status = 128 + signal.SIGINT
     except (LpmangleError, OSError, MemoryError) as error:
         lines, status = error_lines(error)
+        if isinstance(error, OSError) and not error.filename:
+            _forget_output()
         for line in lines:
             click.echo(line, err=True)
     if "lief" not in sys.modules:  # whose own exit needs the collector
         gc.freeze()  # the process ends here: a last search for garbage is a tenth of a short run
     sys.exit(status)
+
+
+def _forget_output() -> None:
+    """What could not be printed shall not be tried again by Python at its exit, which would be another exit code."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
