@@ -101,6 +101,21 @@ def test_name_alone_is_enough(server: str, cache: Path) -> None:
     assert (done.stdout, done.stderr) == ("S x86_emulate.c#_get_fpu+0x1/0x2 [fbab204]\n", "")
 
 
+def test_a_stacked_payload_finds_the_one_below(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By .livepatch.depends alone; the same bytes as with the payload at hand."""
+    upper, lower = EXAMPLES / "stacked" / "8d4a1c7.livepatch", shutil.copy(EXAMPLES / "617712b.livepatch", tmp_path)
+    lpmangle(lower)
+    lpmangle("--against", lower, "-o", tmp_path / "expected", upper)
+    done = lpmangle("--against", server, "-o", tmp_path / "found", upper)
+    assert done.stderr == ""
+    assert "2 undefined symbols and 1 function to replace" in done.stdout
+    assert (tmp_path / "found").read_bytes() == (tmp_path / "expected").read_bytes()
+    monkeypatch.setenv("DEBUGINFOD_CACHE_PATH", str(tmp_path / "empty"))
+    dead = lpmangle("--against", f"http://127.0.0.1:{free_port()}", "-o", tmp_path / "none", upper, code=3)
+    assert "127.0.0.1" in dead.stderr
+    assert not (tmp_path / "none").exists()
+
+
 def test_federated_servers(server: str, tmp_path: Path) -> None:
     """A server that has nothing asks the one behind it, as docs/debugging.md says of a fleet."""
     (tmp_path / "site" / "payloads").mkdir(parents=True)
