@@ -1,7 +1,7 @@
 # `make` alone lists the targets. Each does its own set-up (scripts/setup), also in a fresh clone.
 .POSIX:
 .SUFFIXES:
-.PHONY: help demo test test-fast faults bench lint format schema golden lock clean man licences dist
+.PHONY: help demo test test-fast faults bench fuzz lint format schema golden lock clean man licences dist
 
 PYTHON = .venv/bin/python
 PYTEST = $(PYTHON) -m pytest
@@ -30,6 +30,11 @@ faults: ## all faults of the file system at all calls; make test tries those tha
 bench: ## measure lpmangle against the alternatives; every figure in bench.json (20 minutes)
 	@scripts/setup test-fast
 	$(PYTHON) -m benchmarks --json bench.json
+
+fuzz: ## feed all readers hostile input; or READER=elf, MINUTES=10 or RUNS=1000000 for each (x86_64, Python 3.11 to 3.13)
+	@scripts/setup dev
+	@$(PYTHON) -m pip install -q --disable-pip-version-check --require-hashes --only-binary :all: -r requirements-fuzz.lock
+	PYTHONPATH=tests $(PYTHON) -m fuzz $$READER $${RUNS:+--runs=$$RUNS} $${MINUTES:+--minutes=$$MINUTES}
 
 lint: ## ruff and mypy
 	@scripts/setup dev
@@ -62,6 +67,7 @@ lock: ## renew the exact versions and hashes in requirements*.lock
 	$(COMPILE) -o requirements-dev.lock --group dev pyproject.toml
 	$(COMPILE) -o requirements.lock -c requirements-dev.lock pyproject.toml
 	$(COMPILE) -o requirements-build.lock -c requirements-dev.lock --group build
+	echo atheris | $(COMPILE) -o requirements-fuzz.lock -
 	@$(MAKE) licences
 
 licences: ## write docs/licences.md from what the locked packages say of themselves

@@ -11,8 +11,10 @@ import sqlite3
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from lpmangle import files
+from lpmangle.embed import decompress
 from lpmangle.errors import CatalogError, FileError
 from lpmangle.manifest import decode
 from lpmangle.manifest_writer import sha256
@@ -25,6 +27,15 @@ SCHEMA_VERSION = 1
 PATIENCE = 120.0  # seconds
 # So many manifests are added in one transaction: others get their turn in between.
 BATCH = 200
+# A query is stopped after so many steps of SQLite's machine, and so many for each byte of the file: in a hostile file a
+# tree of a few pages can have more rows than anybody can read.
+MIN_STEPS = 500_000
+STEPS_PER_BYTE = 20
+_STEPS_AT_ONCE = 100_000
+# In the file's header (https://www.sqlite.org/fileformat.html, 1.3): whether there is a write-ahead log; the
+# application ID; on the first page, behind it, that it is a leaf of the schema's tree and has no entries.
+_VERSIONS_AT, _ID_AT, _PAGE_AT = 18, 68, 100
+_EMPTY_PAGE = b"\x0d\0\0\0\0"
 
 # What is no fault of the file's content.
 _FILE_SYSTEM = {
@@ -96,12 +107,14 @@ class Catalog:
         self.path = path
         if not (write and make) and not os.path.exists(path):
             raise CatalogError("does not exist", path=path, hint="lpmangle catalog add makes it")
+        _refuse_foreign(path)
         # Read-only (ro) nobody could read it after a writer died: what that one began has to be undone first. Where we
         # may not write, rw is ro.
         uri = "file:" + _quoted(os.path.abspath(path)) + ("?mode=rwc" if write and make else "?mode=rw")
         with self._errors():
             self._db = sqlite3.connect(uri, uri=True, timeout=PATIENCE, isolation_level=None)
             self._db.execute("PRAGMA foreign_keys = ON")
+            self._db.execute("PRAGMA trusted_schema = OFF")
             self._db.execute("PRAGMA synchronous = FULL")
             self._check(write)
 
@@ -126,15 +139,18 @@ class Catalog:
         where = "payload = ?1 OR (length(?1) >= 7 AND substr(build_id, 1, length(?1)) = ?1)"
         with self._transaction():
             entries = self.entries(where, word)
-            self._db.execute(f"DELETE FROM manifest WHERE {where}", (word,))
-            self._db.execute("DELETE FROM original WHERE id NOT IN (SELECT original FROM symbol)")
+            with self._limited():
+                self._db.execute(f"DELETE FROM manifest WHERE {where}", (word,))
+                self._db.execute("DELETE FROM original WHERE id NOT IN (SELECT original FROM symbol)")
         return entries
 
     def entries(self, where: str = "1", *values: str) -> list[Entry]:
         """All manifests, in the order in which they were added."""
         with self._errors():
-            rows = self._db.execute(
-                f"SELECT payload, build_id, suffix, symbols FROM manifest WHERE {where} ORDER BY id", values
+            rows = self._select(
+                (str, str | None, str, int),
+                f"SELECT payload, build_id, suffix, symbols FROM manifest WHERE {where} ORDER BY id",
+                values,
             )
             return [Entry(*row) for row in rows]
 
@@ -142,7 +158,8 @@ class Catalog:
         """The symbols that `pattern` names, and the payloads that introduced them, oldest first."""
         with self._errors():
             hits, values = _hits(pattern)
-            rows = self._db.execute(
+            rows = self._select(
+                (str, str, str, str | None),
                 f"SELECT original.name, hit.name, payload, build_id FROM ({hits}) AS hit "
                 "JOIN original ON original.id = hit.original JOIN manifest ON manifest.id = hit.manifest "
                 "ORDER BY manifest.id, original.name, hit.name",
@@ -153,10 +170,11 @@ class Catalog:
     def shapes(self) -> list[tuple[str, str]]:
         """Template and suffix of all manifests; of those with a full build-id as suffix one for each template."""
         with self._errors():
-            return self._db.execute(
+            query = (
                 "SELECT template, suffix FROM manifest "
                 "GROUP BY template, CASE WHEN suffix IS build_id AND length(suffix) = 40 THEN '' ELSE suffix END"
-            ).fetchall()
+            )
+            return list(self._select((str, str), query, ()))
 
     def with_suffix(self, suffix: str) -> list[tuple[str, bytes]]:
         """Payload and text of the manifests with that suffix."""
@@ -173,11 +191,28 @@ class Catalog:
 
     def _texts(self, where: str, values: Iterable[str]) -> list[tuple[str, bytes]]:
         with self._errors():
-            rows = self._db.execute(f"SELECT payload, text FROM manifest WHERE {where} ORDER BY id", tuple(values))
-            try:
-                return [(payload, zlib.decompress(text)) for payload, text in rows]
-            except (zlib.error, TypeError) as error:
-                raise CatalogError(f"is damaged: {error}", path=self.path) from None
+            query = f"SELECT payload, text FROM manifest WHERE {where} ORDER BY id"
+            rows = self._select((str, bytes), query, tuple(values))
+            return [(payload, decompress(text, "the catalog")) for payload, text in rows]
+
+    def _select(self, types: tuple[Any, ...], query: str, values: Iterable[str]) -> Iterator[tuple[Any, ...]]:
+        """The rows of a query; SQLite itself lets any column hold any type."""
+        with self._limited():
+            for row in self._db.execute(query, tuple(values)):
+                if not all(map(isinstance, row, types)):
+                    raise CatalogError("is damaged: a value is of the wrong type", path=self.path)
+                yield row
+
+    @contextmanager
+    def _limited(self) -> Iterator[None]:
+        """Stop what takes more steps than a sound file of this size can need."""
+        steps = MIN_STEPS + STEPS_PER_BYTE * os.path.getsize(self.path)
+        patience = iter(range(steps // _STEPS_AT_ONCE))
+        self._db.set_progress_handler(lambda: next(patience, -1) < 0, _STEPS_AT_ONCE)
+        try:
+            yield
+        finally:
+            self._db.set_progress_handler(None, 0)
 
     def _add_batch(self, texts: list[bytes]) -> list[bool]:
         added = []
@@ -225,6 +260,10 @@ class Catalog:
                 path=self.path,
                 hint="use a newer lpmangle",
             )
+        # A view or a trigger of somebody else's would do what it likes.
+        found = self._db.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT GLOB 'sqlite_*'")
+        if {_bare(sql) for (sql,) in found} != {_bare(sql) for sql in _SCHEMA.split(";\n") if "CREATE" in sql}:
+            raise CatalogError("is damaged: its tables are not those of a catalog", path=self.path)
 
     def _header(self) -> tuple[int, int]:
         (application_id,) = self._db.execute("PRAGMA application_id").fetchone()
@@ -247,7 +286,7 @@ class Catalog:
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter: of a message that names a table
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without what SQLite calls its extension
             hint = "another process is writing to it; try again" if code == sqlite3.SQLITE_BUSY else ""
             kind = FileError if code in _FILE_SYSTEM else CatalogError
@@ -274,6 +313,29 @@ def _hits(pattern: str) -> tuple[str, tuple[str, ...]]:
         for test in originals
     ]
     return " UNION ".join(hits), tuple(values)
+
+
+def _refuse_foreign(path: str) -> None:
+    """Refuse what is no catalog before SQLite opens it, which would end another program's unfinished transaction."""
+    start = files.start_of(path)
+    if not start:
+        return
+    if not start.startswith(b"SQLite format 3\0"):
+        raise CatalogError("is no catalog of lpmangle, nor an SQLite file", path=path)
+    application_id = int.from_bytes(start[_ID_AT : _ID_AT + 4])
+    if application_id != APPLICATION_ID and (application_id or start[_PAGE_AT : _PAGE_AT + 5] != _EMPTY_PAGE):
+        raise CatalogError("is an SQLite file, but no catalog of lpmangle", path=path)
+    if start[_VERSIONS_AT : _VERSIONS_AT + 2] != b"\1\1":
+        raise CatalogError(
+            "has a write-ahead log, which a catalog has not",
+            path=path,
+            hint=f"sqlite3 {path} 'PRAGMA journal_mode = delete'",
+        )
+
+
+def _bare(sql: str) -> str:
+    """A statement without comments and blanks, as which versions may differ."""
+    return re.sub(r"--.*|\s+", "", str(sql))
 
 
 def _part(name: str) -> str:

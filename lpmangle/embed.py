@@ -18,8 +18,13 @@ from lpmangle.errors import ElfError, ManifestError, PlanError, ProofError
 
 SECTION = ".debug_lpmangle"
 ALIGNMENT = 8
-# Far above the manifest of a million symbols; a small hostile file must not fill the memory.
+# Far above the manifest of a million symbols.
 MAX_TEXT = 512 << 20
+# A manifest is 15 to 60 times its compressed form. A small hostile file must not fill the memory: zlib can make
+# thousand times as much of it.
+MAX_RATIO = 200
+MAX_SMALL = 16 << 20
+MAX_TWICE = 64 << 10
 
 _E_SHOFF, _E_SHNUM = 5, 11  # among the fields of the ELF header from e_type on
 _SHT_PROGBITS = 1
@@ -34,22 +39,32 @@ def add(data: bytes | bytearray, text: bytes) -> bytes:
 
 
 def compress(text: bytes) -> bytes:
-    """What the section holds: the manifest as a zlib stream."""
-    return zlib.compress(text, 9)
+    """What the section holds: the manifest as a zlib stream. Raises PlanError for one that nobody would unpack."""
+    content = zlib.compress(text, 9)
+    if len(text) > _most(content):
+        raise PlanError("its manifest is too large to be embedded", hint="leave --embed out")
+    return content
 
 
-def decompress(content: bytes) -> bytes:
-    """The manifest in a section's content. Raises ManifestError."""
+def decompress(content: bytes, where: str = SECTION) -> bytes:
+    """The manifest in a section's content, or in another place. Raises ManifestError."""
     if content[:1] in (b"\0", b"\1", b"\2"):
         content = _without_chdr(content)
     stream = zlib.decompressobj()
     try:
-        text = stream.decompress(content, MAX_TEXT)
+        text = stream.decompress(content, _most(content) + 1)
     except zlib.error as error:
-        raise ManifestError(f"the manifest in {SECTION} is damaged: {error}") from None
+        raise ManifestError(f"the manifest in {where} is damaged: {error}") from None
+    if stream.unconsumed_tail:
+        raise ManifestError(f"the manifest in {where} is damaged: {len(content)} bytes become more than {len(text)}")
     if not stream.eof or stream.unused_data:
-        raise ManifestError(f"the manifest in {SECTION} is damaged: it does not end with the section")
+        raise ManifestError(f"the manifest in {where} is damaged: it does not end with its bytes")
     return text
+
+
+def _most(content: bytes) -> int:
+    """How much text may come of a compressed manifest."""
+    return min(MAX_TEXT, MAX_SMALL + MAX_RATIO * len(content))
 
 
 def _without_chdr(content: bytes) -> bytes:
@@ -65,7 +80,8 @@ def _without_chdr(content: bytes) -> bytes:
     for size in (24, 12):  # Elf64_Chdr, Elf32_Chdr
         stream = zlib.decompressobj()
         with suppress(zlib.error):
-            inner = stream.decompress(content[size:], MAX_TEXT)
+            # What was compressed before shrinks little.
+            inner = stream.decompress(content[size:], MAX_TWICE + 8 * len(content))
             if stream.eof:  # llvm-objcopy 14 leaves NULs behind it
                 return inner
     return content

@@ -7,7 +7,7 @@ it. Dots behind it end a sentence. A name that contains other characters (a suff
 
 import re
 from collections.abc import Iterable, Sequence
-from itertools import compress, repeat
+from itertools import compress, islice, repeat
 from operator import not_
 from typing import NamedTuple
 
@@ -23,7 +23,6 @@ BUILD_ID_DIGITS = 40
 BUILD_ID = re.compile(rb"[0-9a-f]{%d}" % BUILD_ID_DIGITS)
 _HEX = re.compile(r"[0-9a-f]+")
 _CHARACTERS = bytes(code for code in range(256) if re.match(rb"[%b]" % NAME_CHARACTERS, bytes([code])))
-_UNFIT = re.compile(r"[\x00-\x20\x7f]")  # a name with blanks or control characters cannot be told from the text
 _BEGIN = re.compile(rb"(?<![%b])" % NAME_CHARACTERS)
 _STOP = re.compile(rb"(?![%b])" % NAME_CHARACTERS)
 _RUN = re.compile(rb"[%b]*" % NAME_CHARACTERS)
@@ -31,7 +30,12 @@ _WIDE_RUN = re.compile(rb"[!-~\x80-\xff]*")
 # Longer runs of characters hold no name of ours.
 MAX_RUN = 4096
 # So many boundaries inside a run are tried as ends of an unusual name.
-_MAX_BOUNDARIES = 32
+_MAX_BOUNDARIES = 8
+
+
+def _is_fit(name: str) -> bool:
+    """Not so with blanks, which end a name in text, or what a terminal does not show but obeys."""
+    return " " not in name and name.isprintable()
 
 
 class Candidate(NamedTuple):
@@ -93,12 +97,16 @@ class Lookup:
             known = self._is_known(text[low:high])
         found = (low, high, known)
         if self._unusual:
-            low, high = self._run(text, start, end, floor, _WIDE_RUN)
+            low, high = self._run(text, start, end, max(floor, start - MAX_NAME), _WIDE_RUN)
+            high = min(high, end + MAX_NAME)
+            self.load_for(text[low:high])
+            names, others = self.known, self.ambiguous
             lows = [low + m.start() for m in _BEGIN.finditer(text[low : start + 1])][-_MAX_BOUNDARIES:]
-            highs = [end + m.start() for m in _STOP.finditer(text[end:high])][:_MAX_BOUNDARIES]
+            highs = [end + m.start() for m in islice(_STOP.finditer(text[end:high]), _MAX_BOUNDARIES)]
             for low in lows:
                 for high in reversed(highs):
-                    if (not found[2] or high - low > found[1] - found[0]) and self._is_known(text[low:high]):
+                    name = text[low:high]
+                    if (not found[2] or high - low > found[1] - found[0]) and (name in names or name in others):
                         return low, high, True
         return found
 
@@ -141,7 +149,7 @@ class Lookup:
         several = (*names.symbols, *names.references, *names.functions)
         new = {symbol.name.encode(): symbol.original.encode() for symbol in several}
         if b"".join([*new, *new.values()]).translate(None, _CHARACTERS):
-            new = {n: o for n, o in new.items() if not _UNFIT.search((n + o).decode())}
+            new = {n: o for n, o in new.items() if _is_fit((n + o).decode())}
             self._unusual = self._unusual or any(name.translate(None, _CHARACTERS) for name in new)
         if max(map(len, new), default=0) > MAX_NAME:
             new |= {name[:MAX_NAME]: original for name, original in new.items()}

@@ -131,7 +131,9 @@ class Against:
     def _layer(self, build_id: str) -> Layer | None:
         layers = [layer for layer in self.named.values() if layer.build_id == build_id]
         if not layers and self.stores:
-            layers = [_of_manifest(one.manifest, one.where) for one in self.stores.with_build_id(build_id)]
+            found = [_of_manifest(one.manifest, one.where) for one in self.stores.with_build_id(build_id)]
+            # What a catalog finds by a build-id need not have it, if somebody else has written it.
+            layers = [layer for layer in found if layer.build_id == build_id]
         if any(layer.names != layers[0].names for layer in layers):
             raise PlanError(
                 f"it depends on build-id {build_id}, which was mangled in several ways: "

@@ -44,7 +44,8 @@ def kept_symbols(view: elf.Object) -> Iterator[tuple[int, bool, bytes]]:
             file = view.string(st_name)
         elif kind != STT_SECTION and st_shndx < count and loaded[st_shndx]:
             start = names + st_name
-            name = data[start : find(b"\0", start)]
+            end = find(b"\0", start, start + elf.MAX_NAME_BYTES + 1)
+            name = data[start:end] if end >= 0 else view.string(st_name)  # which refuses one that long
             if not name or name[0] == _DOLLAR or b"_compiled." in name:
                 continue
             if st_info >> 4 == elf.STB_LOCAL:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import signal
 import sqlite3
 import subprocess
@@ -13,6 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
+from fuzz.seeds import catalogs
 from manifests import manifest, plain, write
 from test_cli import lpmangle
 
@@ -155,7 +157,7 @@ def test_what_is_no_catalog(tmp_path: Path, shipped: Path) -> None:
     empty.touch()
     for path, code, words in (
         (other, 3, "is an SQLite file, but no catalog"),
-        (text, 3, "file is not a database"),
+        (text, 3, "is no catalog of lpmangle, nor an SQLite file"),
         (tmp_path, 4, "unable to open"),
         (tmp_path / "no" / "folder", 4, "unable to open"),
     ):
@@ -173,6 +175,61 @@ def test_what_is_no_catalog(tmp_path: Path, shipped: Path) -> None:
         db.execute("PRAGMA user_version = 2")
     db.close()
     assert "is a catalog of version 2" in lpmangle("catalog", "list", empty, code=3).stderr
+
+
+HOSTILE = {
+    "text": "is no catalog of lpmangle, nor an SQLite file",
+    "foreign": "is an SQLite file, but no catalog of lpmangle",
+    "foreign-0": "is an SQLite file, but no catalog of lpmangle",
+    "foreign-wal": "is an SQLite file, but no catalog of lpmangle",
+    "wal": "has a write-ahead log",
+    "version-2": "is a catalog of version 2",
+    "trigger": "its tables are not those of a catalog",
+    "view": "its tables are not those of a catalog",
+    "endless": "its tables are not those of a catalog",
+    "no-table": "its tables are not those of a catalog",
+    "types": "a value is of the wrong type",
+    "no-utf8": "Could not decode to UTF-8",
+    "endless-tree": "interrupted",
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_hostile_catalogs(tmp_path: Path, what: str) -> None:
+    """Refused with a reason by whoever reads it, never changed, and nothing is left beside it."""
+    path = tmp_path / "catalog.db"
+    path.write_bytes(data := catalogs()[what])
+    commands = [("list", path), *([("find", path, "*")] if what != "endless-tree" else [])]
+    commands += [("add", path, CRASH)] if "tables" in HOSTILE[what] or "SQLite" in HOSTILE[what] else []
+    for command in commands:
+        assert HOSTILE[what] in lpmangle("catalog", *command, code=3).stderr
+        assert path.read_bytes() == data
+        assert os.listdir(tmp_path) == [path.name]
+
+
+def test_bomb_in_a_catalog(tmp_path: Path) -> None:
+    (tmp_path / "catalog.db").write_bytes(catalogs()["bomb"])
+    said = lpmangle("query", "*", "-m", tmp_path / "catalog.db", code=3).stderr
+    assert re.search(r"20\d{3} bytes become more than 20\d{6}", said)
+
+
+def test_a_foreign_journal_is_left_alone(tmp_path: Path) -> None:
+    """Opening it would roll back what another program has begun."""
+    path, journal = tmp_path / "other.db", tmp_path / "other.db-journal"
+    other = sqlite3.connect(path, isolation_level=None)
+    other.executescript("CREATE TABLE t (x); INSERT INTO t VALUES (zeroblob(100000)); PRAGMA cache_size = 1; BEGIN;")
+    other.execute("UPDATE t SET x = randomblob(100000)")
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for file in (path, journal):
+        (copy / file.name).write_bytes(file.read_bytes())
+    other.close()
+    before = {file.name: file.read_bytes() for file in copy.iterdir()}
+    assert len(before) == 2
+    for command in (("list",), ("add",)):
+        arguments = [copy / "other.db", *([CRASH] if command == ("add",) else [])]
+        assert "no catalog of lpmangle" in lpmangle("catalog", *command, *arguments, code=3).stderr
+        assert {file.name: file.read_bytes() for file in copy.iterdir()} == before
 
 
 def test_damaged_catalog(catalog: Path) -> None:

@@ -1,6 +1,7 @@
 """What the loader does not notice, or not yet, and an engineer wants to know before the next payload."""
 
 import re
+from collections import Counter
 
 from lpmangle import elf
 from lpmangle.check.findings import Report, text
@@ -46,7 +47,7 @@ def _has_suffix(name: bytes, image: Image) -> bool:
 
 def _twice(names: list[bytes]) -> list[bytes]:
     cut = [name[:MAX_NAME] for name in names]
-    return sorted({name for name in cut if cut.count(name) > 1}) if len(set(cut)) < len(cut) else []
+    return sorted(name for name, count in Counter(cut).items() if count > 1)
 
 
 def _is_common(name: bytes, state: State) -> bool:

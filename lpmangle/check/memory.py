@@ -1,5 +1,7 @@
 """The payload in the hypervisor's memory: where its sections go, and what its symbols come to."""
 
+from mmap import mmap
+
 from lpmangle import elf
 from lpmangle.check.findings import Report, text
 from lpmangle.check.state import PAGE, State
@@ -44,7 +46,7 @@ def place_sections(image: Image, state: State, report: Report) -> bool:
     starts = (0, data_at, read_only_at)
     offsets = [None if place is None else starts[place[0]] + place[1] for place in placed]
     image.base = state.free_address(total // PAGE, image.machine)
-    image.memory = memory = bytearray(total)
+    image.memory = memory = _zeros(total)
     image.text_size = sizes[_TEXT]
     for number, offset in enumerate(offsets):
         if offset is None:
@@ -53,7 +55,8 @@ def place_sections(image: Image, state: State, report: Report) -> bool:
         if offset + header.size > total or image.wraps(number):
             report.crash("section-overrun", f"{text(image.names[number])} (section {number}): {header.size} bytes")
             return False
-        memory[offset : offset + header.size] = image.file_content(number)
+        if header.type != elf.SHT_NOBITS:  # zero already, and not to be touched: it may be a GiB
+            memory[offset : offset + header.size] = image.file_content(number)
     image.addresses = [None if offset is None else image.base + offset for offset in offsets]
     return True
 
@@ -101,6 +104,11 @@ def _is_ignored(image: Image, number: int, state: State) -> bool:
     """livepatch_elf_ignore_section."""
     header = image.headers[number]
     return not header.flags & elf.SHF_ALLOC or not (header.size or state.rules.empty_sections_placed)
+
+
+def _zeros(size: int) -> bytearray | mmap:
+    """Memory of a payload; where much of it must be a section of zeros, none is taken before it is written to."""
+    return bytearray(size) if size < 16 << 20 else mmap(-1, size)
 
 
 def _pages(size: int, mask: int) -> int:

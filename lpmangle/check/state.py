@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from functools import cached_property
+from mmap import mmap
 from typing import NamedTuple
 
 from lpmangle import elf
@@ -31,7 +32,7 @@ class Hypervisor:
         self.build_id: bytes | None = None
         self.version: Version | None = None
         self.machine: Machine | None = None
-        self._contents: list[tuple[int, memoryview]] | None = None
+        self._contents: list[tuple[int, int, memoryview]] | None = None  # address, size, what is in the file
 
     @classmethod
     def read_from(cls, data: bytes) -> "Hypervisor":
@@ -53,9 +54,8 @@ class Hypervisor:
             if not section.flags & elf.SHF_ALLOC:
                 continue
             (_, _, _, address, *_) = view.layout.shdr.unpack_from(data, view.section_header_offset(section.number))
-            # NOBITS: there is memory, but what is in it is not known before boot.
-            content = memoryview(bytes(section.size)) if section.type == elf.SHT_NOBITS else view.section_data(section)
-            found._contents.append((address, content))
+            content = view.section_data(section)
+            found._contents.append((address, section.size, content))
             if section.name == ".note.gnu.build-id":
                 found.build_id = bytes(content[16 : 16 + int.from_bytes(content[4:8], "little")])
         found.version = _version(found)
@@ -70,9 +70,11 @@ class Hypervisor:
         """At most `size` bytes of the hypervisor's image; none if nothing is mapped there, None if not known."""
         if self._contents is None:
             return None
-        for start, content in self._contents:
-            if start <= address < start + len(content):
-                return bytes(content[address - start : address - start + size])
+        for start, length, content in self._contents:
+            at = address - start
+            if 0 <= at < length:
+                # NOBITS: there is memory, but what is in it is not known before boot.
+                return bytes(content[at : at + size]).ljust(min(size, length - at), b"\0")
         return b""
 
     @property
@@ -129,7 +131,7 @@ class Loaded:
         depends: bytes,
         symbols: dict[bytes, int],
         base: int,
-        memory: bytes | bytearray,
+        memory: bytearray | mmap,
         vetoing: bool,
         functions: list[Function],
     ) -> None:
@@ -153,7 +155,9 @@ class Loaded:
     def string(self, address: int) -> bytes:
         """The C string at an address of the payload's memory."""
         start = address - self.base
-        return bytes(self.memory[start:].partition(b"\0")[0]) if 0 <= start < len(self.memory) else b""
+        if not 0 <= start < len(self.memory):
+            return b""
+        return bytes(self.memory[start : start + elf.MAX_NAME_BYTES].partition(b"\0")[0])
 
 
 class State:

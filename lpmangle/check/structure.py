@@ -4,6 +4,7 @@
 little-endian and with the structures of the hypervisor's own class, whatever the file says.
 """
 
+from mmap import mmap
 from typing import NamedTuple
 
 from lpmangle import elf
@@ -45,7 +46,7 @@ class Image:
         # From here on filled in by `memory`.
         self.addresses: list[int | None] = []  # per section, as loaded; None if it is not
         self.base = 0
-        self.memory = bytearray()
+        self.memory: bytearray | mmap = bytearray()
         self.text_size = 0
         self.values: list[int] = []  # per symbol
         self.ignored: set[int] = set()  # symbols in sections that are not loaded
@@ -68,7 +69,7 @@ class Image:
     def file_content(self, number: int) -> bytes:
         header = self.headers[number]
         if header.type == elf.SHT_NOBITS:
-            return bytes(header.size)
+            return bytes(min(header.size, LIVEPATCH_MAX_SIZE))  # a larger one is never loaded
         return self.data[header.offset : header.offset + header.size]
 
     def read(self, address: int, size: int) -> bytes:
@@ -244,7 +245,7 @@ def _read_symbols(image: Image, report: Report) -> bool:
         if step == layout.sym.size
         else (layout.sym.unpack_from(data, at) for at in range(start, end, step))
     )
-    names, names_size, find = table.offset, table.size, data.index
+    names, names_size = table.offset, table.size
     append, readable = image.symbols.append, True
     for index, row in enumerate(rows):
         if layout.is_64:
@@ -260,7 +261,7 @@ def _read_symbols(image: Image, report: Report) -> bool:
             readable = False
             continue
         at = names + st_name
-        name = data[at : find(b"\0", at)]
+        name = _string(data, at)
         if not layout.is_64 and name[:2] == b"$t" and name[2:3] in (b"", b"."):
             report.refuse("thumb-symbol", f"Symbol '{text(name)}' should not be in payload", symbol=text(name))
         append((name, shndx, value))
@@ -268,7 +269,9 @@ def _read_symbols(image: Image, report: Report) -> bool:
 
 
 def _string(data: bytes, at: int) -> bytes:
-    return data[at : data.index(b"\0", at)]
+    """The C string at `at`. One that is longer than any name is cut: thousands may share one tail of a megabyte."""
+    end = data.find(b"\0", at, at + elf.MAX_NAME_BYTES)
+    return data[at : end if end >= 0 else at + elf.MAX_NAME_BYTES]
 
 
 def _hex(number: int) -> str:

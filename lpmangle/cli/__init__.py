@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from lpmangle import __version__
-from lpmangle.cli.output import error_lines
+from lpmangle.cli.output import error_lines, shown
 from lpmangle.errors import LpmangleError
 
 if TYPE_CHECKING:
@@ -128,7 +128,10 @@ def main() -> NoReturn:
     try:
         status = cli.main(prog_name="lpmangle", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        words = io.StringIO()
+        error.show(words)
+        for line in words.getvalue().expandtabs().splitlines():
+            click.echo(shown(line), err=True)
         status = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         status = 128 + signal.SIGINT

@@ -99,7 +99,7 @@ def list_(catalog: str, as_json: bool) -> None:
     if as_json:
         print_json([entry._asdict() for entry in entries])
     elif entries:
-        rows = [(shown(e.payload), e.build_id or "-", str(e.symbols), shown(e.suffix)) for e in entries]
+        rows = [(e.payload, e.build_id or "-", str(e.symbols), e.suffix) for e in entries]
         print_table([("PAYLOAD", "BUILD-ID", "SYMBOLS", "SUFFIX"), *rows])
 
 
@@ -115,7 +115,8 @@ def remove(ctx: click.Context, catalog: str, payloads: tuple[str, ...]) -> None:
         for word in payloads:
             removed = opened.remove(word)
             for entry in removed:
-                click.echo(f"{shown(catalog)}: removed {shown(entry.payload)}, build-id {entry.build_id or '(none)'}")
+                build_id = shown(entry.build_id or "(none)")
+                click.echo(f"{shown(catalog)}: removed {shown(entry.payload)}, build-id {build_id}")
             if not removed:
                 warn(catalog, f"has no payload {word}")
                 missing = True
@@ -141,7 +142,7 @@ def find(ctx: click.Context, catalog: str, symbols: tuple[str, ...], as_json: bo
     if as_json:
         print_json({"matches": [match._asdict() for match in matches], "not_found": missing})
     elif matches:
-        rows = [(shown(m.payload), m.build_id or "-", shown(m.original), shown(m.name)) for m in matches]
+        rows = [(m.payload, m.build_id or "-", m.original, m.name) for m in matches]
         print_table([("PAYLOAD", "BUILD-ID", "SYMBOL", "NEW NAME"), *rows])
     for pattern in missing if not as_json else ():
         warn(catalog, f"no payload introduced {pattern}")

@@ -9,7 +9,7 @@ import click
 
 from lpmangle import batch
 from lpmangle.cli.mangle import Reply, Settings, mangle, say
-from lpmangle.cli.output import error_lines, print_json
+from lpmangle.cli.output import error_lines, print_json, shown
 from lpmangle.cli.progress import Progress
 from lpmangle.errors import FileError, LpmangleError
 
@@ -90,5 +90,5 @@ def _with_outputs(paths: list[str], folder: str | None) -> list[_Payload]:
     outputs = [os.path.join(folder, os.path.basename(path)) for path in paths]
     for output, count in Counter(outputs).items():
         if count > 1:
-            raise click.UsageError(f"{count} of the payloads would be written to {output}")
+            raise click.UsageError(f"{count} of the payloads would be written to {shown(output)}")
     return [_Payload(path, output) for path, output in zip(paths, outputs, strict=True)]

@@ -1,6 +1,12 @@
-"""Words on a terminal: one form for messages, names made safe to print, errors, JSON."""
+"""Words on a terminal: one form for messages, names made safe to print, errors, JSON.
+
+Whatever people read, reports and messages, shows names escaped, on a terminal and in a pipe: a log is looked at on a
+terminal later, and a newline in a name would make a line of its own. What programs read has names exactly: JSON,
+`print_exact`, and what `retrace` copies.
+"""
 
 import json
+import sys
 from typing import Any
 
 import click
@@ -46,13 +52,20 @@ def print_json(report: Any) -> None:
     click.echo(json.dumps(report, indent=2))
 
 
+def print_exact(line: str) -> None:
+    """A line for another program, as it is; on a terminal nobody but a person reads it."""
+    # Not click.echo, which takes out of a pipe what looks like a colour.
+    sys.stdout.write(f"{shown(line) if sys.stdout.isatty() else line}\n")
+
+
 def print_table(rows: list[tuple[str, ...]]) -> None:
-    """Columns as wide as they need be; the first row is the heading."""
+    """Columns as wide as they need be, all cells made safe to print; the first row is the heading."""
     for line in table_lines(rows):
         click.echo(line)
 
 
 def table_lines(rows: list[tuple[str, ...]]) -> list[str]:
     """The same as lines."""
+    rows = [tuple(map(shown, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -7,7 +7,7 @@ import click
 
 from lpmangle import sources
 from lpmangle.cli.options import sources_option
-from lpmangle.cli.output import print_json, shown
+from lpmangle.cli.output import print_exact, print_json, shown
 from lpmangle.errors import EXIT_NO
 from lpmangle.manifest import FunctionName, Manifest, Reference, Symbol
 from lpmangle.query import file_of, find, find_taken
@@ -59,7 +59,7 @@ def command(ctx: click.Context, symbols: tuple[str, ...], words: tuple[str, ...]
         named: list[Symbol | Reference] = [symbol for _, symbol in matches]
         named += [entry for _, entry in taken if isinstance(entry, Reference)]
         for line in dict.fromkeys(map(_objcopy, named)):
-            click.echo(line)
+            print_exact(line)
     else:
         for match in matches:
             _print(*match)
@@ -97,9 +97,10 @@ def _print(manifest: Manifest, symbol: Symbol) -> None:
     click.echo(f"  new name  {shown(symbol.name)}")
     click.echo(f"  file      {shown(file_of(symbol)) or '(new in the patch)'}")
     click.echo(
-        f"  at        {shown(symbol.section)}+{symbol.value:#x}, {symbol.size} bytes, {symbol.binding} {symbol.type}"
+        f"  at        {shown(symbol.section)}+{symbol.value:#x}, {symbol.size} bytes, "
+        + shown(f"{symbol.binding} {symbol.type}")
     )
-    click.echo(f"  payload   {shown(manifest.payload)}, build-id {manifest.build_id or '(none)'}")
+    click.echo(f"  payload   {shown(manifest.payload)}, build-id {shown(manifest.build_id or '(none)')}")
 
 
 def _taken_record(manifest: Manifest, entry: Reference | FunctionName) -> dict[str, Any]:
@@ -116,8 +117,8 @@ def _taken_record(manifest: Manifest, entry: Reference | FunctionName) -> dict[s
 def _print_taken(manifest: Manifest, entry: Reference | FunctionName) -> None:
     click.echo(shown(entry.original))
     click.echo(f"  new name  {shown(entry.name)}")
-    click.echo(f"  taken     from {shown(_owner(manifest, entry))}, build-id {entry.build_id}: {_kind(entry)}")
-    click.echo(f"  payload   {shown(manifest.payload)}, build-id {manifest.build_id or '(none)'}")
+    click.echo(f"  taken     from {shown(_owner(manifest, entry))}, build-id {shown(entry.build_id)}: {_kind(entry)}")
+    click.echo(f"  payload   {shown(manifest.payload)}, build-id {shown(manifest.build_id or '(none)')}")
 
 
 def _kind(entry: Reference | FunctionName) -> str:

@@ -96,7 +96,7 @@ def _tell_ambiguous(name: bytes, candidates: list[Candidate]) -> None:
     warn("", f"{shown(name)} has several meanings and is left as it is:")
     for candidate in candidates:
         build_id = candidate.build_id or "(none)"
-        click.echo(f"  {shown(candidate.original)}: {shown(candidate.payload)}, build-id {build_id}", err=True)
+        click.echo(f"  {shown(candidate.original)}: {shown(candidate.payload)}, build-id {shown(build_id)}", err=True)
 
 
 def _tell_trouble(error: LpmangleError) -> None:

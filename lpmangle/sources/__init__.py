@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 from lpmangle import files
 from lpmangle.errors import FileError, NoSourceError, about
 from lpmangle.manifest import Head, Manifest, Names, decode, decode_head, decode_names
+from lpmangle.xen import MAX_NAME
 
 SQLITE_MAGIC = b"SQLite format 3\0"
 # An entry of LPMANGLE_MANIFESTS: a URL with its port, if it has one, or a path.
@@ -78,7 +79,9 @@ class Sources:
         self.sources = sources
 
     def shapes(self) -> Iterable[Shape]:
-        return {shape for source in self.sources for shape in source.shapes()}
+        # A suffix that no symbol can have is none: a hostile manifest must not make a search of it.
+        shapes = {shape for source in self.sources for shape in source.shapes()}
+        return {shape for shape in shapes if 0 < len(shape.suffix) <= MAX_NAME}
 
     def with_suffix(self, suffix: str) -> Iterable[Found]:
         return _unrepeated(found for source in self.sources for found in source.with_suffix(suffix))

@@ -1,0 +1,379 @@
+"""What is fuzzed: for each reader of foreign bytes a function that takes an input, and raises only if there is a bug.
+
+An error that lpmangle raises on purpose (LpmangleError) is the right answer to nearly every input. What is taken must
+keep its promises; they are asserted here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from functools import cache
+from pathlib import Path
+
+from elfbuild import plain
+from manifests import plain as manifest_of
+from stacked import ident, stacked
+
+from lpmangle import changes, elf, embed, manifest, query, splice, tail, verify
+from lpmangle.catalog import Catalog
+from lpmangle.check import Hypervisor, Payload, State, check_sequence, take
+from lpmangle.check.matrix import Matrix
+from lpmangle.check.versions import parse_version
+from lpmangle.cli.check import print_findings, record, says
+from lpmangle.errors import LpmangleError
+from lpmangle.lookup import Lookup
+from lpmangle.manifest_writer import encode
+from lpmangle.plan import Options, make_plan
+from lpmangle.retrace import Retracer, blocks
+from lpmangle.sources import debuginfod, open_sources
+from lpmangle.stack import Layer, Stack
+from lpmangle.xen import Payload as XenPayload
+from lpmangle.xensyms import captured_symbols, hypervisor_symbols
+
+# Between the parts of an input that has several.
+SEPARATOR = b"\n----\n"
+OPTIONS = (
+    Options("text:SUF"),
+    Options("text:SUF", scope="new"),
+    Options("text:SUF", "{name}_{suffix}"),
+    Options("buildid"),
+    Options("name", "{suffix}.{file}#{name}", "new", keep=("*lp*",)),
+)
+
+
+def stack() -> Stack:
+    """What a payload may be put on."""
+    names = (b"printk", b"xen_extra_version", b"domain.c#hv_local", b"_get_fpu")
+    return Stack(
+        [Layer("below", "cd" * 20, "{symbol}_{suffix}", "B", {name: name + b"_B" for name in names}, "")], None
+    )
+
+
+def read_elf(data: bytes) -> None:
+    """A byte that chooses the options, and a payload: what is mangled is proven, and the way back is there."""
+    if data:
+        with suppress(LpmangleError):
+            _mangle(data[1:], OPTIONS[data[0] % len(OPTIONS)], stack() if data[0] & 0x80 else None)
+
+
+def _mangle(data: bytes, options: Options, below: Stack | None) -> None:
+    view = elf.parse(data)
+    tail.size(view)
+    payload = XenPayload(view)
+    plan = make_plan(payload, options, "stem", below)
+    after = bytes(splice.apply(view, plan))
+    splice.prove(view, after, plan.names, plan.function_names)
+    text = b"".join(encode(payload, plan, after, "stem", stack=below))
+    mangled = elf.parse(after)
+    assert splice.undo(mangled, manifest.decode(text)) == data
+    assert not make_plan(XenPayload(mangled), options, "stem", below).changes
+    if not view.section_named(embed.SECTION) and len(view.sections) < elf.MAX_SECTIONS:
+        text = b"".join(encode(payload, plan, after, "stem", embedded=True))
+        both = elf.parse(embed.add(after, text))
+        assert embed.extract(both) == text
+        assert embed.without(both).data == after
+
+
+def read_verify(data: bytes) -> None:
+    """The same with LIEF's opinion: it finds nothing in what lpmangle has made."""
+    with suppress(LpmangleError):
+        view = elf.parse(data)
+        payload = XenPayload(view)
+        plan = make_plan(payload, OPTIONS[1], "stem")
+        after = bytes(splice.apply(view, plan))
+        found = manifest.decode(b"".join(encode(payload, plan, after, "stem")))
+        lines = list(verify.findings(elf.parse(after), found, data))
+        assert not lines or lines == ["LIEF cannot read it"] or _is_note(lines), lines
+
+
+def _is_note(lines: list[str]) -> bool:
+    return all(re.search("not a GNU build-id note", line) for line in lines)
+
+
+@cache
+def _mangled() -> tuple[elf.Object, bytes]:
+    """A mangled payload and its manifest."""
+    names = ("x86_emulate.c#_get_fpu", "lp_helper")
+    view = elf.parse(stacked(1, ident(2), new=names, undefined=["domain.c#hv_local"], replaces=["printk"]).data)
+    payload, below = XenPayload(view), stack()
+    plan = make_plan(payload, OPTIONS[0], "stem", below)
+    assert plan.renames
+    assert plan.references
+    assert plan.functions
+    after = bytes(splice.apply(view, plan))
+    return elf.parse(after), b"".join(encode(payload, plan, after, "stem", stack=below))
+
+
+def read_manifest(data: bytes) -> None:
+    """A manifest: what is read can be used and shown, and leads back to an original that is proven, or nowhere."""
+    view, _ = _mangled()
+    with suppress(LpmangleError):
+        manifest.decode_head(data)
+    with suppress(LpmangleError):
+        manifest.decode_names(data)
+    with suppress(LpmangleError):
+        _use(manifest.decode(data))
+        found = manifest.decode(data)
+        original = splice.undo(view, found)
+        assert hashlib.sha256(original).hexdigest() == found.input.sha256
+        splice.prove_manifest(elf.parse(original), view.data, found)
+
+
+def _use(found: manifest.Manifest) -> None:
+    view, _ = _mangled()
+    for symbol in query.find(found, "*#*"):
+        json.dumps([symbol.value, symbol.size, query.file_of(symbol)])
+        f"{symbol.value:#x} {symbol.size} {symbol.name}".encode()
+    for line in (*verify._note_findings(view, found), *verify._symbol_findings(view, found)):
+        line.encode()
+    for line in changes.since(view, found, view.data):
+        line.encode()
+
+
+def read_embedded(data: bytes) -> None:
+    """A payload with a manifest inside."""
+    with suppress(LpmangleError):
+        view = elf.parse(data)
+        bare = embed.without(view)
+        assert len(bare.data) <= len(data)
+        text = embed.extract(view)
+        if text is not None:
+            original = splice.undo(bare, manifest.decode(text))
+            assert elf.parse(original).data == original
+
+
+@cache
+def _scratch() -> Path:
+    """A folder for inputs that are read by path; in memory where that is possible."""
+    folder = Path(tempfile.mkdtemp(prefix="lpmangle-fuzz-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
+    import atexit
+
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def read_catalog(data: bytes) -> None:
+    """An SQLite file, read in all ways: it stays as it is, and nothing is left beside it."""
+    path = _catalog(data)
+    with suppress(LpmangleError):
+        _look_up(str(path))
+    assert path.read_bytes() == data
+    assert os.listdir(path.parent) == [path.name], os.listdir(path.parent)
+
+
+def read_catalog_add(data: bytes) -> None:
+    """The same written to; what is refused at once stays as it was."""
+    path = _catalog(data)
+    opened = None
+    try:
+        opened = Catalog(str(path), write=True)
+        _write_to(opened)
+    except LpmangleError:
+        if opened is None:
+            assert path.read_bytes() == data
+    finally:
+        if opened:
+            opened.close()
+    assert os.listdir(path.parent) == [path.name], os.listdir(path.parent)
+
+
+def _catalog(data: bytes) -> Path:
+    """The path of a file with that content, alone in its folder."""
+    folder = _scratch() / "catalog"
+    if not folder.exists():
+        folder.mkdir()
+    for name in os.listdir(folder):
+        os.unlink(folder / name)
+    path = folder / "catalog.db"
+    path.write_bytes(data)
+    return path
+
+
+def _look_up(path: str) -> None:
+    opened = Catalog(path)
+    try:
+        for way in (
+            lambda: [f"{e.payload} {e.build_id} {e.suffix} {e.symbols:d}".encode() for e in opened.entries()],
+            lambda: [f"{m.original} {m.name} {m.payload} {m.build_id}".encode() for m in opened.find("_get_*")],
+            lambda: list(opened.find("x86_emulate.c#_get_fpu")),
+            lambda: [f"{template} {suffix}".encode() for template, suffix in opened.shapes()],
+            lambda: opened.with_suffix("SUF"),
+            lambda: opened.with_build_id("ab" * 20),
+            lambda: [manifest.decode(text) for _, text in opened.candidates("*")],
+        ):
+            with suppress(LpmangleError):
+                way()
+    finally:
+        opened.close()
+
+
+def _write_to(opened: Catalog) -> None:
+    with suppress(LpmangleError):
+        assert len(list(opened.add([_mangled()[1]]))) == 1
+    opened.remove("stem")
+
+
+def read_xensyms(data: bytes) -> None:
+    """A xen-syms, or a copy of /proc/xen/xensyms."""
+    with suppress(LpmangleError):
+        if data[:4] == elf.ELFMAG:
+            hypervisor_symbols(data)
+        else:
+            captured_symbols(data)
+    with suppress(LpmangleError):
+        xen = Hypervisor.read_from(data)
+        for address in list(xen.symbols.values())[:4]:
+            xen.read(address, 64)
+        _play([plain().data], xen, 0)
+
+
+def read_console(data: bytes) -> None:
+    """Manifests, then a log: what is in no manifest passes as it is, and pieces make the same as the whole."""
+    *texts, log = data.split(SEPARATOR)
+    folder = _scratch() / "console"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for number, text in enumerate(texts[:3]):
+        (folder / f"{number}.livepatch.manifest.json").write_bytes(text)
+    with suppress(LpmangleError):
+        lookup = Lookup(open_sources([str(folder)]))
+        whole = _retraced(lookup, [log])
+        pieces = [log[at : at + 7] for at in range(0, len(log), 7)] if len(log) < 4096 else [log[:999], log[999:]]
+        assert _retraced(lookup, pieces) == whole
+        if not lookup.known and not lookup.ambiguous:
+            assert whole == log
+        _retraced(lookup, [log], annotate=True, tell_ambiguous=lambda name, candidates: None)
+
+
+def _retraced(lookup: Lookup, chunks: list[bytes], **options: object) -> bytes:
+    retracer = Retracer(lookup, **options)  # type: ignore[arg-type]
+    return b"".join(retracer.translate(block) for block in blocks(iter(chunks)))
+
+
+XENSYMS = b"""ffff82d040200000 T _start
+ffff82d040201000 T xen_extra_version
+ffff82d040202000 t x86_emulate.c#_get_fpu
+ffff82d040203000 T printk
+ffff82d0404fffff D _end
+"""
+
+
+def read_uploads(data: bytes) -> None:
+    """A byte that chooses what is known, and 1 to 3 payloads: whatever they are, the check comes to an end."""
+    if data:
+        parts = [elf.ELFMAG + part for part in data[1:].split(elf.ELFMAG)[1:4]] or [data[1:]]
+        _play(parts, Hypervisor.read_from(XENSYMS) if data[0] & 1 else None, data[0] >> 1)
+
+
+VERSIONS = ("4.14", "4.17.2", "4.18", "4.21")
+
+
+def _play(parts: list[bytes], xen: Hypervisor | None, choice: int) -> None:
+    payloads = [Payload(name, part) for name, part in zip(("one", "two", "one"), parts, strict=False)]
+    state = State(xen, parse_version(VERSIONS[choice & 3]))
+    uploads = list(payloads)
+    if choice & 4:
+        with suppress(LpmangleError):
+            state.loaded.append(take(uploads.pop(), state))
+            state.applied += state.loaded
+    verdicts = check_sequence(uploads, state)
+    with redirect_output():
+        for verdict in verdicts:
+            json.dumps(record(verdict))
+            says(verdict).encode()
+            print_findings(verdict)
+    if choice & 8:
+        deployed = []
+        for payload in payloads:
+            with suppress(LpmangleError):
+                deployed.append(take(payload, state))
+        matrix = Matrix(payloads, state)
+        for count in range(len(deployed) + 1):
+            matrix.check(deployed[:count])
+
+
+_SINK = io.StringIO()  # one for all: click keeps every stream that it has written to
+
+
+@contextmanager
+def redirect_output() -> Iterator[None]:
+    _SINK.seek(0)
+    _SINK.truncate()
+    with redirect_stdout(_SINK):
+        yield
+    assert all(line.isprintable() for line in _SINK.getvalue().split("\n"))
+
+
+BUILD_ID = hashlib.sha1(b"fbab204").hexdigest()
+MANIFEST = json.dumps(manifest_of("fbab204", "x86_emulate.c#_get_fpu")).encode()
+
+
+class _Answer(socket.socket):
+    """One end of a pair, which knows no options of TCP."""
+
+    def setsockopt(self, *args: object) -> None:
+        pass
+
+
+def read_debuginfod(data: bytes) -> None:
+    """What a server sends, status line, headers and all: the manifest that was asked for, or a warning and nothing.
+
+    The real client, on a socket that holds the answer; a redirection leads to the same answer again.
+    """
+    cache_folder = _scratch() / "debuginfod"
+    shutil.rmtree(cache_folder, ignore_errors=True)
+    os.environ["DEBUGINFOD_CACHE_PATH"] = str(cache_folder)
+    os.environ["no_proxy"] = "*"
+
+    def connect(*args: object, **options: object) -> socket.socket:
+        pair, theirs = socket.socketpair()
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        theirs.setblocking(False)
+        with suppress(OSError):
+            theirs.sendall(data)
+        theirs.shutdown(socket.SHUT_WR)
+        ours = _Answer(fileno=pair.detach())
+        sockets.extend((ours, theirs))
+        return ours
+
+    sockets: list[socket.socket] = []
+    real, socket.create_connection = socket.create_connection, connect
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):
+            source = debuginfod.DebuginfodSource(["http://127.0.0.1:8002"])
+            found = list(source.with_build_id(BUILD_ID))
+    finally:
+        socket.create_connection = real
+        for one in sockets:  # `close` would wait for what urllib has forgotten
+            if (fd := one.detach()) >= 0:
+                os.close(fd)
+    assert all(line.isprintable() for line in said.getvalue().split("\n"))
+    stored = [path for path in cache_folder.rglob("*") if path.is_file()]
+    assert all(path.name == "section-.debug_lpmangle" and path.parent.name == BUILD_ID for path in stored)
+    assert bool(found) == any(path.stat().st_size for path in stored)
+    for each in found:
+        assert manifest.decode(each.text).build_id == BUILD_ID
+
+
+READERS: dict[str, Callable[[bytes], None]] = {
+    "elf": read_elf,
+    "manifest": read_manifest,
+    "embedded": read_embedded,
+    "catalog": read_catalog,
+    "catalog-add": read_catalog_add,
+    "xensyms": read_xensyms,
+    "console": read_console,
+    "uploads": read_uploads,
+    "debuginfod": read_debuginfod,
+    "verify": read_verify,
+}
