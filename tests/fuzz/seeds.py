@@ -243,6 +243,7 @@ def consoles() -> dict[str, bytes]:
     log = b"(XEN) [<ffff82d0>] S %b+0x32/0x3e [fbab204]\n%b. (%b)\nf_%b\n" % (name, name, name, b"0" * 40)
     unusual = manifest("p", {"a!b": "a!b_SUF", "c": "c_SUF"}, suffix="SUF")
     short = manifest("q", {"a": "a!", "b": "!!"}, suffix="!", options=template("{name}{suffix}"))
+    odd = manifest("q", {"a": "a!", "b": "!!"}, suffix="!", options=template("{name}{suffix}" + "é" * 60))
     evil = manifest(EVIL, {EVIL: "e_SUF", "\x9b2J": "g_SUF", "\u202e": "h_SUF"}, suffix="SUF")
     found = {
         "plain": SEPARATOR.join([MANIFEST, log]),
@@ -250,6 +251,7 @@ def consoles() -> dict[str, bytes]:
         "unusual": SEPARATOR.join([json.dumps(unusual).encode(), MANIFEST, b"a!b_SUF c_SUF+0x1 " + log]),
         "evil": SEPARATOR.join([json.dumps(evil).encode(), b"e_SUF g_SUF h_SUF\n"]),
         "short": SEPARATOR.join([json.dumps(short).encode(), b"a!" * 8000]),
+        "boundaries": SEPARATOR.join([json.dumps(odd).encode(), b"a!" * 8000]),
         "long-runs": SEPARATOR.join([json.dumps(unusual).encode(), b"a!SUF" * 8000]),
         "anchors": SEPARATOR.join([MANIFEST, (b"_" + b"a" * 40) * 800]),
         "unknown": b" ".join(b"f_%040x" % n for n in range(400)),
@@ -325,7 +327,10 @@ def answers() -> dict[str, bytes]:
 
 
 # These are for replaying: what is like them takes long as well, and nothing new would be found.
-SLOW = ("bomb", "bomb-of-symbols", "endless-tree", "much-nobits", "much-alignment")
+SLOW = (
+    *("bomb", "bomb-of-symbols", "endless-tree", "much-nobits", "much-alignment"),
+    *("short", "boundaries", "long-runs", "anchors"),
+)
 SEEDS: dict[str, Callable[[], dict[str, bytes]]] = {
     "elf": lambda: {
         f"{name}-{choice}": bytes([choice]) + data for name, data in payloads().items() for choice in (1, 3, 0x80)
