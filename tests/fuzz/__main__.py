@@ -2,12 +2,14 @@
 
 Coverage-guided (atheris, libFuzzer), one reader after the other. What is new is kept in .cache/fuzz/READER. An input
 that raises, takes more than a second of processor time or brings the process above 256 MiB is written to
-.cache/fuzz/crashes; `python -m fuzz --replay FILE READER` runs it alone, with a traceback.
+.cache/fuzz/crashes; `python -m fuzz --replay FILE READER` runs it alone, with a traceback. `--keep` adds what was found
+to the corpus, as little of it as tells anything.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import random
 import resource
 import struct
@@ -16,9 +18,12 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 HERE = Path(__file__).parent
 CACHE = HERE.parent.parent / ".cache" / "fuzz"
+PACKAGE = f"{HERE.parent.parent / 'lpmangle'}/"
 MAX_SECONDS = 1.0
 MAX_KIB = 256 << 10
 MAX_INPUT = 64 << 10
@@ -33,6 +38,7 @@ def main() -> int:
     parser.add_argument(
         "--replay", nargs="?", const="", metavar="FILE", help="run an input; without FILE all of READER"
     )
+    parser.add_argument("--keep", action="store_true", help="add to the corpus what runs code that nothing in it runs")
     parser.add_argument("--engine", action="store_true", help=argparse.SUPPRESS)
     words = parser.parse_args()
     if words.engine:
@@ -41,6 +47,10 @@ def main() -> int:
 
     if unknown := [name for name in words.readers if name not in READERS]:
         parser.error(f"no reader {unknown[0]}; there are {', '.join(READERS)}")
+    if words.keep:
+        for reader in words.readers or READERS:
+            keep(reader)
+        return 0
     if words.replay is not None:
         return replay(words.replay, words.readers or list(READERS))
     failed = []
@@ -59,19 +69,64 @@ def main() -> int:
 
 def replay(path: str, readers: list[str]) -> int:
     from fuzz.readers import READERS
-    from fuzz.seeds import SEEDS
 
     for reader in readers:
-        if path:
-            inputs = {path: Path(path).read_bytes()}
-        else:
-            inputs = SEEDS[reader]() | {file.name: file.read_bytes() for file in (HERE / "corpus" / reader).iterdir()}
+        inputs = {path: Path(path).read_bytes()} if path else known(reader)
         for name, data in sorted(inputs.items()):
             print(f"{reader}: {name}", flush=True)
             READERS[reader](data)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(f"peak of {peak >> 10} MiB")
     return peak >= MAX_KIB
+
+
+def known(reader: str) -> dict[str, bytes]:
+    """The inputs that the repository has for a reader, by name."""
+    from fuzz.seeds import SEEDS
+
+    return SEEDS[reader]() | {file.name: file.read_bytes() for file in (HERE / "corpus" / reader).iterdir()}
+
+
+def keep(reader: str) -> None:
+    """Of what the fuzzer found, the smallest inputs that take steps from line to line which no other takes."""
+    covered: set[object] = set()
+    for data in known(reader).values():
+        covered |= steps(reader, data)
+    count = 0
+    for file in sorted((CACHE / reader).iterdir(), key=lambda file: file.stat().st_size):
+        taken = steps(reader, data := file.read_bytes())
+        if not taken <= covered:
+            covered |= taken
+            count += 1
+            (HERE / "corpus" / reader / hashlib.sha256(data).hexdigest()[:12]).write_bytes(data)
+    print(f"{reader}: {count} inputs more, {len(covered)} steps")
+
+
+def steps(reader: str, data: bytes) -> set[object]:
+    """Pairs of lines of lpmangle that are run one after the other."""
+    from fuzz.readers import READERS
+
+    taken: set[object] = set()
+
+    def trace(frame: FrameType, event: str, argument: Any) -> Any:
+        if not frame.f_code.co_filename.startswith(PACKAGE):
+            return None
+        before = frame.f_lineno
+
+        def line(frame: FrameType, event: str, argument: Any) -> Any:
+            nonlocal before
+            taken.add((frame.f_code, before, frame.f_lineno))
+            before = frame.f_lineno
+            return line
+
+        return line
+
+    sys.settrace(trace)
+    try:
+        READERS[reader](data)
+    finally:
+        sys.settrace(None)
+    return taken
 
 
 def fuzz(reader: str, runs: int, minutes: float, max_len: int) -> int:
