@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from lpmangle import files
 from lpmangle.embed import decompress
-from lpmangle.errors import CatalogError, FileError
+from lpmangle.errors import CatalogError, FileError, about
 from lpmangle.manifest import decode
 from lpmangle.manifest_writer import sha256
 from lpmangle.query import without_offset
@@ -193,7 +193,8 @@ class Catalog:
         with self._errors():
             query = f"SELECT payload, text FROM manifest WHERE {where} ORDER BY id"
             rows = self._select((str, bytes), query, tuple(values))
-            return [(payload, decompress(text, "the catalog")) for payload, text in rows]
+            with about(self.path):
+                return [(payload, decompress(text, "the catalog")) for payload, text in rows]
 
     def _select(self, types: tuple[Any, ...], query: str, values: Iterable[str]) -> Iterator[tuple[Any, ...]]:
         """The rows of a query; SQLite itself lets any column hold any type."""

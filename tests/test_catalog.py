@@ -245,12 +245,14 @@ def test_damaged_manifest_in_a_catalog(catalog: Path, tmp_path: Path, content: s
     with sqlite3.connect(catalog) as db:
         db.execute(f"UPDATE manifest SET text = {content}")
     db.close()
-    assert f"lpmangle: {catalog}: is damaged" in lpmangle("query", "_get_fpu", "-m", catalog, code=3).stderr
+    said = lpmangle("query", "_get_fpu", "-m", catalog, code=3).stderr
+    assert said.startswith(f"lpmangle: {catalog}: ")
+    assert "is damaged: " in said
     name = plain("hotfix1", ORIGINALS[0])["symbols"][0]["name"]
     (tmp_path / "log").write_text(f"{name}\n")
     done = lpmangle("retrace", "-m", catalog, tmp_path / "log")
     assert done.stdout == f"{name}\n"
-    assert f"lpmangle: {catalog}: warning: is damaged" in done.stderr
+    assert re.search(rf"lpmangle: {catalog}: warning: .*is damaged: ", done.stderr)
 
 
 def test_several_writers(tmp_path: Path) -> None:
