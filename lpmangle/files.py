@@ -22,6 +22,8 @@ from lpmangle.errors import FileError
 MAX_BYTES = 1 << 30
 # Others hold the lock for two renames; whoever holds it longer is not one of us.
 LOCK_SECONDS = 60
+NAME_MAX = 255  # bytes of a file name on every common file system
+_OLD = ".lpmangle-old."
 
 
 class File(NamedTuple):
@@ -167,7 +169,7 @@ def _rename(temporaries: list[str], paths: list[str]) -> None:
         os.replace(temporaries[-1], path)
     except (OSError, FileError) as error:
         for companion, had in had_content.items():
-            with suppress(OSError):
+            with suppress(OSError, FileError):
                 _put_back(companion) if had else os.unlink(companion)
         raise error if isinstance(error, FileError) else _file_error("cannot replace", path, error) from None
     for companion in companions:
@@ -179,7 +181,8 @@ def _rename(temporaries: list[str], paths: list[str]) -> None:
 
 def _kept(path: str) -> str:
     """Where the old content of `path` is until all is in place: named so that a folder of manifests shows it."""
-    return os.path.join(os.path.dirname(path), ".lpmangle-old." + os.path.basename(path))
+    folder, name = os.path.split(path)
+    return os.path.join(folder, _OLD + os.fsdecode(os.fsencode(name)[len(_OLD) - NAME_MAX :]))
 
 
 def _keep(path: str, payload: str) -> bool:
@@ -207,7 +210,11 @@ def _keep(path: str, payload: str) -> bool:
 
 def _put_back(path: str) -> None:
     kept = _kept(path)
-    os.replace(kept, path)
+    try:
+        os.replace(kept, path)
+    except OSError:  # others' files in a folder with the sticky bit; they are as they were
+        if content(kept) != content(path):
+            raise
     with suppress(FileNotFoundError):  # rename(2) leaves two names of one file as they are
         os.unlink(kept)
 

@@ -97,6 +97,7 @@ def rename(payload: Payload, names: Mapping[int, bytes]) -> bytes:
         # What was last in the section may lack its NUL.
         out += bytes(view.section_data(section)) + b"\0"
         for entry in entries:
+            _check_alone(view, entry)
             name = names[entry.entry]
             if name not in offsets:
                 offsets[name] = len(out) - place
@@ -189,6 +190,14 @@ def _check_may_grow(section: elf.Section) -> None:
             f"the names of its functions are in {section}, which cannot grow",
             hint=f"livepatch-build puts them into {_STRINGS} or {_READ_ONLY}.str",
         )
+
+
+def _check_alone(view: elf.Object, entry: FunctionName) -> None:
+    """The addend that is changed must be no other section's byte, too."""
+    end = entry.addend_at + view.layout.address.size
+    owners = [one for one in view.sections[1:] if one.offset < end and entry.addend_at < one.end]
+    if len(owners) > 1:
+        raise PlanError(f"{owners[0]} and {owners[1]} overlap where {FUNCS_SECTION} has to change")
 
 
 def _alignment(section: elf.Section) -> int:

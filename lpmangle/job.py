@@ -211,18 +211,21 @@ def check_output(path: str) -> None:
 def _names_made_before(result: Result) -> list[str]:
     """Names in the payload that the manifest at hand, which would be replaced, leads back to their originals."""
     view = result.view
-    suffix = re.search(rb'^  "suffix": "([^"\\]+)"', files.start_of(result.manifest_path), re.MULTILINE)
+    # Its own, and those of the payloads that it was put on, which are indented further.
+    suffixes = re.findall(rb'^  (?:    )?"suffix": "([^"\\]+)"', files.start_of(result.manifest_path), re.MULTILINE)
     # Nearly always the manifest of the last build: then its suffix is nowhere in this payload.
-    if not suffix or view.data.find(suffix[1], view.strtab.offset, view.strtab.end) < 0:
+    if not any(suffix in view.data for suffix in suffixes):
         return []
     from lpmangle.manifest import decode
 
     try:
-        made = {symbol.name for symbol in decode(files.read(result.manifest_path).data).symbols}
+        manifest = decode(files.read(result.manifest_path).data)
     except LpmangleError:
         return []
-    found = (result.name(index).decode("utf-8", "replace") for index in range(view.symbol_count))
-    return [name for name in found if name in made]
+    made = {symbol.name for symbol in manifest.named}
+    symbols = (result.name(index).decode("utf-8", "replace") for index in range(view.symbol_count))
+    functions = (one.name for one in manifest.functions if one.name.encode() + b"\0" in view.data)
+    return [*(name for name in symbols if name in made), *functions]
 
 
 def _existing_manifest(result: Result, file: files.File) -> bytes | None:

@@ -133,7 +133,7 @@ def make_plan(payload: Payload, options: Options, stem: str, stack: "Stack | Non
     plan = Plan(options, suffix, payload.kinds)
     view, outcomes, renames = payload.elf, plan.outcomes, plan.renames
     mark = find_mark(view)
-    if mark and mark.partition(AGAINST)[0] != plan.mark:
+    if mark and mark != plan.mark and not mark.startswith(plan.mark + AGAINST):
         raise PlanError(
             f"is mangled already, with {mark[len(MARK) - 1 :].decode('utf-8', 'replace')}",
             hint="to mangle it in another way, restore the original first: lpmangle restore",
@@ -248,12 +248,17 @@ def _check_carrying(plan: Plan, mark: bytes | None, build_id: bytes | None) -> N
         )
 
 
-def _check_build_id(view: elf.Object, build_id: bytes | None) -> None:
-    """A name that holds the payload's whole build-id was made by lpmangle, in another way than asked for now."""
+def holds_build_id(view: elf.Object, build_id: bytes | None) -> bool:
+    """Whether names hold the payload's whole build-id: lpmangle made them."""
     digits = build_id.hex() if build_id else ""
-    if len(digits) >= 16 and view.data.find(digits.encode(), view.strtab.offset, view.strtab.end) >= 0:
+    return len(digits) >= 16 and view.data.find(digits.encode(), view.strtab.offset, view.strtab.end) >= 0
+
+
+def _check_build_id(view: elf.Object, build_id: bytes | None) -> None:
+    """A name that holds the build-id was made in another way than asked for now."""
+    if build_id and holds_build_id(view, build_id):
         raise PlanError(
-            f"is mangled already: names hold its build-id {digits}",
+            f"is mangled already: names hold its build-id {build_id.hex()}",
             hint="it was changed since, by objcopy or strip; start from the payload as the linker left it",
         )
 

@@ -34,16 +34,26 @@ def refer(plan: Plan, payload: Payload, stack: Stack, mark: bytes | None) -> Non
 
 def _check_taken(plan: Plan, stack: Stack, names: list[bytes], mark: bytes) -> None:
     """What a mangled payload takes from others must be called so there still; `names` are all that it may take."""
-    there = {word.partition(b":")[0].decode(): word.partition(b":")[2] for word in mark.split(AGAINST)[1:]}
+    words = mark[len(plan.mark) :].split(AGAINST)[1:]
+    there = {word.partition(b":")[0].decode(): word.partition(b":")[2] for word in words}
     again = "restore the original first (lpmangle restore), then mangle it with --against"
     if plan.changes:
         raise PlanError("is mangled already, but what it takes from other payloads is not", hint=again)
     for layer in stack.layers:
-        made = set(layer.names.values())
-        found = sum(name in made for name in names)
-        if (count := there.get(layer.build_id)) is not None and count != b"%d" % found:
+        if (count := there.get(layer.build_id)) is None:
+            continue
+        originals = {new: old for old, new in layer.names.items()}
+        found = [name for name in names if name in originals]
+        if count != b"%d" % len(found):
             raise PlanError(
                 f"is mangled already, when the names of {layer.payload} were others: of the {count.decode()} that it "
-                f"takes from there {found} fit",
+                f"takes from there {len(found)} fit",
                 hint=again,
             )
+        for name in found:
+            # Another stack, or the hypervisor's names, may be known by now.
+            if (reference := stack.resolve(originals[name])) is None or reference.name != name:
+                old = originals[name].decode("utf-8", "backslashreplace")
+                raise PlanError(
+                    f"is mangled already, and takes {old} from {layer.payload}, where Xen would not find it", hint=again
+                )

@@ -13,11 +13,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from lpmangle import elf, files, sources
-from lpmangle.errors import PlanError, about
+from lpmangle.errors import ManifestError, PlanError, about
 from lpmangle.manifest import Manifest
-from lpmangle.plan import Reference, find_mark
+from lpmangle.manifest_writer import sha256
+from lpmangle.plan import Reference, find_mark, holds_build_id
 from lpmangle.sources import local
-from lpmangle.xen import Kind, Payload
+from lpmangle.xen import MAX_NAME, Kind, Payload
 
 if TYPE_CHECKING:
     from lpmangle.check.state import Hypervisor
@@ -172,9 +173,11 @@ def _layer_of(path: str) -> Layer:
     with about(path):
         if file.data[: len(elf.ELFMAG)] == elf.ELFMAG:
             view = elf.parse(file.data)
-            found = local.inside(file.data, path) or local.beside(path, file.data)
-            if not (found or find_mark(view)):
-                return _of_payload(Payload(view), path)
+            if find_mark(view) is None and not local.inside(file.data, path):
+                found = local.beside(path, file.data)
+                # A manifest stays where it is when its payload is restored.
+                if not found or found.manifest.input.sha256 == sha256(file.data):
+                    return _of_payload(Payload(view), path)
         found = local.load(path)
         return _of_manifest(found.manifest, found.where)
 
@@ -184,6 +187,9 @@ def _of_manifest(manifest: Manifest, where: str) -> Layer:
     kept = frozenset(name.encode() for name in manifest.kept)
     if manifest.build_id is None:
         raise PlanError("has no build-id: nothing can be put on it", path=where)
+    for name in names.values():
+        if not 0 < len(name) <= MAX_NAME or b"\0" in name:
+            raise ManifestError(f"was not written by lpmangle: nothing can be called {name[:MAX_NAME]!r}", path=where)
     template = manifest.options.template
     return Layer(manifest.payload, manifest.build_id, manifest.depends, template, manifest.suffix, names, kept, where)
 
@@ -193,6 +199,11 @@ def _of_payload(payload: Payload, path: str) -> Layer:
     view, kinds = payload.elf, payload.kinds
     if payload.build_id is None:
         raise PlanError("has no build-id: nothing can be put on it")
+    if holds_build_id(view, payload.build_id):
+        raise PlanError(
+            "is mangled, and was changed since by objcopy or strip; its manifest is not beside it",
+            hint="name its manifest with --against",
+        )
     kept = frozenset(view.string(view.symbol(index).st_name) for index, kind in enumerate(kinds) if kind == Kind.NEW)
     name = os.path.splitext(os.path.basename(path))[0]
     depends = payload.depends.hex() if payload.depends else None

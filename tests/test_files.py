@@ -238,6 +238,38 @@ def test_read_only_folder() -> None:
         shutil.rmtree(folder)
 
 
+def test_others_files_in_a_folder_with_the_sticky_bit(tmp_path: Path) -> None:
+    """Nobody else may replace them; what was kept of the manifest is not left behind."""
+    if os.getuid():
+        pytest.skip("only root has files of others")
+    folder = Path(tempfile.mkdtemp())
+    try:
+        payload = folder / "p.livepatch"
+        payload.write_bytes(plain().data)
+        mangle_file(str(payload), SUF)
+        payload.write_bytes(plain().data)
+        for path in folder.iterdir():
+            path.chmod(0o644)
+        before = state(folder)
+        folder.chmod(0o1777)
+        error = _in_child(lambda: mangle_file(str(payload), SUF), lambda: os.setresuid(NOBODY, NOBODY, NOBODY))
+        assert error is not None
+        assert "cannot replace" in error.message
+        assert state(folder) == before
+    finally:
+        shutil.rmtree(folder)
+
+
+def test_a_name_as_long_as_the_file_system_takes(tmp_path: Path) -> None:
+    """Then the name under which the old manifest is kept is cut."""
+    payload = tmp_path / ("\u00e9" * 115 + ".livepatch")
+    for suffix in ("text:ONE", "text:TWO"):
+        payload.write_bytes(plain().data)
+        mangle_file(str(payload), Options(suffix=suffix))
+    assert set(state(tmp_path)) == {payload.name, payload.name + ".manifest.json"}
+    assert decode(Path(f"{payload}.manifest.json").read_bytes()).suffix == "TWO"
+
+
 @pytest.mark.parametrize("make", [os.mkdir, os.mkfifo], ids=["folder", "fifo"])
 def test_only_regular_files(tmp_path: Path, make: Callable[[str], None]) -> None:
     odd = str(tmp_path / "odd")

@@ -12,6 +12,7 @@ import pytest
 from elfbuild import Built
 from stacked import AARCH64, ARM, STRINGS, X86_64, XEN, ident, stacked, write, xensyms
 from test_cli import lpmangle
+from toolchain import run
 
 from lpmangle import elf, functions
 from lpmangle.errors import LpmangleError, PlanError, ProofError
@@ -117,8 +118,6 @@ def test_undefined_symbols_and_functions(machine: int, strings: str) -> None:
 
 
 def test_readelf_sees_the_new_references(tmp_path: Path, pair: tuple[Path, Path]) -> None:
-    from toolchain import run
-
     a, b = pair
     lpmangle("--against", a, b)
     symbols = run("readelf", "-Ws", b.name, cwd=tmp_path)
@@ -517,6 +516,97 @@ def test_query_and_retrace_know_what_was_taken(tmp_path: Path, pair: tuple[Path,
         f"(XEN) livepatch: b: Unknown symbol: {HELPER}\n"
         f"(XEN) livepatch: b: Could not resolve old address of {HANDLER}\n"
     )
+
+
+def test_an_original_beside_its_manifest(pair: tuple[Path, Path]) -> None:
+    """restore leaves the manifest; the payload that was named has its old names."""
+    a, b = pair
+    lpmangle("restore", a)
+    before = b.read_bytes()
+    done = lpmangle("--against", a, "-v", b)
+    assert f"on a, build-id {ident(1).hex()}, not mangled" in done.stdout
+    assert HELPER.encode() in symbol_names(b.read_bytes())
+    assert function_names(b.read_bytes()) == function_names(before)
+
+
+def test_a_lower_payload_that_objcopy_wrote_anew(tmp_path: Path, pair: tuple[Path, Path]) -> None:
+    a, b = pair
+    before = b.read_bytes()
+    copy = tmp_path / "copy.livepatch"
+    run("objcopy", a.name, copy.name, cwd=tmp_path)
+    error = lpmangle("--against", copy, b, code=3).stderr
+    assert "is mangled, and was changed since" in error
+    Path(f"{copy}.manifest.json").write_bytes(Path(f"{a}.manifest.json").read_bytes())
+    assert f"name it itself: {copy}.manifest.json" in lpmangle("--against", copy, b, code=3).stderr
+    assert b.read_bytes() == before
+    lpmangle("--against", f"{copy}.manifest.json", b)
+    assert A_HELPER.encode() in symbol_names(b.read_bytes())
+
+
+def test_a_lower_payload_without_its_manifest(pair: tuple[Path, Path]) -> None:
+    a, b = pair
+    Path(f"{a}.manifest.json").unlink()
+    error = lpmangle("--against", a, b, code=4).stderr
+    assert "name its manifest itself" in error
+    assert " -m" not in error  # no option of this command
+
+
+@pytest.mark.parametrize("takes", [{"undefined": [HELPER]}, {"replaces": [HANDLER]}])
+def test_what_objcopy_wrote_anew_keeps_its_manifest(tmp_path: Path, takes: dict[str, list[str]]) -> None:
+    """All of its new names are other payloads', and its mark is gone."""
+    a, b = write(tmp_path, a=lower(), b=stacked(2, ident(1), **takes))  # type: ignore[arg-type]
+    lpmangle(a)
+    lpmangle("--against", a, b)
+    manifest = Path(f"{b}.manifest.json").read_bytes()
+    run("objcopy", b.name, cwd=tmp_path)
+    for against in ((), ("--against", a)):
+        assert "is mangled already" in lpmangle(*against, b, code=3).stderr
+        assert Path(f"{b}.manifest.json").read_bytes() == manifest
+
+
+def test_options_that_look_like_a_mark(pair: tuple[Path, Path]) -> None:
+    a, b = pair
+    options = ("--keep", f"x --against {ident(1).hex()}:7")
+    lpmangle(*options, "--against", a, b)
+    assert "already mangled" in lpmangle(*options, b).stdout
+    assert "already mangled" in lpmangle(*options, "--against", a, b).stdout
+
+
+def test_the_hypervisor_is_known_only_later(tmp_path: Path, pair: tuple[Path, Path]) -> None:
+    """It has a name that was taken from the payload below: what was done is not what is asked for."""
+    a, b = pair
+    lpmangle("--against", a, b)
+    before = b.read_bytes()
+    assert "already mangled" in lpmangle("--against", a, "--xen", xensyms(tmp_path / "other", ["do_patched"]), b).stdout
+    hypervisor = xensyms(tmp_path / "xensyms", ["do_patched", HELPER])
+    error = lpmangle("--against", a, "--xen", hypervisor, b, code=3).stderr
+    assert f"takes {HELPER} from a, where Xen would not find it" in error
+    assert b.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["", "a\0b", "x" * 127])
+def test_a_manifest_with_names_that_nobody_can_have(tmp_path: Path, pair: tuple[Path, Path], name: str) -> None:
+    a, b = pair
+    manifest = json.loads(Path(f"{a}.manifest.json").read_bytes())
+    manifest["symbols"][0]["name"] = name
+    hostile = tmp_path / "hostile.manifest.json"
+    hostile.write_text(json.dumps(manifest))
+    before = b.read_bytes()
+    error = lpmangle("--against", hostile, b, code=3).stderr
+    assert error.startswith(f"lpmangle: {hostile}: was not written by lpmangle")
+    assert b.read_bytes() == before
+
+
+def test_a_relocation_that_is_another_sections_too() -> None:
+    """Of a hostile file: the addend would change code."""
+    built = stacked(2, ident(1), replaces=[HANDLER])
+    view, data = elf.parse(built.data), bytearray(built.data)
+    table = view.sections[built.numbers[".rela.livepatch.funcs"]]
+    for field, value in (("sh_offset", table.offset), ("sh_size", table.size)):
+        code, at = built.at("shdr", field, ".text")
+        struct.pack_into("<" + code, data, at, value)
+    with pytest.raises(PlanError, match="overlap"):
+        functions.rename(Payload(elf.parse(bytes(data))), {0: A_HANDLER.encode()})
 
 
 def test_build_against(tmp_path: Path, pair: tuple[Path, Path]) -> None:

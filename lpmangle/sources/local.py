@@ -9,7 +9,7 @@ from lpmangle.errors import FileError, LpmangleError, ManifestError, about
 from lpmangle.manifest import Head, decode_head
 from lpmangle.manifest_writer import beside as manifest_beside
 from lpmangle.manifest_writer import sha256
-from lpmangle.sources import HINT, Found, Shape, warn
+from lpmangle.sources import Found, Shape, warn
 
 MANIFEST_ENDING = ".manifest.json"
 _ENDINGS = (MANIFEST_ENDING, ".livepatch")
@@ -134,12 +134,12 @@ def load(path: str) -> Found:
             return found
         found = beside(path, file.data)
         if not found:
-            raise FileError(missing(path), path=path, hint=HINT)
+            raise FileError(missing(path), path=path, hint="name its manifest itself, or a place that has it")
         manifest = found.manifest
         if sha256(file.data) not in (manifest.input.sha256, manifest.output.sha256):
             raise ManifestError(
                 f"the manifest beside it, {found.where}, belongs to another payload, or the payload was changed since",
-                hint="to use that manifest all the same, name it: -m " + found.where,
+                hint="to use that manifest all the same, name it itself: " + found.where,
             )
     return found
 
