@@ -211,9 +211,9 @@ def check_output(path: str) -> None:
 def _names_made_before(result: Result) -> list[str]:
     """Names in the payload that the manifest at hand, which would be replaced, leads back to their originals."""
     view = result.view
-    # Its own, and those of the payloads that it was put on, which are indented further.
+    # Its own, and those of the payloads that it was put on, which are indented further. Nearly always the manifest is
+    # that of the last build: then its suffix is nowhere in this payload.
     suffixes = re.findall(rb'^  (?:    )?"suffix": "([^"\\]+)"', files.start_of(result.manifest_path), re.MULTILINE)
-    # Nearly always the manifest of the last build: then its suffix is nowhere in this payload.
     if not any(suffix in view.data for suffix in suffixes):
         return []
     from lpmangle.manifest import decode
@@ -223,9 +223,9 @@ def _names_made_before(result: Result) -> list[str]:
     except LpmangleError:
         return []
     made = {symbol.name for symbol in manifest.named}
-    symbols = (result.name(index).decode("utf-8", "replace") for index in range(view.symbol_count))
-    functions = (one.name for one in manifest.functions if one.name.encode() + b"\0" in view.data)
-    return [*(name for name in symbols if name in made), *functions]
+    names = (result.name(index).decode("utf-8", "replace") for index in range(view.symbol_count))
+    functions = [one.name for one in manifest.functions if one.name.encode() + b"\0" in view.data]
+    return [name for name in names if name in made] + functions
 
 
 def _existing_manifest(result: Result, file: files.File) -> bytes | None:

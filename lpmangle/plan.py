@@ -182,7 +182,8 @@ def find_mark(view: elf.Object) -> bytes | None:
     """The mark of a file that lpmangle has mangled, as `Plan.mark` was; None for any other."""
     table = view.section_data(view.strtab)
     start = view.data.rfind(MARK, view.strtab.offset, view.strtab.offset + len(table))
-    return None if start < 0 else view.string(start + 1 - view.strtab.offset)
+    # No name: with what was taken from many payloads it is longer than any.
+    return None if start < 0 else view.data[start + 1 : view.data.index(b"\0", start + 1)]
 
 
 def _make_mark(options: Options, suffix: str) -> bytes:

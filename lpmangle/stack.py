@@ -113,10 +113,16 @@ class Against:
             raise PlanError("has no .livepatch.depends: it does not say what it is to be put on")
         self._check_hypervisor(payload.xen_depends)
         below = {one.hex() for one in (payload.xen_depends, xen and xen.build_id) if one}
+        above = {payload.build_id.hex()} if payload.build_id else set()
         layers: list[Layer] = []
         build_id, missing = depends.hex(), ""
         while build_id not in below:
-            below.add(build_id)
+            if build_id in above:
+                raise PlanError(
+                    f"is put on itself, or what is below it is: .livepatch.depends leads to build-id {build_id} twice",
+                    hint="Xen applies no such payload; build it again, with the --depends of what it is put on",
+                )
+            above.add(build_id)
             layer = self._layer(build_id)
             if layer is None:
                 missing = build_id
@@ -155,7 +161,8 @@ class Against:
         if missing == depends:
             raise PlanError(
                 f"depends on build-id {depends}, which --against does not lead to",
-                hint="name that payload, or add its manifest to the catalog or folder",
+                hint="name that payload, or add its manifest to the catalog or folder; "
+                "if it is the hypervisor's, name that with --xen",
             )
 
     def _check_hypervisor(self, xen_depends: bytes | None) -> None:

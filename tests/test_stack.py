@@ -609,6 +609,30 @@ def test_a_relocation_that_is_another_sections_too() -> None:
         functions.rename(Payload(elf.parse(bytes(data))), {0: A_HANDLER.encode()})
 
 
+def test_a_chain_that_comes_back(tmp_path: Path) -> None:
+    """By hand alone: a payload below cannot have been built on one above."""
+    one, two = stacked(1, ident(2), new=[HELPER]), stacked(2, ident(1), undefined=[HELPER])
+    itself, above = stacked(3, ident(3), new=["s.c#own"]), stacked(4, ident(1), undefined=[HELPER])
+    paths = write(tmp_path, one=one, two=two, itself=itself)
+    done = tmp_path / "done"
+    done.mkdir()
+    lpmangle("-q", "-o", done, *paths)
+    (top,) = write(tmp_path, top=above)
+    for path in (paths[1], paths[2], top):
+        assert "twice" in lpmangle("--against", done, path, code=3).stderr
+
+
+def test_names_from_a_hundred_payloads() -> None:
+    """The mark, which counts them, is longer than a name may be; the file can be read again."""
+    layers = [layer(number, f"n{number}") for number in range(100, 200)]
+    built = stacked(2, ident(199), undefined=[f"n{number}" for number in range(100, 200)])
+    _, plan, after, text = mangled(built.data, Stack(layers, None))
+    assert len(plan.references) == 100
+    again = make_plan(Payload(elf.parse(after)), Options(), "b", Stack(layers, None))
+    assert again.already
+    assert undo(elf.parse(after), decode(text)) == built.data
+
+
 def test_build_against(tmp_path: Path, pair: tuple[Path, Path]) -> None:
     a, b = pair
     (tmp_path / "made").write_bytes(b.read_bytes())

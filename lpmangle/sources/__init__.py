@@ -198,7 +198,7 @@ def is_single(word: str) -> bool:
 def warn(message: str) -> None:
     """Something that is left out, and no reason to end."""
     printable = "".join(c if c.isprintable() else "?" for c in message)
-    print(f"lpmangle: warning: {printable}", file=sys.stderr)
+    sys.stderr.write(f"lpmangle: warning: {printable}\n")  # at once: several processes may warn
 
 
 def _is_database(path: str) -> bool:
