@@ -186,7 +186,7 @@ def _is_there(output: files.Output) -> bool:
 
 
 def _check_targets(result: Result) -> None:
-    """Neither output may cost a file of another kind, nor the manifest that this very payload needs."""
+    """Neither output may cost a file of another kind, nor a manifest that this payload or one below it needs."""
     start = files.start_of(result.manifest_path)
     if start and not manifest_writer.begins(start):
         raise FileError(
@@ -195,6 +195,9 @@ def _check_targets(result: Result) -> None:
             hint="name another file with --manifest, or remove this one",
         )
     check_output(result.output)
+    below = {os.path.realpath(layer.where) for layer in result.stack.layers} if result.stack else set()
+    for path in below & {result.output, result.manifest_path}:
+        raise FileError("is of a payload below, which --against names: not replaced", path=path)
     if not result.plan.already and (names := _names_made_before(result)):
         raise PlanError(
             f"is mangled already: {names[0]} is a new name in {result.manifest_path}",
@@ -272,20 +275,9 @@ def _warn(result: Result, size: int) -> None:
             )
     warnings += [f"no new symbol fits {glob!r}" for glob in plan.unmatched]
     if result.stack:
-        warnings += _stack_warnings(result.stack)
+        warnings += result.stack.warnings()
     elif not plan.already:
         warnings += _missing_stack_warnings(result.payload)
-
-
-def _stack_warnings(stack: "Stack") -> Iterable[str]:
-    """What to know about names whose meaning depends on the order of the loader's search."""
-    for name, layers in stack.several.items():
-        others = " and ".join(layer.payload for layer in layers[1:])
-        yield f"{_text(name)} is new in {layers[0].payload} and in {others}; the one of {layers[0].payload} is meant"
-    for name, layer in stack.hidden.items():
-        yield f"{_text(name)} stays: the hypervisor has it, and Xen finds that before the one of {layer.payload}"
-    if stack.missing:
-        yield f"no manifest of build-id {stack.missing}, on which {stack.layers[0].payload} depends, was found"
 
 
 def _missing_stack_warnings(payload: Payload) -> Iterable[str]:

@@ -12,8 +12,10 @@ from lpmangle.xen import Kind, Payload
 def refer(plan: Plan, payload: Payload, stack: Stack, mark: bytes | None) -> None:
     """Give what the payload takes from others the names that it has there; `mark` is the file's if it is mangled.
 
-    Raises PlanError for a mangled payload to which other names belong now, PayloadError, ElfError.
+    Raises PlanError for a mangled payload to which other names belong now, and for a new name that is new below as
+    well; PayloadError, ElfError.
     """
+    _check_unlike(plan, stack)
     view, kinds, undefined = payload.elf, payload.kinds, int(Kind.UNDEFINED)
     entries = functions.by_name(payload)
     names = [entry.name for entry in entries]
@@ -30,6 +32,18 @@ def refer(plan: Plan, payload: Payload, stack: Stack, mark: bytes | None) -> Non
         _check_taken(plan, stack, names, mark or b"")
     taken = Counter(one.build_id for one in (*plan.references.values(), *plan.functions.values()))
     plan.mark += b"".join(AGAINST + f"{build_id}:{count}".encode() for build_id, count in sorted(taken.items()))
+
+
+def _check_unlike(plan: Plan, stack: Stack) -> None:
+    """The payloads of a stack are loaded together: no new name may be one that is new below."""
+    made = set(plan.renames.values())
+    for layer in stack.layers:
+        if clash := made.intersection(layer.names.values()) | (made & layer.kept):
+            name = min(clash).decode("utf-8", "backslashreplace")
+            raise PlanError(
+                f"{name} would be new in it and is new in {layer.payload}: Xen refuses the second one",
+                hint="give each payload a suffix of its own; the default, the build-id, is one",
+            )
 
 
 def _check_taken(plan: Plan, stack: Stack, names: list[bytes], mark: bytes) -> None:

@@ -8,7 +8,7 @@ and the lowest was loaded first.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -66,6 +66,17 @@ class Stack:
         if len({owner.names.get(name, name) for owner in owners}) > 1:
             self.several[name] = owners
         return Reference(first.names[name], first.build_id) if name in first.names else None
+
+    def warnings(self) -> Iterator[str]:
+        """What to know about names whose meaning depends on the order of the loader's search."""
+        for name, layers in self.several.items():
+            others = " and ".join(layer.payload for layer in layers[1:])
+            first = layers[0].payload
+            yield f"{_text(name)} is new in {first} and in {others}; the one of {first} is meant"
+        for name, layer in self.hidden.items():
+            yield f"{_text(name)} stays: the hypervisor has it, and Xen finds that before the one of {layer.payload}"
+        if self.missing:
+            yield f"no manifest of build-id {self.missing}, on which {self.layers[0].payload} depends, was found"
 
 
 class Against:
@@ -215,3 +226,7 @@ def _of_payload(payload: Payload, path: str) -> Layer:
     name = os.path.splitext(os.path.basename(path))[0]
     depends = payload.depends.hex() if payload.depends else None
     return Layer(name, payload.build_id.hex(), depends, "", "", {}, kept, path)
+
+
+def _text(name: bytes) -> str:
+    return name.decode("utf-8", "backslashreplace")

@@ -633,6 +633,27 @@ def test_names_from_a_hundred_payloads() -> None:
     assert undo(elf.parse(after), decode(text)) == built.data
 
 
+def test_what_is_below_is_not_overwritten(pair: tuple[Path, Path]) -> None:
+    a, b = pair
+    manifest = Path(f"{a}.manifest.json")
+    before = a.read_bytes(), manifest.read_bytes()
+    for options in (("-o", a), ("--manifest", manifest, "-o", b.with_name("out"))):
+        for source in (a, manifest):
+            error = lpmangle("--against", source, *options, b, code=4).stderr
+            assert "is of a payload below" in error
+            assert (a.read_bytes(), manifest.read_bytes()) == before
+
+
+def test_one_suffix_for_two_payloads_of_a_stack(tmp_path: Path) -> None:
+    a, b = write(tmp_path, a=lower(), b=upper(new=[HELPER]))
+    lpmangle("--suffix", "text:v1", a)
+    before = b.read_bytes()
+    error = lpmangle("--suffix", "text:v1", "--against", a, b, code=3).stderr
+    assert f"{HELPER}_v1 would be new in it and is new in a" in error
+    assert b.read_bytes() == before
+    lpmangle("--suffix", "text:v2", "--against", a, b)
+
+
 def test_build_against(tmp_path: Path, pair: tuple[Path, Path]) -> None:
     a, b = pair
     (tmp_path / "made").write_bytes(b.read_bytes())
