@@ -169,6 +169,8 @@ def _rule(request: _Request, stack: "Stack | None") -> files.Output:
 
     assert request.depfile
     below = [layer.where for layer in stack.layers if os.path.isfile(layer.where)] if stack else []
+    if request.against and request.against.xen:
+        below.append(request.against.xen)
     rule = dependencies.rule(request.output, request.path, *below)
     return files.Output(files.resolve(request.depfile), (rule,))
 

@@ -51,6 +51,13 @@ def _check_taken(plan: Plan, stack: Stack, names: list[bytes], mark: bytes) -> N
     words = mark[len(plan.mark) :].split(AGAINST)[1:]
     there = {word.partition(b":")[0].decode(): word.partition(b":")[2] for word in words}
     again = "restore the original first (lpmangle restore), then mangle it with --against"
+    made = {name for layer in stack.layers for name in layer.names.values()}
+    if not mark and made.isdisjoint(names) and made:
+        raise PlanError(
+            "is mangled already, and was changed since by objcopy or strip: whether it should have names of the "
+            "payloads below cannot be told",
+            hint="start from the payload as the linker left it",
+        )
     if plan.changes:
         raise PlanError("is mangled already, but what it takes from other payloads is not", hint=again)
     for layer in stack.layers:

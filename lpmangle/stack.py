@@ -87,7 +87,7 @@ class Against:
 
     def __init__(self, words: Sequence[str], xen: str = "") -> None:
         self._words = words
-        self._xen = xen
+        self.xen = xen
 
     @cached_property
     def named(self) -> dict[str, Layer]:
@@ -103,12 +103,12 @@ class Against:
     @cached_property
     def hypervisor(self) -> "Hypervisor | None":
         """Raises FileError, ElfError."""
-        if not self._xen:
+        if not self.xen:
             return None
         from lpmangle.check.state import Hypervisor
 
-        with about(self._xen):
-            return Hypervisor.read_from(files.read(self._xen).data)
+        with about(self.xen):
+            return Hypervisor.read_from(files.read(self.xen).data)
 
     def open(self) -> None:
         """Open all now. Raises LpmangleError for what cannot be read."""
@@ -180,7 +180,7 @@ class Against:
         xen = self.hypervisor
         if xen and xen.build_id and xen_depends and xen.build_id != xen_depends:
             raise PlanError(
-                f"is for the hypervisor {xen_depends.hex()}, but --xen names {self._xen} with {xen.build_id.hex()}",
+                f"is for the hypervisor {xen_depends.hex()}, but --xen names {self.xen} with {xen.build_id.hex()}",
                 hint="name the xen-syms of the hypervisor that it was built for",
             )
 

@@ -367,6 +367,9 @@ def test_make_knows_what_was_read(tmp_path: Path, pair: tuple[Path, Path]) -> No
     a, b = pair
     lpmangle("-q", "--against", a, "--depfile", tmp_path / "d", "-o", tmp_path / "out", b)
     assert (tmp_path / "d").read_text() == f"{tmp_path}/out: {b} {a}.manifest.json\n"
+    xen = xensyms(tmp_path / "xensyms", ["printk"])
+    lpmangle("-q", "--against", a, "--xen", xen, "--depfile", tmp_path / "d", "-o", tmp_path / "out", b)
+    assert (tmp_path / "d").read_text() == f"{tmp_path}/out: {b} {a}.manifest.json {xen}\n"
 
 
 def test_the_hypervisor_comes_first(tmp_path: Path, pair: tuple[Path, Path]) -> None:
@@ -652,6 +655,19 @@ def test_one_suffix_for_two_payloads_of_a_stack(tmp_path: Path) -> None:
     assert f"{HELPER}_v1 would be new in it and is new in a" in error
     assert b.read_bytes() == before
     lpmangle("--suffix", "text:v2", "--against", a, b)
+
+
+def test_a_mangled_payload_without_its_mark(pair: tuple[Path, Path]) -> None:
+    """Its names still tell that it fits, but not that it does not."""
+    a, b = pair
+    lpmangle("--against", a, b)
+    run("objcopy", b.name, cwd=b.parent)
+    assert "already mangled" in lpmangle("--against", a, b).stdout
+    lpmangle("restore", a)
+    lpmangle("--suffix", "text:v2", a)
+    before = b.read_bytes()
+    assert "cannot be told" in lpmangle("--against", a, b, code=3).stderr
+    assert b.read_bytes() == before
 
 
 def test_build_against(tmp_path: Path, pair: tuple[Path, Path]) -> None:
