@@ -287,11 +287,13 @@ class Catalog:
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter: of a message that names a table
+        # UnicodeDecodeError: of a message that names a table. MemoryError: what SQLite says of some damaged schemas.
+        except (sqlite3.Error, UnicodeDecodeError, MemoryError) as error:
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without what SQLite calls its extension
             hint = "another process is writing to it; try again" if code == sqlite3.SQLITE_BUSY else ""
             kind = FileError if code in _FILE_SYSTEM else CatalogError
-            raise kind(f"cannot be used as a catalog: {error}", path=self.path, hint=hint) from None
+            reason = str(error) or "it takes more memory than there is"
+            raise kind(f"cannot be used as a catalog: {reason}", path=self.path, hint=hint) from None
 
 
 def _hits(pattern: str) -> tuple[str, tuple[str, ...]]:

@@ -84,7 +84,7 @@ def known(reader: str) -> dict[str, bytes]:
     """The inputs that the repository has for a reader, by name."""
     from fuzz.seeds import SEEDS
 
-    return SEEDS[reader]() | {file.name: file.read_bytes() for file in (HERE / "corpus" / reader).iterdir()}
+    return SEEDS[reader]() | {file.name: file.read_bytes() for file in (HERE / "corpus" / reader).glob("*")}
 
 
 def keep(reader: str) -> None:
@@ -92,13 +92,14 @@ def keep(reader: str) -> None:
     covered: set[object] = set()
     for data in known(reader).values():
         covered |= steps(reader, data)
-    count = 0
-    for file in sorted((CACHE / reader).iterdir(), key=lambda file: file.stat().st_size):
+    count, corpus = 0, HERE / "corpus" / reader
+    corpus.mkdir(exist_ok=True)
+    for file in sorted((CACHE / reader).glob("*"), key=lambda file: file.stat().st_size):
         taken = steps(reader, data := file.read_bytes())
         if not taken <= covered:
             covered |= taken
             count += 1
-            (HERE / "corpus" / reader / hashlib.sha256(data).hexdigest()[:12]).write_bytes(data)
+            (corpus / hashlib.sha256(data).hexdigest()[:12]).write_bytes(data)
     print(f"{reader}: {count} inputs more, {len(covered)} steps")
 
 
