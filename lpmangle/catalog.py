@@ -113,10 +113,14 @@ class Catalog:
         uri = "file:" + _quoted(os.path.abspath(path)) + ("?mode=rwc" if write and make else "?mode=rw")
         with self._errors():
             self._db = sqlite3.connect(uri, uri=True, timeout=PATIENCE, isolation_level=None)
-            self._db.execute("PRAGMA foreign_keys = ON")
-            self._db.execute("PRAGMA trusted_schema = OFF")
-            self._db.execute("PRAGMA synchronous = FULL")
-            self._check(write)
+            try:
+                self._db.execute("PRAGMA foreign_keys = ON")
+                self._db.execute("PRAGMA trusted_schema = OFF")
+                self._db.execute("PRAGMA synchronous = FULL")
+                self._check(write)
+            except BaseException:
+                self._db.close()
+                raise
 
     def close(self) -> None:
         self._db.close()
