@@ -142,7 +142,7 @@ def _mangle_file(request: _Request) -> Result:
 def _write(result: Result, file: files.File, after: bytes | bytearray, text: bytes | None, request: _Request) -> None:
     in_place = result.output == file.path
     _check_targets(result)
-    outputs = [_rule(request, result.stack)] if request.depfile else []
+    outputs = [_rule(request, result)] if request.depfile else []
     if result.manifest_path in (result.output, file.path):
         raise FileError("the manifest would replace the payload", path=result.manifest_path)
     pieces: Iterable[bytes]
@@ -163,16 +163,18 @@ def _write(result: Result, file: files.File, after: bytes | bytearray, text: byt
         files.replace(outputs, unchanged=file)
 
 
-def _rule(request: _Request, stack: "Stack | None") -> files.Output:
+def _rule(request: _Request, result: Result) -> files.Output:
     """What the output is made of: the payload, and the files that said what those below it are called."""
     from lpmangle import depfile as dependencies
 
     assert request.depfile
-    below = [layer.where for layer in stack.layers if os.path.isfile(layer.where)] if stack else []
+    layers = result.stack.layers if result.stack else ()
+    below = [layer.where for layer in layers if os.path.isfile(layer.where)]
     if request.against and request.against.xen:
         below.append(request.against.xen)
-    rule = dependencies.rule(request.output, request.path, *below)
-    return files.Output(files.resolve(request.depfile), (rule,))
+    target = files.resolve(request.depfile)
+    dependencies.check(target, result.output, result.manifest_path, request.path, *below)
+    return files.Output(target, (dependencies.rule(request.output, request.path, *below),))
 
 
 def _in_one_piece(output: files.Output) -> files.Output:

@@ -372,6 +372,18 @@ def test_make_knows_what_was_read(tmp_path: Path, pair: tuple[Path, Path]) -> No
     assert (tmp_path / "d").read_text() == f"{tmp_path}/out: {b} {a}.manifest.json {xen}\n"
 
 
+def test_a_depfile_replaces_nothing_else(tmp_path: Path, pair: tuple[Path, Path]) -> None:
+    a, b = pair
+    xen = xensyms(tmp_path / "xensyms", ["printk"])
+    out = tmp_path / "out"
+    for path in (a, Path(f"{a}.manifest.json"), xen, Path(f"{out}.manifest.json")):
+        before = path.read_bytes() if path.exists() else None
+        error = lpmangle("-q", "--against", a, "--xen", xen, "--depfile", path, "-o", out, b, code=4).stderr
+        assert error.startswith(f"lpmangle: {path}: is no dependency file")
+        assert (path.read_bytes() if path.exists() else None) == before
+        assert not out.exists()
+
+
 def test_the_hypervisor_comes_first(tmp_path: Path, pair: tuple[Path, Path]) -> None:
     a, b = pair
     xen = xensyms(tmp_path / "xensyms", ["printk", HELPER, "do_patched"])
