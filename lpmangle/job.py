@@ -1,12 +1,11 @@
 """The main job from file to file: read, decide, apply, prove, write."""
 
 import os
-import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
-from lpmangle import elf, files, manifest_writer, splice, tail
-from lpmangle.errors import FileError, LpmangleError, PlanError, about
+from lpmangle import elf, files, manifest_writer, splice, tail, targets
+from lpmangle.errors import FileError, LpmangleError, about
 from lpmangle.plan import Options, Outcome, Plan, make_plan
 from lpmangle.xen import FUNCS_SECTION, HOOKS_PREFIX, LIVEPATCH_MAX_SIZE, Payload
 
@@ -141,7 +140,7 @@ def _mangle_file(request: _Request) -> Result:
 
 def _write(result: Result, file: files.File, after: bytes | bytearray, text: bytes | None, request: _Request) -> None:
     in_place = result.output == file.path
-    _check_targets(result)
+    targets.check(result, stem_of(result.output), named=request.manifest_path is not None)
     outputs = [_rule(request, result)] if request.depfile else []
     if result.manifest_path in (result.output, file.path):
         raise FileError("the manifest would replace the payload", path=result.manifest_path)
@@ -187,52 +186,6 @@ def _is_there(output: files.Output) -> bool:
         return (files.read(output.path).data,) == output.pieces
     except FileError:
         return False
-
-
-def _check_targets(result: Result) -> None:
-    """Neither output may cost a file of another kind, nor a manifest that this payload or one below it needs."""
-    start = files.start_of(result.manifest_path)
-    if start and not manifest_writer.begins(start):
-        raise FileError(
-            "exists and is no manifest: not replaced",
-            path=result.manifest_path,
-            hint="name another file with --manifest, or remove this one",
-        )
-    check_output(result.output)
-    below = {os.path.realpath(layer.where) for layer in result.stack.layers} if result.stack else set()
-    for path in below & {result.output, result.manifest_path}:
-        raise FileError("is of a payload below, which --against names: not replaced", path=path)
-    if not result.plan.already and (names := _names_made_before(result)):
-        raise PlanError(
-            f"is mangled already: {names[0]} is a new name in {result.manifest_path}",
-            hint="it was changed since, by objcopy or strip; start from the payload as the linker left it",
-        )
-
-
-def check_output(path: str) -> None:
-    """Raise FileError if writing a payload to `path` would cost a manifest."""
-    if manifest_writer.begins(files.start_of(path)):
-        raise FileError("is a manifest: not replaced by a payload", path=path)
-
-
-def _names_made_before(result: Result) -> list[str]:
-    """Names in the payload that the manifest at hand, which would be replaced, leads back to their originals."""
-    view = result.view
-    # Its own, and those of the payloads that it was put on, which are indented further. Nearly always the manifest is
-    # that of the last build: then its suffix is nowhere in this payload.
-    suffixes = re.findall(rb'^  (?:    )?"suffix": "([^"\\]+)"', files.start_of(result.manifest_path), re.MULTILINE)
-    if not any(suffix in view.data for suffix in suffixes):
-        return []
-    from lpmangle.manifest import decode
-
-    try:
-        manifest = decode(files.read(result.manifest_path).data)
-    except LpmangleError:
-        return []
-    made = {symbol.name for symbol in manifest.named}
-    names = (result.name(index).decode("utf-8", "replace") for index in range(view.symbol_count))
-    functions = [one.name for one in manifest.functions if one.name.encode() + b"\0" in view.data]
-    return [name for name in names if name in made] + functions
 
 
 def _existing_manifest(result: Result, file: files.File) -> bytes | None:

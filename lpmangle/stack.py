@@ -111,8 +111,12 @@ class Against:
             return Hypervisor.read_from(files.read(self.xen).data)
 
     def open(self) -> None:
-        """Open all now. Raises LpmangleError for what cannot be read."""
+        """Read all now. Raises LpmangleError for what cannot be read.
+
+        Folders, catalogs and servers are opened again by who looks into them: that may be another process.
+        """
         _ = self.named, self.stores, self.hypervisor
+        del self.stores
 
     def stack_of(self, payload: Payload) -> Stack:
         """The stack that `payload` depends on; empty if that is the hypervisor.

@@ -409,6 +409,12 @@ def test_no_output_costs_a_file_of_another_kind(payload: Path, tmp_path: Path) -
     assert "is a manifest: not replaced" in lpmangle("-o", manifest, payload, code=4).stderr
     assert "is a manifest: not replaced" in lpmangle("restore", "-o", manifest, other, code=4).stderr
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    shared = tmp_path / "shared.json"
+    lpmangle("--manifest", shared, "-o", tmp_path / "first.livepatch", payload)
+    said = lpmangle("--manifest", shared, "-o", tmp_path / "second.livepatch", payload, code=4).stderr
+    assert "is the manifest of first: not replaced" in said
+    lpmangle("--manifest", shared, "-o", tmp_path / "first.livepatch", payload)
+    lpmangle("verify", "-m", shared, tmp_path / "first.livepatch")
     empty = tmp_path / "made-by-mktemp"
     empty.touch()
     lpmangle("--manifest", empty, payload)

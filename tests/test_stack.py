@@ -695,3 +695,23 @@ def test_build_against(tmp_path: Path, pair: tuple[Path, Path]) -> None:
     missing = lpmangle("build", "--against", tmp_path / "gone", "--result", b, "--", *script, code=4)
     assert "gone" in missing.stderr
     assert not b.exists()
+
+
+def test_several_payloads_and_a_source_that_cannot_be_read(tmp_path: Path, pair: tuple[Path, Path]) -> None:
+    """Said once, before anything is mangled."""
+    _, b = pair
+    second = tmp_path / "b2.livepatch"
+    second.write_bytes(b.read_bytes())
+    before = b.read_bytes()
+    for jobs in ("1", "2"):
+        done = lpmangle("-j", jobs, "--against", tmp_path / "nowhere", b, second, code=4)
+        assert done.stderr.count("nowhere") == 1
+    assert b.read_bytes() == before
+
+
+def test_the_payload_below_is_not_overwritten(tmp_path: Path, pair: tuple[Path, Path]) -> None:
+    a, b = pair
+    before = a.read_bytes()
+    error = lpmangle("--against", a, "--manifest", tmp_path / "other.json", "-o", a, b, code=4).stderr
+    assert "is of a payload below" in error
+    assert a.read_bytes() == before

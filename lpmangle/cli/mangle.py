@@ -73,7 +73,12 @@ is on its own: one that fails does not stop the others, and the exit code is tha
 @click.option("--force", is_flag=True, help="Mangle a payload too that has a signature or other bytes appended.")
 @click.option("--embed", is_flag=True, help="Put the manifest into the payload too, as section .debug_lpmangle.")
 @against_option
-@click.option("--xen", type=FilePath(), metavar="FILE", help="For --against: xen-syms; its symbols come first in Xen.")
+@click.option(
+    "--xen",
+    type=FilePath(),
+    metavar="FILE",
+    help="For --against: the hypervisor's xen-syms, or a copy of /proc/xen/xensyms; what is there stays.",
+)
 @click.option("-j", "--jobs", type=click.IntRange(min=1), default=1, metavar="N", help="Use N processes (default: 1).")
 @click.option("--fail-fast", is_flag=True, help="Begin no other payload after one that fails.")
 @click.option("--dry-run", is_flag=True, help="Show what would become of each symbol; write nothing.")

@@ -24,6 +24,8 @@ class _Payload(NamedTuple):
 def mangle_many(names: Iterable[str], settings: Settings, folder: str | None, jobs: int, fail_fast: bool) -> int:
     """Mangle the payloads that `names` stand for; the exit code of the worst."""
     payloads = _with_outputs(list(_expanded(names)), folder)
+    if settings.against:
+        settings.against.open()
     progress = Progress(len(payloads), "payloads")
     counts: Counter[str] = Counter()
     reports = []

@@ -6,8 +6,8 @@ from lpmangle import elf, embed, files, sources, splice
 from lpmangle.cli.output import print_json, shown
 from lpmangle.cli.paths import FilePath
 from lpmangle.errors import ManifestError, about
-from lpmangle.job import check_output
 from lpmangle.manifest_writer import sha256
+from lpmangle.targets import check_output
 
 
 @click.command(

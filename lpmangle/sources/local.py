@@ -7,12 +7,11 @@ from contextlib import suppress
 from lpmangle import elf, embed, files
 from lpmangle.errors import FileError, LpmangleError, ManifestError, about
 from lpmangle.manifest import Head, decode_head
+from lpmangle.manifest_writer import ENDING, sha256
 from lpmangle.manifest_writer import beside as manifest_beside
-from lpmangle.manifest_writer import sha256
 from lpmangle.sources import Found, Shape, warn
 
-MANIFEST_ENDING = ".manifest.json"
-_ENDINGS = (MANIFEST_ENDING, ".livepatch")
+_ENDINGS = (ENDING, ".livepatch")
 
 
 class LocalSource:
@@ -51,12 +50,12 @@ class LocalSource:
             yield found
 
     def debug_files(self, build_id: str) -> Iterable[str]:
-        several = [path.removesuffix(MANIFEST_ENDING) for path in self._by_build_id.get(build_id, ())]
+        several = [path.removesuffix(ENDING) for path in self._by_build_id.get(build_id, ())]
         return filter(os.path.exists, several)
 
     def _add_folder(self, folder: str) -> None:
         for path in paths_in(folder):
-            if path.endswith(MANIFEST_ENDING):
+            if path.endswith(ENDING):
                 with suppress(ManifestError):
                     self._add(path, _head(path), None)
             elif found := _in_payload(path):
@@ -78,7 +77,7 @@ class LocalSource:
     def _found(self, path: str) -> Found:
         text = self._texts[path]
         if text is None:
-            return Found(path, files.content(path)) if path.endswith(MANIFEST_ENDING) else load(path)
+            return Found(path, files.content(path)) if path.endswith(ENDING) else load(path)
         return Found(path, text)
 
 
@@ -100,7 +99,7 @@ def in_folder(folder: str) -> Iterator[Found]:
     Payloads count if they have a manifest inside. Symbolic links to folders are not followed.
     """
     for path in paths_in(folder):
-        if path.endswith(MANIFEST_ENDING):
+        if path.endswith(ENDING):
             yield Found(path, files.content(path))
         elif found := _in_payload(path):
             yield found
