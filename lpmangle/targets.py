@@ -29,14 +29,14 @@ def check(result: "Result", stem: str, *, named: bool) -> None:
     below |= {path.removesuffix(manifest_writer.ENDING) for path in below}
     for path in below & {result.output, result.manifest_path}:
         raise FileError("is of a payload below, which --against names: not replaced", path=path)
-    owner = manifest_writer.payload_in(start)
-    if named and owner not in (None, manifest_writer.payload_name(stem)):
+    owner = manifest_writer.payload_in(start) if named and start else None
+    if owner not in (None, manifest_writer.payload_name(stem)):
         raise FileError(
             f"is the manifest of {owner}: not replaced",
             path=result.manifest_path,
             hint="each payload needs a manifest of its own; without one the original cannot be had back",
         )
-    if not result.plan.already and (names := _names_made_before(result)):
+    if start and not result.plan.already and (names := _names_made_before(result, start)):
         raise PlanError(
             f"is mangled already: {names[0]} is a new name in {result.manifest_path}",
             hint="it was changed since, by objcopy or strip; start from the payload as the linker left it",
@@ -49,12 +49,12 @@ def check_output(path: str) -> None:
         raise FileError("is a manifest: not replaced by a payload", path=path)
 
 
-def _names_made_before(result: "Result") -> list[str]:
+def _names_made_before(result: "Result", start: bytes) -> list[str]:
     """Names in the payload that the manifest at hand, which would be replaced, leads back to their originals."""
     view = result.view
     # Its own, and those of the payloads that it was put on, which are indented further. Nearly always the manifest is
     # that of the last build: then its suffix is nowhere in this payload.
-    suffixes = re.findall(rb'^  (?:    )?"suffix": "([^"\\]+)"', files.start_of(result.manifest_path), re.MULTILINE)
+    suffixes = re.findall(rb'^  (?:    )?"suffix": "([^"\\]+)"', start, re.MULTILINE)
     if not any(suffix in view.data for suffix in suffixes):
         return []
     from lpmangle.manifest import decode
