@@ -24,6 +24,7 @@ def groups(folder: Path) -> list[Group]:
         found.append(Group(f"catalog of {title}: add", ADD_ROUNDS, [add, *peers]))
         rows = [
             Contestant("lpmangle --version", [LPMANGLE, "--version"]),
+            Contestant("lpmangle query --help", [LPMANGLE, "query", "--help"]),
             Contestant("lpmangle query", [LPMANGLE, "query", name, "-m", "../catalog.db"]),
             Contestant("lpmangle catalog find", [LPMANGLE, "catalog", "find", "../catalog.db", name]),
             Contestant("grep -r of the manifests", ["grep", "-rFl", name, "../manifests"]),
