@@ -150,6 +150,19 @@ def test_the_proof_sees_every_changed_byte() -> None:
             prove(view, after, plan.names, wrong)
 
 
+def test_a_name_that_is_told_by_a_symbol_of_its_own() -> None:
+    """Not the section's symbol, as compilers may leave it (.L.str): the addend counts from that symbol."""
+    built = stacked(2, ident(1), replaces=[HANDLER])
+    data = bytearray(built.data)
+    code, at = built.at("sym", "st_value", 1)
+    struct.pack_into("<" + code, data, at, 8)
+    addend_at = functions.by_name(Payload(elf.parse(built.data)))[0].addend_at
+    struct.pack_into("<q", data, addend_at, 0)
+    _, _, after, text = mangled(bytes(data), Stack([layer(1, HANDLER)], None))
+    assert function_names(after) == [A_HANDLER.encode()]
+    assert undo(elf.parse(after), decode(text)) == data
+
+
 def test_functions_alone() -> None:
     """No symbol gets another name; the file is marked all the same."""
     built = stacked(2, ident(1), replaces=[HANDLER])
