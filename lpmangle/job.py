@@ -33,15 +33,21 @@ class Result:
         self.stack = stack
         self.warnings: list[str] = []
         self.unchanged = False
+        self.write = True
 
     @property
     def status(self) -> str:
-        """`mangled`, `already mangled`, `nothing to rename`, or `unchanged`: mangled before from the same input."""
+        """`mangled`, `already mangled`, `nothing to rename`, or `unchanged`: mangled before from the same input.
+
+        `would be mangled` where nothing was to be written.
+        """
         if self.plan.already:
             return "already mangled"
         if self.unchanged:
             return "unchanged"
-        return "mangled" if self.plan.changes else "nothing to rename"
+        if not self.plan.changes:
+            return "nothing to rename"
+        return "mangled" if self.write else "would be mangled"
 
     def name(self, index: int) -> bytes:
         """The name of symbol number `index` in the input."""
@@ -119,6 +125,7 @@ def _mangle_file(request: _Request) -> Result:
         after = splice.apply(view, plan)
         splice.prove(view, after, plan.names, plan.function_names)
         result = Result(request.path, target, manifest_path, payload, plan, stack)
+        result.write = request.write
         text = None
         if request.embedded:
             from lpmangle import embed

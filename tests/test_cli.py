@@ -119,7 +119,9 @@ def test_dry_run_writes_nothing(payload: Path, original: bytes) -> None:
     lines = done.stdout.splitlines()
     assert lines[0].split() == ["SYMBOL", "NAME", "NEW", "NAME,", "OR", "WHY", "NOT"]
     assert any("xen_extra_version" in line and "(overriding" in line for line in lines)
-    symbols = json.loads(lpmangle("--dry-run", "--json", payload).stdout)["symbols"]
+    report = json.loads(lpmangle("--dry-run", "--json", payload).stdout)
+    assert report["status"] == "would be mangled"
+    symbols = report["symbols"]
     assert len(symbols) == len(lines) - 2
     assert all((symbol["new_name"] is None) != (symbol["reason"] is None) for symbol in symbols)
     assert list(payload.parent.iterdir()) == [payload]
