@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 from lpmangle.lookup import BUILD_ID, MAX_RUN, NAME_CHARACTERS, Candidate, Lookup
 
-CHUNK = 1 << 18
+# From 128 KiB on glibc takes each block's memory from the system and gives it back: that were a sixth of the time.
+CHUNK = 1 << 16
 MAX_LINE = 1 << 20
 # Left of a long line for the next piece, so that what follows a name (offset, payload) is seen with it.
 _LOOK_AHEAD = 2 * MAX_RUN
