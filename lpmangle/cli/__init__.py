@@ -67,7 +67,6 @@ class _Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"lpmangle.cli.{cmd_name}")
-        gc.freeze()
         gc.enable()
         command: click.Command = module.command
         return command
