@@ -27,7 +27,7 @@ faults: ## all faults of the file system at all calls; make test tries those tha
 	@scripts/setup test-fast
 	LPMANGLE_FAULTS=all $(PYTEST) tests/faults
 
-bench: ## measure lpmangle against the alternatives; every figure in bench.json (20 minutes)
+bench: ## measure lpmangle against the alternatives; every figure in bench.json (10 minutes)
 	@scripts/setup test-fast
 	$(PYTHON) -m benchmarks --json bench.json
 
