@@ -19,7 +19,7 @@ def since(view: elf.Object, found: Manifest, original: bytes | None = None) -> I
     """What is different, a line for each, by the manifest and the original; the first line says how much is not."""
     present: dict[str, list[int]] = defaultdict(list)
     for index, (st_name, *_) in enumerate(view.symbol_fields()):
-        present[text(view.string(st_name))].append(index)
+        present[elf.text(view.string(st_name))].append(index)
     gone, moved, differing = [], 0, []
     for entry in found.symbols:
         # Two symbols of one file may share a name.
@@ -37,11 +37,6 @@ def since(view: elf.Object, found: Manifest, original: bytes | None = None) -> I
     yield from _named("changed", differing)
     if original is not None:
         yield from _section_changes(elf.parse(original), view)
-
-
-def text(name: bytes) -> str:
-    """A name in words."""
-    return name.decode("utf-8", "backslashreplace")
 
 
 def _differences(view: elf.Object, index: int, entry: Symbol) -> list[str]:

@@ -158,6 +158,16 @@ class Object:
         """File offset of section header number `index`."""
         return self.e_shoff + index * self.layout.shdr.size
 
+    def place_at(self, index: int) -> int:
+        """File offset of sh_offset of section header number `index`; sh_size follows it."""
+        return self.section_header_offset(index) + self.layout.sh_offset_at
+
+    def put_place(self, out: bytearray, index: int, offset: int, size: int) -> None:
+        """Write sh_offset and sh_size of a section into `out`, a file laid out as this one. Raises struct.error."""
+        address, at = self.layout.address, self.place_at(index)
+        address.pack_into(out, at, offset)
+        address.pack_into(out, at + address.size, size)
+
     def string(self, st_name: int) -> bytes:
         """The name at `st_name` in the symbol string table, without its NUL."""
         start = self.strtab.offset + st_name
@@ -232,6 +242,11 @@ def parse(data: bytes, accept: int = ET_REL) -> Object:
     return view
 
 
+def text(name: bytes) -> str:
+    """A name as text; bytes that are none as escapes."""
+    return name.decode("utf-8", "backslashreplace")
+
+
 def _string(table: bytes, start: int) -> bytes:
     """The bytes from `start` to the next NUL, which the caller knows to exist."""
     end = table.find(b"\0", start, start + MAX_NAME_BYTES + 1)
@@ -277,7 +292,7 @@ def _read_sections(view: Object, e_shentsize: int, e_shnum: int, e_shstrndx: int
         sh_name, sh_type, flags, _, offset, size, link, info, addralign, entsize = header
         if sh_name >= len(names):
             raise ElfError(f"section {index}: its name is outside the section name table")
-        name = _string(names, sh_name).decode("utf-8", "backslashreplace")
+        name = text(_string(names, sh_name))
         section = Section(index, name, sh_type, flags, offset, size, link, info, addralign, entsize)
         view.sections.append(section)
         if index == e_shstrndx:

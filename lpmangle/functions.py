@@ -86,7 +86,7 @@ def _read(view: elf.Object, entry: int, relocation: elf.Relocation, start: int) 
 
 def rename(payload: Payload, names: Mapping[int, bytes]) -> bytes:
     """The file with the entries of `names` called so. Each must be one of `by_name`. Raises PlanError."""
-    view, address = payload.elf, payload.elf.layout.address
+    view = payload.elf
     out = bytearray(view.data)
     for number, entries in _by_section(payload, names).items():
         section = view.sections[number]
@@ -103,9 +103,7 @@ def rename(payload: Payload, names: Mapping[int, bytes]) -> bytes:
                 offsets[name] = len(out) - place
                 out += name + b"\0"
             _put_addend(out, view, entry, offsets[name] - entry.base)
-        at = view.section_header_offset(number) + view.layout.sh_offset_at
-        address.pack_into(out, at, place)
-        address.pack_into(out, at + address.size, len(out) - place)
+        view.put_place(out, number, place, len(out) - place)
     if not view.layout.is_64 and len(out) >= 1 << 32:
         raise PlanError("the new names of functions do not fit into the file")
     after = bytes(out)
@@ -121,14 +119,12 @@ def restore(
 
     Raises struct.error for numbers that do not fit, KeyError for an entry or IndexError for a section that is none.
     """
-    view, address = payload.elf, payload.elf.layout.address
+    view = payload.elf
     entries = {entry.entry: entry for entry in by_name(payload)}
     for number, addend in addends.items():
         _put_addend(out, view, entries[number], addend)
     for number, (offset, size) in sections.items():
-        at = view.section_header_offset(view.sections[number].number) + view.layout.sh_offset_at
-        address.pack_into(out, at, offset)
-        address.pack_into(out, at + address.size, size)
+        view.put_place(out, view.sections[number].number, offset, size)
 
 
 def prove(payload: Payload, after: bytes, names: Mapping[int, bytes]) -> None:
@@ -148,7 +144,7 @@ def prove(payload: Payload, after: bytes, names: Mapping[int, bytes]) -> None:
             masked[entry.addend_at : entry.addend_at + address.size] = before[
                 entry.addend_at : entry.addend_at + address.size
             ]
-        at = view.section_header_offset(number) + view.layout.sh_offset_at
+        at = view.place_at(number)
         place, size = (address.unpack_from(after, at + n * address.size)[0] for n in (0, 1))
         masked[at : at + 2 * address.size] = before[at : at + 2 * address.size]
         kept = bytes(view.section_data(view.sections[number])) + b"\0"

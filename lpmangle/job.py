@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lpmangle import elf, files, manifest_writer, splice, tail, targets
 from lpmangle.errors import FileError, LpmangleError, about
+from lpmangle.naming import stem_of
 from lpmangle.plan import Options, Outcome, Plan, make_plan
 from lpmangle.xen import FUNCS_SECTION, HOOKS_PREFIX, LIVEPATCH_MAX_SIZE, Payload
 
@@ -52,11 +53,6 @@ class Result:
     def name(self, index: int) -> bytes:
         """The name of symbol number `index` in the input."""
         return self.view.string(self.view.symbol(index).st_name)
-
-
-def stem_of(path: str) -> str:
-    """The name a payload is uploaded by: its file name without the ending."""
-    return os.path.splitext(os.path.basename(path))[0]
 
 
 class _Request(NamedTuple):
@@ -231,7 +227,7 @@ def _warn(result: Result, size: int) -> None:
         ),
     ):
         if indices := plan.indices(outcome):
-            names = ", ".join(_text(result.name(index)) for index in indices[:MOST_NAMES])
+            names = ", ".join(elf.text(result.name(index)) for index in indices[:MOST_NAMES])
             more = f" and {len(indices) - MOST_NAMES} more" if len(indices) > MOST_NAMES else ""
             warnings.append(
                 f"{len(indices)} new symbols keep their names ({what}) and clash with the same names of any other "
@@ -252,7 +248,3 @@ def _missing_stack_warnings(payload: Payload) -> Iterable[str]:
             f"is put on the payload with build-id {depends.hex()}; if that one is mangled, what this one takes from it "
             "has another name there: --against PAYLOAD"
         )
-
-
-def _text(name: bytes) -> str:
-    return name.decode("utf-8", "backslashreplace")

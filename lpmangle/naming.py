@@ -1,6 +1,7 @@
 """How a new name is made: suffix specifications, the template, and the limit of 126 bytes."""
 
 import hashlib
+import os
 import re
 from collections.abc import Iterator
 
@@ -59,6 +60,11 @@ def _digits(value: str, spec: str) -> int:
     if not (value.isascii() and value.isdigit()) or len(value) > 4 or int(value) < MIN_DIGITS:
         raise NamingError(f"--suffix {spec}: N must be a number, at least {MIN_DIGITS}: fewer digits are not unique")
     return int(value)
+
+
+def stem_of(path: str) -> str:
+    """The name a payload is uploaded by: its file name without the ending."""
+    return os.path.splitext(os.path.basename(path))[0]
 
 
 class Namer:

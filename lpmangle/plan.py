@@ -286,7 +286,7 @@ def _check_kept(view: elf.Object, plan: Plan) -> None:
 
 def _clash(view: elf.Object, first: int, second: int, new: bytes) -> PlanError:
     names = [view.string(view.symbol(index).st_name) for index in (first, second)]
-    one, two, both = (name.decode("utf-8", "backslashreplace") for name in (*names, new))
+    one, two, both = map(elf.text, (*names, new))
     return PlanError(
         f"symbols {first} ({one}) and {second} ({two}) would both be called {both}",
         hint="use the default template, which keeps the file part, or another suffix",

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from lpmangle import functions
+from lpmangle import elf, functions
 from lpmangle.errors import PlanError
 from lpmangle.plan import AGAINST, Outcome, Plan
 from lpmangle.stack import Stack
@@ -39,7 +39,7 @@ def _check_unlike(plan: Plan, stack: Stack) -> None:
     made = set(plan.renames.values())
     for layer in stack.layers:
         if clash := made.intersection(layer.names.values()) | (made & layer.kept):
-            name = min(clash).decode("utf-8", "backslashreplace")
+            name = elf.text(min(clash))
             raise PlanError(
                 f"{name} would be new in it and is new in {layer.payload}: Xen refuses the second one",
                 hint="give each payload a suffix of its own; the default, the build-id, is one",
@@ -74,7 +74,7 @@ def _check_taken(plan: Plan, stack: Stack, names: list[bytes], mark: bytes) -> N
         for name in found:
             # Another stack, or the hypervisor's names, may be known by now.
             if (reference := stack.resolve(originals[name])) is None or reference.name != name:
-                old = originals[name].decode("utf-8", "backslashreplace")
+                old = elf.text(originals[name])
                 raise PlanError(
                     f"is mangled already, and takes {old} from {layer.payload}, where Xen would not find it", hint=again
                 )

@@ -54,7 +54,7 @@ def apply(view: elf.Object, plan: Plan) -> bytes | bytearray:
         column[index] = st_name
         st_name += len(name) + 1
     _put_symbol_words(out, view, words, column)
-    _point_string_table(out, view, view.strtab.number, table_offset, table_size)
+    view.put_place(out, view.strtab.number, table_offset, table_size)
     return out
 
 
@@ -78,7 +78,7 @@ def prove(
         return
     if len(after) < len(before):
         raise ProofError("the output is shorter than the input")
-    header = view.section_header_offset(strtab.number) + layout.sh_offset_at
+    header = view.place_at(strtab.number)
     table_offset, table_size = (layout.address.unpack_from(after, header + n * layout.address.size)[0] for n in (0, 1))
     if table_offset < len(before) or table_offset + table_size != len(after):
         raise ProofError("the new string table is not what was appended")
@@ -138,7 +138,7 @@ def undo(view: elf.Object, manifest: "Manifest") -> bytes:
                 raise other
             view.layout.word.pack_into(out, view.symbol_offset(symbol.index), symbol.st_name)
         if renamed or manifest.functions:
-            _point_string_table(out, view, table.section, table.offset, table.size)
+            view.put_place(out, table.section, table.offset, table.size)
         if manifest.functions:
             _undo_functions(out, view, manifest)
     # An offset past the shortened file, a number that its field cannot hold; an entry or a section that does not exist.
@@ -181,10 +181,3 @@ def _put_symbol_words(out: bytearray, view: elf.Object, words: "array[int]", col
     if view.layout.big_endian != (sys.byteorder == "big"):
         words.byteswap()
     memoryview(out)[view.symtab.offset : view.symtab.end] = memoryview(words).cast("B")
-
-
-def _point_string_table(out: bytearray, view: elf.Object, index: int, offset: int, size: int) -> None:
-    address = view.layout.address
-    at = view.section_header_offset(index) + view.layout.sh_offset_at
-    address.pack_into(out, at, offset)
-    address.pack_into(out, at + address.size, size)

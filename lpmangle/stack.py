@@ -7,7 +7,6 @@ loaded. `.livepatch.depends` says which payload must be applied directly below; 
 and the lowest was loaded first.
 """
 
-import os
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,6 +15,7 @@ from lpmangle import elf, files, sources
 from lpmangle.errors import ManifestError, PlanError, about
 from lpmangle.manifest import Manifest
 from lpmangle.manifest_writer import sha256
+from lpmangle.naming import stem_of
 from lpmangle.plan import Reference, find_mark, holds_build_id
 from lpmangle.sources import local
 from lpmangle.xen import MAX_NAME, Kind, Payload
@@ -72,9 +72,9 @@ class Stack:
         for name, layers in self.several.items():
             others = " and ".join(layer.payload for layer in layers[1:])
             first = layers[0].payload
-            yield f"{_text(name)} is new in {first} and in {others}; the one of {first} is meant"
+            yield f"{elf.text(name)} is new in {first} and in {others}; the one of {first} is meant"
         for name, layer in self.hidden.items():
-            yield f"{_text(name)} stays: the hypervisor has it, and Xen finds that before the one of {layer.payload}"
+            yield f"{elf.text(name)} stays: the hypervisor has it, and Xen finds that before the one of {layer.payload}"
         if self.missing:
             yield f"no manifest of build-id {self.missing}, on which {self.layers[0].payload} depends, was found"
 
@@ -107,8 +107,7 @@ class Against:
             return None
         from lpmangle.check.state import Hypervisor
 
-        with about(self.xen):
-            return Hypervisor.read_from(files.read(self.xen).data)
+        return Hypervisor.at(self.xen)
 
     def open(self) -> None:
         """Read all now. Raises LpmangleError for what cannot be read.
@@ -227,10 +226,5 @@ def _of_payload(payload: Payload, path: str) -> Layer:
             hint="name its manifest with --against",
         )
     kept = frozenset(view.string(view.symbol(index).st_name) for index, kind in enumerate(kinds) if kind == Kind.NEW)
-    name = os.path.splitext(os.path.basename(path))[0]
     depends = payload.depends.hex() if payload.depends else None
-    return Layer(name, payload.build_id.hex(), depends, "", "", {}, kept, path)
-
-
-def _text(name: bytes) -> str:
-    return name.decode("utf-8", "backslashreplace")
+    return Layer(stem_of(path), payload.build_id.hex(), depends, "", "", {}, kept, path)

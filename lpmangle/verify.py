@@ -81,7 +81,7 @@ def _symbol_findings(view: elf.Object, found: Manifest) -> Iterator[str]:
         symbol = view.symbol(entry.index)
         section = view.sections[symbol.st_shndx].name if symbol.st_shndx < len(view.sections) else ""
         for what, is_now, was in (
-            ("name", changes.text(view.string(symbol.st_name)), entry.name),
+            ("name", elf.text(view.string(symbol.st_name)), entry.name),
             ("section", section, entry.section),
             ("value", symbol.st_value, entry.value),
             ("size", symbol.st_size, entry.size),
@@ -94,7 +94,7 @@ def _symbol_findings(view: elf.Object, found: Manifest) -> Iterator[str]:
         if reference.index >= view.symbol_count:
             yield f"symbol {reference.index} ({reference.name}) does not exist"
         elif (name := view.string(view.symbol(reference.index).st_name)) != reference.name.encode():
-            yield f"symbol {reference.index}: name is {changes.text(name)}, the manifest says {reference.name}"
+            yield f"symbol {reference.index}: name is {elf.text(name)}, the manifest says {reference.name}"
     if found.functions:
         yield from _function_findings(view, found)
 
@@ -103,7 +103,7 @@ def _function_findings(view: elf.Object, found: Manifest) -> Iterator[str]:
     from lpmangle.functions import by_name
 
     try:
-        names = {entry.entry: changes.text(entry.name) for entry in by_name(Payload(view))}
+        names = {entry.entry: elf.text(entry.name) for entry in by_name(Payload(view))}
     except LpmangleError as error:
         yield error.message
         return

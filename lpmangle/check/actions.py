@@ -1,8 +1,9 @@
 """What can be done with a payload that is loaded: livepatch.c:livepatch_action."""
 
-from lpmangle.check.findings import RULES, Finding, Report, text
+from lpmangle.check.findings import RULES, Finding, Report
 from lpmangle.check.machines import X86_64
 from lpmangle.check.state import ENDBR64_FORMS, Function, Loaded, State
+from lpmangle.elf import text
 
 APPLY, REPLACE = "apply", "replace"
 _INSECURE = "SYSTEM MIGHT BE INSECURE: Replace action has been aborted after reverting ALL payloads!"

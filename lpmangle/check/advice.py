@@ -4,9 +4,10 @@ import re
 from collections import Counter
 
 from lpmangle import elf
-from lpmangle.check.findings import Report, text
+from lpmangle.check.findings import Report
 from lpmangle.check.state import State
 from lpmangle.check.structure import Image
+from lpmangle.elf import text
 from lpmangle.plan import MARK
 from lpmangle.xen import LIVEPATCH_MAX_SIZE, MAX_NAME
 

@@ -3,11 +3,12 @@
 from struct import unpack_from
 
 from lpmangle.check.alternatives import check_alternatives
-from lpmangle.check.findings import Report, text
+from lpmangle.check.findings import Report
 from lpmangle.check.functions import check_functions
 from lpmangle.check.machines import X86_64
 from lpmangle.check.state import State
 from lpmangle.check.structure import Image
+from lpmangle.elf import text
 from lpmangle.xen import BUILD_ID_SECTION, DEPENDS_SECTION, FUNCS_SECTION, NT_GNU_BUILD_ID, XEN_DEPENDS_SECTION
 
 FUNCS = FUNCS_SECTION.encode()

@@ -250,8 +250,3 @@ class Report:
     def fatal(self) -> Finding | None:
         """What Xen would report: the first refusal, or the crash that comes before."""
         return next((finding for finding in self.findings if finding.fatal), None)
-
-
-def text(name: bytes) -> str:
-    """A name as text; bytes that are none as escapes."""
-    return name.decode("utf-8", "backslashreplace")

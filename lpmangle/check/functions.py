@@ -1,9 +1,10 @@
 """The functions that a payload replaces: livepatch.c:prepare_payload, arch_livepatch_verify_func, _verify_distance."""
 
-from lpmangle.check.findings import Report, text
+from lpmangle.check.findings import Report
 from lpmangle.check.machines import X86_64, Machine
 from lpmangle.check.state import ENDBR64_FORMS, PAGE, Function, State
 from lpmangle.check.structure import Image
+from lpmangle.elf import text
 
 FUNCS = b".livepatch.funcs"
 PAYLOAD_VERSION = 2  # LIVEPATCH_PAYLOAD_VERSION since 4.13

@@ -3,9 +3,10 @@
 from mmap import mmap
 
 from lpmangle import elf
-from lpmangle.check.findings import Report, text
+from lpmangle.check.findings import Report
 from lpmangle.check.state import PAGE, State
 from lpmangle.check.structure import Image
+from lpmangle.elf import text
 
 # The area for all payloads together (x86: what the hypervisor leaves of a GiB; Arm: LIVEPATCH_VMAP_SIZE, asm/config.h).
 # Only what one payload needs is compared with it.

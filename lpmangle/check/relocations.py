@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterator
 from struct import Struct
 
 from lpmangle import elf
-from lpmangle.check.findings import Report, text
+from lpmangle.check.findings import Report
 from lpmangle.check.relocations_arm import relocate_arm32, relocate_arm64
 from lpmangle.check.structure import Image
+from lpmangle.elf import text
 
 R_X86_64_NONE, R_X86_64_64, R_X86_64_PC32, R_X86_64_PLT32 = 0, 1, 2, 4
 _QWORD, _DWORD = Struct("<Q"), Struct("<I")

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from struct import Struct
 
 from lpmangle import elf
-from lpmangle.check.findings import Report, text
+from lpmangle.check.findings import Report
 from lpmangle.check.structure import Image
+from lpmangle.elf import text
 
 _QWORD, _DWORD = Struct("<Q"), Struct("<I")
 ABS64, PREL64 = 257, 260

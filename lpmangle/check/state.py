@@ -5,10 +5,10 @@ from functools import cached_property
 from mmap import mmap
 from typing import NamedTuple
 
-from lpmangle import elf
+from lpmangle import elf, files
 from lpmangle.check.machines import MACHINES, X86_64, Machine
 from lpmangle.check.versions import NEWEST, Rules, Version, parse_version, rules_of
-from lpmangle.errors import ElfError, NamingError
+from lpmangle.errors import ElfError, NamingError, about
 from lpmangle.xensyms import captured_symbols, kept_symbols
 
 PAGE = 4096
@@ -33,6 +33,12 @@ class Hypervisor:
         self.version: Version | None = None
         self.machine: Machine | None = None
         self._contents: list[tuple[int, int, memoryview]] | None = None  # address, size, what is in the file
+
+    @classmethod
+    def at(cls, path: str) -> "Hypervisor":
+        """The one whose xen-syms, or copy of /proc/xen/xensyms, is at `path`. Raises FileError, ElfError."""
+        with about(path):
+            return cls.read_from(files.read(path).data)
 
     @classmethod
     def read_from(cls, data: bytes) -> "Hypervisor":

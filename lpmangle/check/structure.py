@@ -8,8 +8,9 @@ from mmap import mmap
 from typing import NamedTuple
 
 from lpmangle import elf
-from lpmangle.check.findings import Report, text
+from lpmangle.check.findings import Report
 from lpmangle.check.machines import ARM32, X86_64, Machine
+from lpmangle.elf import text
 from lpmangle.xen import LIVEPATCH_MAX_SIZE
 
 MAX_SECTIONS = 1024  # livepatch_header_check

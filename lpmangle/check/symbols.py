@@ -1,10 +1,11 @@
 """The names that a payload brings in: livepatch.c:is_payload_symbol, build_symbol_table."""
 
 from lpmangle import elf
-from lpmangle.check.findings import Report, text
+from lpmangle.check.findings import Report
 from lpmangle.check.machines import X86_64
 from lpmangle.check.state import State
 from lpmangle.check.structure import Image
+from lpmangle.elf import text
 from lpmangle.plan import MARK
 from lpmangle.xen import MAX_NAME, is_mapping_symbol
 

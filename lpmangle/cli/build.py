@@ -11,7 +11,7 @@ from lpmangle.cli.mangle import Settings, mangle, say
 from lpmangle.cli.options import against_option, naming_options, read_against, read_naming
 from lpmangle.cli.output import shown, warn
 from lpmangle.cli.paths import FilePath
-from lpmangle.errors import EXIT_NO, about
+from lpmangle.errors import EXIT_NO
 
 if TYPE_CHECKING:
     from lpmangle.check import State
@@ -116,18 +116,11 @@ def command(
 
 
 def _read_state(xen: str | None, loaded: tuple[str, ...]) -> "State":
-    from lpmangle.check import Hypervisor, Payload, State, take
+    from lpmangle.check import Hypervisor, State
+    from lpmangle.cli.check import put_on
 
-    hypervisor = None
-    if xen:
-        with about(xen):
-            hypervisor = Hypervisor.read_from(files.read(xen).data)
-    state = State(hypervisor, None)
-    for path in loaded:
-        with about(path):
-            one = take(Payload.at(path, files.read(path).data), state)
-        state.loaded.append(one)
-        state.applied.append(one)
+    state = State(Hypervisor.at(xen) if xen else None, None)
+    put_on(state, loaded)
     return state
 
 

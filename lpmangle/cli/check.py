@@ -1,5 +1,6 @@
 """lpmangle check: what Xen will say to uploads, before they are made."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import click
@@ -63,17 +64,13 @@ def command(
 ) -> None:
     if stack_path and loaded:
         raise click.UsageError("--stack and --loaded do not go together: list what is loaded in the stack")
-    state = State(_hypervisor(xen_path), _version(xen_version))
+    state = State(Hypervisor.at(xen_path) if xen_path else None, _version(xen_version))
     uploads = [_read(path) for path in payloads]
     if stack_path:
         from lpmangle.cli.check_stacks import check_stacks
 
         ctx.exit(check_stacks(stack_path, uploads, state, as_json))
-    for path in loaded:
-        with about(path):
-            payload = take(_read(path), state)
-        state.loaded.append(payload)
-        state.applied.append(payload)
+    put_on(state, loaded)
     verdicts = check_sequence(uploads, state)
     if as_json:
         print_json({"xen_version": version_text(state), "payloads": [record(verdict) for verdict in verdicts]})
@@ -83,11 +80,13 @@ def command(
         ctx.exit(EXIT_NO)
 
 
-def _hypervisor(path: str | None) -> Hypervisor | None:
-    if path is None:
-        return None
-    with about(path):
-        return Hypervisor.read_from(files.read(path).data)
+def put_on(state: State, paths: Iterable[str]) -> None:
+    """Payloads that are loaded and applied already, in that order. Raises LpmangleError."""
+    for path in paths:
+        with about(path):
+            payload = take(_read(path), state)
+        state.loaded.append(payload)
+        state.applied.append(payload)
 
 
 def _version(text: str | None) -> Version | None:

@@ -9,6 +9,7 @@ import click
 from lpmangle.cli.options import against_option, naming_options, read_against, read_naming
 from lpmangle.cli.output import message_line, print_json, shown, table_lines
 from lpmangle.cli.paths import FilePath
+from lpmangle.elf import text
 from lpmangle.job import Result, mangle_file
 from lpmangle.plan import REASONS, Options, Reference
 from lpmangle.xen import Kind
@@ -172,7 +173,7 @@ def _rows(result: Result) -> Iterator[tuple[int, str, str | None, str | None]]:
     names = result.plan.names
     for index, outcome in enumerate(result.plan.outcomes):
         new = names.get(index)
-        name = result.name(index).decode("utf-8", "backslashreplace")
+        name = text(result.name(index))
         yield index, name, new.decode() if new else None, None if new else REASONS[outcome]
 
 

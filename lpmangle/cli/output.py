@@ -11,13 +11,14 @@ from typing import Any
 
 import click
 
+from lpmangle.elf import text
 from lpmangle.errors import EXIT_FILES, LpmangleError
 
 
 def shown(name: str | bytes) -> str:
     """A name as it can be printed: control and other invisible characters, and what is no text, as escapes."""
     if isinstance(name, bytes):
-        name = name.decode("utf-8", "backslashreplace")
+        name = text(name)
     if name.isprintable():
         return name
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
