@@ -47,10 +47,10 @@ format: ## lay the code out, and mend what ruff can mend
 	$(PYTHON) -m ruff check --fix
 	$(PYTHON) -m ruff format
 
-schema: ## write lpmangle/manifest.schema.json from the types
+schema: ## write lpmangle/manifest/manifest.schema.json from the types
 	@scripts/setup dev
-	$(PYTHON) -c 'from pathlib import Path; from lpmangle.manifest import schema; \
-		Path("lpmangle/manifest.schema.json").write_text(schema())'
+	$(PYTHON) -c 'from pathlib import Path; from lpmangle.manifest.read import schema; \
+		Path("lpmangle/manifest/manifest.schema.json").write_text(schema())'
 
 man: ## write share/man from the help texts
 	@scripts/setup dev

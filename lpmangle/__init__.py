@@ -7,7 +7,7 @@
     lpmangle.prove(view, output, plan.names)                      # only names differ; ProofError
     text = b"".join(lpmangle.encode_manifest(payload, plan, output, stem))
 
-    from lpmangle.manifest import decode                          # text -> Manifest; ManifestError
+    from lpmangle.manifest.read import decode  # text -> Manifest; ManifestError
     lpmangle.undo(lpmangle.parse(output), decode(text))           # the input again
 
 All errors derive from `LpmangleError`.
@@ -15,10 +15,10 @@ All errors derive from `LpmangleError`.
 
 from lpmangle.elf import Object, parse
 from lpmangle.errors import LpmangleError
-from lpmangle.manifest_writer import encode as encode_manifest
-from lpmangle.plan import Options, Plan, make_plan
-from lpmangle.splice import apply, prove, undo
-from lpmangle.xen import Kind, Payload
+from lpmangle.mangle.apply import apply, prove, undo
+from lpmangle.mangle.plan import Options, Plan, make_plan
+from lpmangle.manifest.write import encode as encode_manifest
+from lpmangle.xen.payload import Kind, Payload
 
 __version__ = "0.1.0"
 __all__ = [

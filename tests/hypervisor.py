@@ -10,9 +10,9 @@ from livepatch import Source, build_payload
 from xen.defects import LOCALS
 from xen.editor import Editor
 
-from lpmangle.check import Hypervisor, Payload, State, Verdict, check_upload
-from lpmangle.check.machines import X86_64
-from lpmangle.check.versions import parse_version
+from lpmangle.loader import Hypervisor, Payload, State, Verdict, check_upload
+from lpmangle.loader.profile import parse_version
+from lpmangle.xen.machines import X86_64
 
 BUILD_ID = b"\xaa" * 20
 START = 0xFFFF82D040200000

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from elfbuild import TEXT, Sym, build, build_id, funcs, plain
 
-from lpmangle import batch
+from lpmangle.system import pool as batch
 
 LPMANGLE = [sys.executable, "-m", "lpmangle"]
 
@@ -157,7 +157,7 @@ def test_workers_end_with_their_parent(tmp_path: Path) -> None:
     """Killed without a chance to tell them, it leaves no process behind."""
     code = """\
 import os, sys, time
-from lpmangle import batch
+from lpmangle.system import pool as batch
 def work(number):
     print(os.getpid(), flush=True)
     time.sleep(0.5)
@@ -239,5 +239,5 @@ finally:
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     loaded = done.stdout.split()
-    assert "lpmangle.job" in loaded
-    assert not {"multiprocessing", "lpmangle.batch", "lpmangle.cli.mangle_many", "subprocess"} & set(loaded)
+    assert "lpmangle.jobs.mangle" in loaded
+    assert not {"multiprocessing", "lpmangle.system.pool", "lpmangle.cli.mangle_many", "subprocess"} & set(loaded)

@@ -23,7 +23,7 @@ from builds import (
     write_patch,
 )
 
-from lpmangle.build import Arguments, payload_names, read_arguments
+from lpmangle.jobs.build_result import Arguments, payload_names, read_arguments
 
 BUILD = ["lpmangle", "build", "--"]
 TOOL = ["livepatch-build"]

@@ -18,9 +18,9 @@ from fuzz.seeds import catalogs
 from manifests import manifest, plain, write
 from test_cli import lpmangle
 
-from lpmangle.catalog import Catalog
-from lpmangle.query import find
-from lpmangle.sources import Sources, open_sources
+from lpmangle.manifest.search import find
+from lpmangle.store.catalog import Catalog
+from lpmangle.store.source import Sources, open_sources
 
 ORIGINALS = ["x86_emulate.c#_get_fpu", "arch/x86/traps.c#do_trap", "lp_helper", "common/a.c#f[1]"]
 CRASH = Path(__file__).parent / "data" / "crash"

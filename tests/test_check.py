@@ -13,8 +13,8 @@ from hypervisor import base, outcome, upload
 from xen.defects import DEFECTS, good_alternative
 from xen.editor import EHDR, Editor
 
-from lpmangle.check import CRASH, REFUSED
-from lpmangle.check.findings import MOST_PER_RULE, RULES
+from lpmangle.loader import CRASH, REFUSED
+from lpmangle.loader.rules import MOST_PER_RULE, RULES
 
 OK = (0, "")
 FUNCS = ".livepatch.funcs"

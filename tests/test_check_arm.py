@@ -9,10 +9,10 @@ from corpus import Item
 from xen.editor import Editor
 
 from lpmangle import elf
-from lpmangle.check import Payload, State, Verdict, check_upload, take
-from lpmangle.check.versions import parse_version
-from lpmangle.xen import Kind
-from lpmangle.xen import Payload as Loader
+from lpmangle.loader import Payload, State, Verdict, check_upload, take
+from lpmangle.loader.profile import parse_version
+from lpmangle.xen.payload import Kind
+from lpmangle.xen.payload import Payload as Loader
 
 ARM64, ARM32 = "aarch64-gcc-ld", "arm-gcc-ld"
 NOTHING_KNOWN = "4.17"

@@ -13,8 +13,8 @@ import pytest
 from hypervisor import BUILD_ID, SYMBOLS, base, state
 from xen.editor import Editor
 
-from lpmangle.check import Payload, check_upload, take
 from lpmangle.errors import PayloadError
+from lpmangle.loader import Payload, check_upload, take
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 ONE, TWO = EXAMPLES / "617712b.livepatch", EXAMPLES / "fbab204.livepatch"

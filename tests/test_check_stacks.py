@@ -9,10 +9,10 @@ from hypervisor import BUILD_ID, base, identity, payload, state
 from xen.defects import LOCALS
 from xen.editor import Editor
 
-from lpmangle.check import Payload, check_sequence, take
-from lpmangle.check.matrix import Matrix
-from lpmangle.check.stacks import Stack, read_stacks
 from lpmangle.errors import PayloadError
+from lpmangle.loader import Payload, check_sequence, take
+from lpmangle.loader.fleet import Matrix
+from lpmangle.loader.stacks import Stack, read_stacks
 
 
 def test_matrix_says_what_single_checks_say() -> None:

@@ -9,18 +9,9 @@ from hypervisor import BUILD_ID, START, SYMBOLS, base, identity, outcome, payloa
 from xen.defects import DEFECTS
 from xen.editor import Editor
 
-from lpmangle.check import (
-    NOT_CHECKED,
-    WARNING,
-    Hypervisor,
-    Payload,
-    State,
-    Verdict,
-    check_sequence,
-    check_upload,
-)
-from lpmangle.check.versions import CHANGES, NEWEST, parse_version, rules_of
 from lpmangle.errors import ElfError, NamingError
+from lpmangle.loader import NOT_CHECKED, WARNING, Hypervisor, Payload, State, Verdict, check_sequence, check_upload
+from lpmangle.loader.profile import CHANGES, NEWEST, parse_version, rules_of
 
 
 def rules(verdict: Verdict, severity: str) -> list[str]:

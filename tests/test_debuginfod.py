@@ -20,9 +20,9 @@ import pytest
 from manifests import plain
 from test_cli import EXAMPLES, lpmangle
 
-from lpmangle import embed
-from lpmangle.sources import debuginfod
-from lpmangle.sources.debuginfod import DebuginfodSource
+from lpmangle.manifest import embed
+from lpmangle.store import debuginfod
+from lpmangle.store.debuginfod import DebuginfodSource
 
 ID = "d967c17f6518371e26e591728fd30fa3f292977c"  # of examples/fbab204.livepatch
 NAME = f"x86_emulate.c#_get_fpu_{ID}"

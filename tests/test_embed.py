@@ -18,12 +18,13 @@ from corpus import fixtures
 from elfbuild import ABS, TEXT, Sec, Sym, build, build_id, plain
 from test_cli import EXAMPLES, lpmangle
 
-from lpmangle import elf, embed
+from lpmangle import elf
 from lpmangle.errors import LpmangleError, ManifestError, PlanError, ProofError
-from lpmangle.manifest_writer import encode
-from lpmangle.plan import Options, make_plan
-from lpmangle.splice import apply, undo
-from lpmangle.xen import Payload
+from lpmangle.mangle.apply import apply, undo
+from lpmangle.mangle.plan import Options, make_plan
+from lpmangle.manifest import embed
+from lpmangle.manifest.write import encode
+from lpmangle.xen.payload import Payload
 
 FIXTURES = sorted(fixtures())
 
@@ -168,7 +169,7 @@ def test_classes_byte_orders_and_shared_tables(is_64: bool, big: bool, one_strin
     assert embed.extract(whole) == text
     assert [s.name for s in whole.sections] == [*(s.name for s in view.sections), ".debug_lpmangle"]
     assert embed.without(whole).data == view.data
-    from lpmangle.manifest import decode
+    from lpmangle.manifest.read import decode
 
     assert undo(embed.without(whole), decode(text)) == data
 

@@ -17,12 +17,13 @@ from pathlib import Path
 import pytest
 from elfbuild import plain
 
-from lpmangle import files, splice
 from lpmangle.errors import FileError, ProofError
-from lpmangle.job import mangle_file
-from lpmangle.manifest import decode
-from lpmangle.manifest_writer import sha256
-from lpmangle.plan import Options
+from lpmangle.jobs.mangle import mangle_file
+from lpmangle.mangle import apply as splice
+from lpmangle.mangle.plan import Options
+from lpmangle.manifest.read import decode
+from lpmangle.manifest.write import sha256
+from lpmangle.system import files
 
 SUF = Options(suffix="text:SUF")
 NOBODY = 65534

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lpmangle.errors import NamingError, PayloadError
-from lpmangle.naming import MIN_FIELD, Namer, field_of, resolve_suffix
+from lpmangle.mangle.names import MIN_FIELD, Namer, field_of, resolve_suffix
 
 BUILD_ID = bytes.fromhex("d60688541c0ffee0123456789abcdef012345678")
 

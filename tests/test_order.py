@@ -10,7 +10,8 @@ from builds import ROOT, names, run
 from corpus import Item
 from elfbuild import plain
 
-from lpmangle import elf, tail
+from lpmangle import elf
+from lpmangle.elf import appended as tail
 
 EXAMPLE = ROOT / "examples" / "fbab204.livepatch"
 # As scripts/sign-file of Linux appends it: PKCS#7 in DER, struct module_signature, the mark.

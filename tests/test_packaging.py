@@ -102,7 +102,7 @@ def test_wheel_has_the_package_and_share(dist: dict[str, Path], clone: Path) -> 
     listed = subprocess.run(["git", "ls-files", "lpmangle", "share"], cwd=clone, capture_output=True, text=True).stdout
     metadata = {"METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE"}
     assert found == {*listed.splitlines(), *metadata}
-    assert {"lpmangle/py.typed", "lpmangle/manifest.schema.json"} <= found
+    assert {"lpmangle/py.typed", "lpmangle/manifest/manifest.schema.json"} <= found
 
 
 def test_locks_cover_the_project() -> None:

@@ -9,9 +9,9 @@ from elfbuild import ABS, GLOBAL, TEXT, WEAK, Sec, Sym, build, build_id, plain
 
 from lpmangle import elf
 from lpmangle.errors import PlanError
-from lpmangle.plan import REASONS, Options, Outcome, Plan, find_mark, make_plan
-from lpmangle.splice import apply
-from lpmangle.xen import Kind, Payload
+from lpmangle.mangle.apply import apply
+from lpmangle.mangle.plan import REASONS, Options, Outcome, Plan, find_mark, make_plan
+from lpmangle.xen.payload import Kind, Payload
 
 SUF = Options(suffix="text:SUF")
 

@@ -12,12 +12,13 @@ from elfbuild import ABS, ALLOC, COMMON, EXEC, GLOBAL, MERGE, TEXT, WEAK, WRITE,
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lpmangle import elf, manifest
+from lpmangle import elf
 from lpmangle.errors import LpmangleError, PlanError
-from lpmangle.manifest_writer import encode
-from lpmangle.plan import Options, make_plan
-from lpmangle.splice import apply, prove, undo
-from lpmangle.xen import Kind, Payload
+from lpmangle.mangle.apply import apply, prove, undo
+from lpmangle.mangle.plan import Options, make_plan
+from lpmangle.manifest import read as manifest
+from lpmangle.manifest.write import encode
+from lpmangle.xen.payload import Kind, Payload
 
 SECTIONS = [
     TEXT,

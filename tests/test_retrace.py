@@ -20,12 +20,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from manifests import manifest, plain, write
 
-from lpmangle import retrace
-from lpmangle.lookup import MAX_RUN, Candidate, Lookup
-from lpmangle.manifest import decode
-from lpmangle.naming import Namer
-from lpmangle.retrace import Retracer, blocks
-from lpmangle.sources import from_environment, open_sources
+from lpmangle.mangle.names import Namer
+from lpmangle.manifest.read import decode
+from lpmangle.store.source import from_environment, open_sources
+from lpmangle.trace import retrace
+from lpmangle.trace.lookup import MAX_RUN, Candidate, Lookup
+from lpmangle.trace.retrace import Retracer, blocks
 
 CRASH = Path(__file__).parent / "data" / "crash"
 ID = hashlib.sha1(b"p").hexdigest()
@@ -453,9 +453,9 @@ def test_loads_nothing_that_it_does_not_use() -> None:
     code = f"""
 import sys
 from lpmangle.cli import retrace
-from lpmangle.sources import from_environment, open_sources
+from lpmangle.store.source import from_environment, open_sources
 open_sources([{str(CRASH)!r}])
 print(*sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not {"lief", "sqlite3", "urllib.request", "lpmangle.lines", "pickle"} & set(done.stdout.split())
+    assert not {"lief", "sqlite3", "urllib.request", "lpmangle.trace.source_lines", "pickle"} & set(done.stdout.split())

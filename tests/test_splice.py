@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 from elfbuild import GLOBAL, TEXT, Built, Sym, build, build_id, plain
 
-from lpmangle import elf, manifest
+from lpmangle import elf
 from lpmangle.errors import ElfError, ManifestError, ProofError
-from lpmangle.manifest_writer import encode
-from lpmangle.plan import Options, Plan, make_plan
-from lpmangle.splice import apply, prove, undo
-from lpmangle.xen import Payload
+from lpmangle.mangle.apply import apply, prove, undo
+from lpmangle.mangle.plan import Options, Plan, make_plan
+from lpmangle.manifest import read as manifest
+from lpmangle.manifest.write import encode
+from lpmangle.xen.payload import Payload
 
 SHAPES = [{"is_64": is_64, "big": big} for is_64 in (True, False) for big in (True, False)]
 SUF = Options(suffix="text:SUF")

@@ -14,14 +14,15 @@ from stacked import AARCH64, ARM, STRINGS, X86_64, XEN, ident, stacked, write, x
 from test_cli import lpmangle
 from toolchain import run
 
-from lpmangle import elf, functions
+from lpmangle import elf
 from lpmangle.errors import LpmangleError, PlanError, ProofError
-from lpmangle.manifest import decode
-from lpmangle.manifest_writer import encode
-from lpmangle.plan import Options, Plan, make_plan
-from lpmangle.splice import apply, prove, undo
-from lpmangle.stack import Layer, Stack
-from lpmangle.xen import Payload
+from lpmangle.mangle import function_names as functions
+from lpmangle.mangle.apply import apply, prove, undo
+from lpmangle.mangle.plan import Options, Plan, make_plan
+from lpmangle.mangle.stack import Layer, Stack
+from lpmangle.manifest.read import decode
+from lpmangle.manifest.write import encode
+from lpmangle.xen.payload import Payload
 
 HELPER, HANDLER = "a.c#helper", "a.c#handler"
 A_HELPER, A_HANDLER = (f"{name}_{ident(1).hex()}" for name in (HELPER, HANDLER))

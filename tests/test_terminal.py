@@ -16,8 +16,8 @@ import pytest
 from elfbuild import GLOBAL, HOOK, TEXT, Sym, build, build_id
 from manifests import manifest
 
-from lpmangle.catalog import Catalog
 from lpmangle.cli.output import shown
+from lpmangle.store.catalog import Catalog
 
 # Escape sequences, C1 controls, bidirectional overrides, line separators.
 EVIL = "../../x\x1b[2J\x1b]0;t\x07\x9b2K\x85\u202e\u2066\u2028\u200b\r\n forged: taken \x7f\x08"

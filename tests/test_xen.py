@@ -28,7 +28,7 @@ from elfbuild import (
 
 from lpmangle import elf
 from lpmangle.errors import PayloadError
-from lpmangle.xen import Kind, Payload
+from lpmangle.xen.payload import Kind, Payload
 
 ARM64, ARM32, X86 = 183, 40, 62
 

@@ -6,7 +6,7 @@ import pytest
 from toolchain import run
 
 from lpmangle.errors import ElfError
-from lpmangle.xensyms import HypervisorSymbol, captured_symbols, hypervisor_symbols
+from lpmangle.xen.xensyms import HypervisorSymbol, captured_symbols, hypervisor_symbols
 
 SOURCE = """\
 static int {0}counter;

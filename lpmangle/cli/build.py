@@ -5,16 +5,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lpmangle import files, process
-from lpmangle.build import Search
 from lpmangle.cli.mangle import Settings, mangle, say
 from lpmangle.cli.options import against_option, naming_options, read_against, read_naming
 from lpmangle.cli.output import shown, warn
 from lpmangle.cli.paths import FilePath
 from lpmangle.errors import EXIT_NO
+from lpmangle.jobs.build_result import Search
+from lpmangle.system import files, process
 
 if TYPE_CHECKING:
-    from lpmangle.check import State
+    from lpmangle.loader import State
 
 
 @click.command(
@@ -116,8 +116,8 @@ def command(
 
 
 def _read_state(xen: str | None, loaded: tuple[str, ...]) -> "State":
-    from lpmangle.check import Hypervisor, State
     from lpmangle.cli.check import put_on
+    from lpmangle.loader import Hypervisor, State
 
     state = State(Hypervisor.at(xen) if xen else None, None)
     put_on(state, loaded)
@@ -126,8 +126,8 @@ def _read_state(xen: str | None, loaded: tuple[str, ...]) -> "State":
 
 def _is_taken(path: str, state: "State", quiet: bool) -> bool:
     """Whether Xen takes the payload, by `lpmangle check`; says why not."""
-    from lpmangle.check import Payload, check_sequence
     from lpmangle.cli.check import print_findings, says
+    from lpmangle.loader import Payload, check_sequence
 
     (verdict,) = check_sequence([Payload.at(path, files.read(path).data)], state)
     if not verdict.good:

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 
 import click
 
-from lpmangle.catalog import Catalog
 from lpmangle.cli.output import print_json, print_table, shown, warn
 from lpmangle.cli.paths import FilePath
 from lpmangle.errors import EXIT_NO, LpmangleError, about
-from lpmangle.sources import Found, local
+from lpmangle.store import local
+from lpmangle.store.catalog import Catalog
+from lpmangle.store.source import Found
 
 
 class _Commands(click.Group):

@@ -5,12 +5,12 @@ from typing import Any
 
 import click
 
-from lpmangle import files
-from lpmangle.check import CRASH, Finding, Hypervisor, Payload, State, Verdict, check_sequence, take
-from lpmangle.check.versions import Version, parse_version
 from lpmangle.cli.output import print_json, print_table, shown
 from lpmangle.cli.paths import FilePath
 from lpmangle.errors import EXIT_NO, about
+from lpmangle.loader import CRASH, Finding, Hypervisor, Payload, State, Verdict, check_sequence, take
+from lpmangle.loader.profile import Version, parse_version
+from lpmangle.system import files
 
 COLOURS = {"refused": "red", CRASH: "red", "warning": "yellow", "not checked": "cyan"}
 

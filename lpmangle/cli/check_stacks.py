@@ -5,12 +5,12 @@ from typing import Any
 
 import click
 
-from lpmangle import files
-from lpmangle.check import Loaded, Payload, State, take
-from lpmangle.check.matrix import Cell, Matrix
-from lpmangle.check.stacks import Stack, read_stacks
 from lpmangle.cli.output import print_json, print_table, shown
 from lpmangle.errors import EXIT_NO, PayloadError, about
+from lpmangle.loader import Loaded, Payload, State, take
+from lpmangle.loader.fleet import Cell, Matrix
+from lpmangle.loader.stacks import Stack, read_stacks
+from lpmangle.system import files
 
 
 def check_stacks(path: str, payloads: list[Payload], state: State, as_json: bool) -> int:

@@ -10,12 +10,12 @@ from lpmangle.cli.options import against_option, naming_options, read_against, r
 from lpmangle.cli.output import message_line, print_json, shown, table_lines
 from lpmangle.cli.paths import FilePath
 from lpmangle.elf import text
-from lpmangle.job import Result, mangle_file
-from lpmangle.plan import REASONS, Options, Reference
-from lpmangle.xen import Kind
+from lpmangle.jobs.mangle import Result, mangle_file
+from lpmangle.mangle.plan import REASONS, Options, Reference
+from lpmangle.xen.payload import Kind
 
 if TYPE_CHECKING:
-    from lpmangle.stack import Against
+    from lpmangle.mangle.stack import Against
 
 
 class Settings(NamedTuple):
@@ -180,7 +180,7 @@ def _rows(result: Result) -> Iterator[tuple[int, str, str | None, str | None]]:
 def _function_rows(result: Result) -> Iterator[tuple[int, str, Reference]]:
     """Entry of .livepatch.funcs, its name, what it becomes."""
     if result.plan.functions:
-        from lpmangle.functions import by_name
+        from lpmangle.mangle.function_names import by_name
 
         for entry in by_name(result.payload):
             if reference := result.plan.functions.get(entry.entry):

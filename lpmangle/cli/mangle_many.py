@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import click
 
-from lpmangle import batch
 from lpmangle.cli.mangle import Reply, Settings, mangle, say
 from lpmangle.cli.output import error_lines, print_json, shown
 from lpmangle.cli.progress import Progress
 from lpmangle.errors import FileError, LpmangleError
+from lpmangle.system import pool as batch
 
 FAILED, NOT_BEGUN = "failed", "not begun"
 

@@ -5,12 +5,12 @@ from typing import Any
 
 import click
 
-from lpmangle import sources
 from lpmangle.cli.options import sources_option
 from lpmangle.cli.output import print_exact, print_json, shown
 from lpmangle.errors import EXIT_NO
-from lpmangle.manifest import FunctionName, Manifest, Reference, Symbol
-from lpmangle.query import file_of, find, find_taken
+from lpmangle.manifest.read import FunctionName, Manifest, Reference, Symbol
+from lpmangle.manifest.search import file_of, find, find_taken
+from lpmangle.store import source as sources
 
 FORMATS = ("text", "json", "objcopy")
 

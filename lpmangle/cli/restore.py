@@ -2,12 +2,16 @@
 
 import click
 
-from lpmangle import elf, embed, files, sources, splice
+from lpmangle import elf
 from lpmangle.cli.output import print_json, shown
 from lpmangle.cli.paths import FilePath
 from lpmangle.errors import ManifestError, about
-from lpmangle.manifest_writer import sha256
-from lpmangle.targets import check_output
+from lpmangle.jobs.outputs import check_output
+from lpmangle.mangle import apply as splice
+from lpmangle.manifest import embed
+from lpmangle.manifest.write import sha256
+from lpmangle.store import source as sources
+from lpmangle.system import files
 
 
 @click.command(

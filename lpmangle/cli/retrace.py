@@ -10,9 +10,9 @@ from lpmangle.cli.options import sources_option
 from lpmangle.cli.output import shown, warn
 from lpmangle.cli.paths import FilePath
 from lpmangle.errors import FileError, LpmangleError
-from lpmangle.lookup import Candidate, Lookup
-from lpmangle.retrace import MAX_UNKNOWN, Retracer, copy
-from lpmangle.sources import open_sources, with_servers
+from lpmangle.store.source import open_sources, with_servers
+from lpmangle.trace.lookup import Candidate, Lookup
+from lpmangle.trace.retrace import MAX_UNKNOWN, Retracer, copy
 
 # The report names no more build-ids than this.
 MOST_IDS = 20
@@ -56,7 +56,7 @@ def command(
     lookup = Lookup(sources)
     line_of = None
     if source_lines or debug_files:
-        from lpmangle.lines import Lines
+        from lpmangle.trace.source_lines import Lines
 
         line_of = Lines(with_servers(sources) if words else sources, debug_files, lookup.trouble).line_of
     retracer = Retracer(lookup, annotate=annotate, line_of=line_of, tell_ambiguous=_tell_ambiguous)

@@ -2,11 +2,15 @@
 
 import click
 
-from lpmangle import elf, embed, files, sources, tail
+from lpmangle import elf
 from lpmangle.cli.output import print_json, shown
 from lpmangle.cli.paths import FilePath
+from lpmangle.elf import appended as tail
 from lpmangle.errors import EXIT_NO, about
-from lpmangle.manifest import Manifest
+from lpmangle.manifest import embed
+from lpmangle.manifest.read import Manifest
+from lpmangle.store import source as sources
+from lpmangle.system import files
 
 
 @click.command(
@@ -29,7 +33,7 @@ are left out of account and mentioned.
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
 @click.pass_context
 def command(ctx: click.Context, payload: str, source: str | None, original: str | None, as_json: bool) -> None:
-    from lpmangle.verify import findings
+    from lpmangle.verify.findings import findings
 
     file = files.read(payload)
     found = sources.of_payload(file, payload, source).manifest
@@ -45,7 +49,7 @@ def command(ctx: click.Context, payload: str, source: str | None, original: str 
         bare = embed.without(view)
         lines = list(findings(bare, found, before))
         if view.section_named(embed.SECTION):
-            from lpmangle import verify_embedded
+            from lpmangle.verify import embedded as verify_embedded
 
             lines = [*verify_embedded.findings(view, bare, found), *lines]
     if as_json:

@@ -28,12 +28,12 @@ def _serve() -> None:
         importlib.import_module(f"lpmangle.cli.{name}")
     for name in (
         "cli.mangle_many",
-        "embed",
-        "manifest",
-        "sources.local",
-        "sources.catalog",
-        "verify",
-        "verify_embedded",
+        "manifest.embed",
+        "manifest.read",
+        "store.local",
+        "store.catalog",
+        "verify.findings",
+        "verify.embedded",
     ):
         importlib.import_module(f"lpmangle.{name}")
     importlib.import_module("lief")

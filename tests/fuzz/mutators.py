@@ -12,8 +12,9 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
-from lpmangle import elf, embed
+from lpmangle import elf
 from lpmangle.errors import LpmangleError
+from lpmangle.manifest import embed
 
 from .readers import SEPARATOR
 

@@ -23,21 +23,29 @@ from elfbuild import plain
 from manifests import plain as manifest_of
 from stacked import ident, stacked
 
-from lpmangle import changes, elf, embed, manifest, query, splice, tail, verify
-from lpmangle.catalog import Catalog
-from lpmangle.check import Hypervisor, Payload, State, check_sequence, take
-from lpmangle.check.matrix import Matrix
-from lpmangle.check.versions import parse_version
+from lpmangle import elf
 from lpmangle.cli.check import print_findings, record, says
+from lpmangle.elf import appended as tail
 from lpmangle.errors import LpmangleError
-from lpmangle.lookup import Lookup
-from lpmangle.manifest_writer import encode
-from lpmangle.plan import Options, make_plan
-from lpmangle.retrace import Retracer, blocks
-from lpmangle.sources import debuginfod, open_sources
-from lpmangle.stack import Layer, Stack
-from lpmangle.xen import Payload as XenPayload
-from lpmangle.xensyms import captured_symbols, hypervisor_symbols
+from lpmangle.loader import Hypervisor, Payload, State, check_sequence, take
+from lpmangle.loader.fleet import Matrix
+from lpmangle.loader.profile import parse_version
+from lpmangle.mangle import apply as splice
+from lpmangle.mangle.plan import Options, make_plan
+from lpmangle.mangle.stack import Layer, Stack
+from lpmangle.manifest import embed
+from lpmangle.manifest import read as manifest
+from lpmangle.manifest import search as query
+from lpmangle.manifest.write import encode
+from lpmangle.store import debuginfod
+from lpmangle.store.catalog import Catalog
+from lpmangle.store.source import open_sources
+from lpmangle.trace.lookup import Lookup
+from lpmangle.trace.retrace import Retracer, blocks
+from lpmangle.verify import findings as verify
+from lpmangle.verify import rewritten as changes
+from lpmangle.xen.payload import Payload as XenPayload
+from lpmangle.xen.xensyms import captured_symbols, hypervisor_symbols
 
 # Between the parts of an input that has several.
 SEPARATOR = b"\n----\n"

@@ -33,8 +33,8 @@ from manifests import manifest
 from manifests import plain as manifest_of
 from stacked import ARM, ident, stacked
 
-from lpmangle import embed
-from lpmangle.catalog import Catalog
+from lpmangle.manifest import embed
+from lpmangle.store.catalog import Catalog
 
 from .readers import BUILD_ID, MANIFEST, SEPARATOR, XENSYMS, _mangled
 

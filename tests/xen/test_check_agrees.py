@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from livepatch import Source, build_id, build_payload
 
-from lpmangle.check import Hypervisor
-from lpmangle.check.findings import RULES
+from lpmangle.loader import Hypervisor
+from lpmangle.loader.rules import RULES
 from xen.lab import Job, Lab, boot
 from xen.uploads import Step, Uploads, make_scenarios
 

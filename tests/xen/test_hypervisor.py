@@ -16,7 +16,7 @@ import pytest
 from livepatch import Source, build_id, local_symbols
 from toolchain import run
 
-from lpmangle.xensyms import captured_symbols, hypervisor_symbols
+from lpmangle.xen.xensyms import captured_symbols, hypervisor_symbols
 from xen.lab import Result
 from xen.scenario import ROOT, Scenario, Shared, scenario, scenarios_of
 

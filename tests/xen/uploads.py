@@ -8,8 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from random import Random
 
-from lpmangle.check import CRASH, Hypervisor, Payload, State, Verdict, check_upload
-from lpmangle.check.upload import perform
+from lpmangle.loader import CRASH, Hypervisor, Payload, State, Verdict, check_upload
+from lpmangle.loader.upload import perform
 from xen.defects import DEFECTS, HYPERVISOR, LOCALS
 from xen.editor import Editor
 

@@ -1,0 +1,217 @@
+"""A strict, read-only, zero-copy view of a relocatable ELF file.
+
+Every bound is checked before it is used, so that what `parse` returns can be read without further care. Both classes
+and both byte orders. Names of constants and fields are those of the System V ABI (gABI), chapter 4 "Object Files".
+Sections are few (Xen takes fewer than 1024) and become objects; symbols may be a million and stay bytes until asked.
+"""
+
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple, cast
+
+from lpmangle.errors import ElfError
+
+ELFMAG = b"\x7fELF"
+ELFCLASS32, ELFCLASS64 = 1, 2
+ELFDATA2LSB, ELFDATA2MSB = 1, 2
+EV_CURRENT = 1
+ET_REL, ET_EXEC = 1, 2
+ET_NAMES = {0: "ET_NONE", 1: "ET_REL", 2: "ET_EXEC", 3: "ET_DYN", 4: "ET_CORE"}
+EM_NAMES = {40: "arm", 62: "x86_64", 183: "aarch64"}
+EM_ARM, EM_X86_64, EM_AARCH64 = 40, 62, 183
+
+SHN_UNDEF, SHN_LORESERVE, SHN_ABS, SHN_COMMON, SHN_XINDEX = 0, 0xFF00, 0xFFF1, 0xFFF2, 0xFFFF
+SHT_NULL, SHT_SYMTAB, SHT_STRTAB, SHT_RELA, SHT_NOBITS, SHT_REL, SHT_GROUP = 0, 2, 3, 4, 8, 9, 17
+SHF_WRITE, SHF_ALLOC, SHF_EXECINSTR, SHF_MERGE = 0x1, 0x2, 0x4, 0x10
+STB_LOCAL = 0
+STB_NAMES = {0: "LOCAL", 1: "GLOBAL", 2: "WEAK", 10: "GNU_UNIQUE"}
+STT_NAMES = {
+    0: "NOTYPE", 1: "OBJECT", 2: "FUNC", 3: "SECTION", 4: "FILE", 5: "COMMON", 6: "TLS", 10: "GNU_IFUNC",
+}  # fmt: skip
+
+# Our own bound: longer names are no names, and would let a small hostile file cost much time and memory.
+MAX_NAME_BYTES = 4096
+
+
+class Section(NamedTuple):
+    """One section header; `name` is resolved, the rest are the fields of Elf_Shdr without their `sh_`."""
+
+    number: int
+    name: str
+    type: int
+    flags: int
+    offset: int
+    size: int
+    link: int
+    info: int
+    addralign: int
+    entsize: int
+
+    @property
+    def end(self) -> int:
+        """File offset just past the section's data (its own offset for SHT_NOBITS)."""
+        return self.offset if self.type in (SHT_NOBITS, SHT_NULL) else self.offset + self.size
+
+    def __str__(self) -> str:
+        return f"section {self.number} ({self.name})" if self.name else f"section {self.number}"
+
+
+class Symbol(NamedTuple):
+    """One Elf_Sym, the fields in the order of ELF64."""
+
+    st_name: int
+    st_info: int
+    st_other: int
+    st_shndx: int
+    st_value: int
+    st_size: int
+
+    @property
+    def binding(self) -> int:
+        return self.st_info >> 4
+
+    @property
+    def type(self) -> int:
+        return self.st_info & 15
+
+
+class Relocation(NamedTuple):
+    """One Elf_Rel or Elf_Rela; `r_addend` is None for SHT_REL, where it stands in the section that is relocated.
+
+    `addend_at` is the file offset of the addend, wherever it stands.
+    """
+
+    r_offset: int
+    r_sym: int
+    r_type: int
+    r_addend: int | None
+    addend_at: int
+
+
+class Layout:
+    """The structs of one ELF class in one byte order, and where fields that lpmangle edits stand in them."""
+
+    def __init__(self, is_64: bool, big_endian: bool) -> None:
+        order = ">" if big_endian else "<"
+        self.is_64 = is_64
+        self.big_endian = big_endian
+        self.word = struct.Struct(order + "I")
+        self.address = struct.Struct(order + ("Q" if is_64 else "I"))
+        self.ehdr = struct.Struct(order + ("HHIQQQIHHHHHH" if is_64 else "HHIIIIIHHHHHH"))
+        self.shdr = struct.Struct(order + ("IIQQQQIIQQ" if is_64 else "IIIIIIIIII"))
+        self.sym = struct.Struct(order + ("IBBHQQ" if is_64 else "IIIBBH"))
+        self.rel = struct.Struct(order + ("QQ" if is_64 else "II"))
+        self.rela = struct.Struct(order + ("QQq" if is_64 else "IIi"))
+        self.ehdr_size = 16 + self.ehdr.size
+        # Byte offset of sh_offset in Elf_Shdr; sh_size follows it. st_name is the first field of Elf_Sym.
+        self.sh_offset_at = 24 if is_64 else 16
+
+
+class Object:
+    """A parsed file. Made by `parse` only; all attributes are read-only by convention.
+
+    `data` is the whole file; `symtab` and `strtab` are the one symbol table and its string table, `section_names` is
+    the string table of e_shstrndx.
+    """
+
+    def __init__(self, data: bytes, layout: Layout, machine: int, e_shoff: int) -> None:
+        self.data = data
+        self.layout = layout
+        self.machine = machine
+        self.e_shoff = e_shoff
+        self.sections: list[Section] = []
+        self.section_names: Section
+        self.symtab: Section
+        self.strtab: Section
+
+    @property
+    def symbol_count(self) -> int:
+        """Symbols including the null symbol at index 0."""
+        return self.symtab.size // self.layout.sym.size
+
+    def symbols(self) -> Iterator[Symbol]:
+        """All symbols in table order, the null symbol first."""
+        return map(Symbol._make, self.symbol_fields())
+
+    def symbol_fields(self) -> Iterator[tuple[int, int, int, int, int, int]]:
+        """The same as plain tuples, in the order of Symbol: a third of the cost in a loop over a million."""
+        rows = self.layout.sym.iter_unpack(memoryview(self.data)[self.symtab.offset : self.symtab.end])
+        if self.layout.is_64:
+            return cast(Iterator[tuple[int, int, int, int, int, int]], rows)
+        return ((name, info, other, shndx, value, size) for name, value, size, info, other, shndx in rows)
+
+    def symbol(self, index: int) -> Symbol:
+        """Symbol number `index`; the caller knows that 0 <= index < symbol_count."""
+        fields = self.layout.sym.unpack_from(self.data, self.symbol_offset(index))
+        if self.layout.is_64:
+            return Symbol._make(fields)
+        name, value, size, info, other, shndx = fields
+        return Symbol(name, info, other, shndx, value, size)
+
+    def symbol_offset(self, index: int) -> int:
+        """File offset of symbol number `index`, which is also that of its st_name."""
+        return self.symtab.offset + index * self.layout.sym.size
+
+    def section_header_offset(self, index: int) -> int:
+        """File offset of section header number `index`."""
+        return self.e_shoff + index * self.layout.shdr.size
+
+    def place_at(self, index: int) -> int:
+        """File offset of sh_offset of section header number `index`; sh_size follows it."""
+        return self.section_header_offset(index) + self.layout.sh_offset_at
+
+    def put_place(self, out: bytearray, index: int, offset: int, size: int) -> None:
+        """Write sh_offset and sh_size of a section into `out`, a file laid out as this one. Raises struct.error."""
+        address, at = self.layout.address, self.place_at(index)
+        address.pack_into(out, at, offset)
+        address.pack_into(out, at + address.size, size)
+
+    def string(self, st_name: int) -> bytes:
+        """The name at `st_name` in the symbol string table, without its NUL."""
+        start = self.strtab.offset + st_name
+        end = self.data.find(b"\0", start, start + MAX_NAME_BYTES + 1)
+        return self.data[start:end] if end >= 0 else string_at(self.data, start)
+
+    def section_data(self, section: Section) -> memoryview:
+        """The section's bytes in the file; empty for SHT_NOBITS."""
+        return memoryview(self.data)[section.offset : section.end]
+
+    def section_named(self, name: str) -> Section | None:
+        """The first section of that name, as livepatch_elf_sec_by_name finds it."""
+        return next((s for s in self.sections[1:] if s.name == name), None)
+
+    def relocations(self, target: Section) -> Iterator[Relocation]:
+        """All relocations that apply to `target`, in file order, from every SHT_REL and SHT_RELA section."""
+        tables = [s for s in self.sections if s.type in (SHT_REL, SHT_RELA) and s.info == target.number]
+        if sum(section.size for section in tables) > len(self.data):
+            raise ElfError(f"{target}: its relocation tables overlap")
+        for section in tables:
+            entry = self.layout.rela if section.type == SHT_RELA else self.layout.rel
+            if section.entsize != entry.size or section.size % entry.size:
+                raise ElfError(
+                    f"{section}: {section.size} bytes in entries of {section.entsize} is no relocation table "
+                    f"(entries have {entry.size} bytes)"
+                )
+            shift, mask = (32, 0xFFFFFFFF) if self.layout.is_64 else (8, 0xFF)
+            at = section.offset + 2 * self.layout.address.size
+            for offset, info, *addend in entry.iter_unpack(self.section_data(section)):
+                if info >> shift >= self.symbol_count:
+                    raise ElfError(f"{section}: a relocation names symbol {info >> shift} of {self.symbol_count}")
+                if addend:
+                    yield Relocation(offset, info >> shift, info & mask, addend[0], at)
+                else:
+                    yield Relocation(offset, info >> shift, info & mask, None, target.offset + offset)
+                at += entry.size
+
+
+def text(name: bytes) -> str:
+    """A name as text; bytes that are none as escapes."""
+    return name.decode("utf-8", "backslashreplace")
+
+
+def string_at(table: bytes, start: int) -> bytes:
+    """The bytes from `start` to the next NUL, which the caller knows to exist."""
+    end = table.find(b"\0", start, start + MAX_NAME_BYTES + 1)
+    if end < 0:
+        raise ElfError(f"has a name of more than {MAX_NAME_BYTES} bytes, beginning with {table[start : start + 40]!r}")
+    return table[start:end]

@@ -1,0 +1,70 @@
+"""What is at the places where payload and manifest are to go, and must not be lost."""
+
+import os
+import re
+from typing import TYPE_CHECKING
+
+from lpmangle.errors import FileError, LpmangleError, PlanError
+from lpmangle.manifest import write as manifest_writer
+from lpmangle.system import files
+
+if TYPE_CHECKING:
+    from lpmangle.jobs.mangle import Result
+
+
+def check(result: "Result", stem: str, *, named: bool) -> None:
+    """Neither output may cost a file of another kind, nor what this payload, one below it or another one needs.
+
+    `stem` is what the output is uploaded as; `named`: a user has said where the manifest goes. Raises FileError,
+    PlanError.
+    """
+    start = files.start_of(result.manifest_path)
+    if start and not manifest_writer.begins(start):
+        raise FileError(
+            "exists and is no manifest: not replaced",
+            path=result.manifest_path,
+            hint="name another file with --manifest, or remove this one",
+        )
+    check_output(result.output)
+    below = {os.path.realpath(layer.where) for layer in result.stack.layers} if result.stack else set()
+    below |= {path.removesuffix(manifest_writer.ENDING) for path in below}
+    for path in below & {result.output, result.manifest_path}:
+        raise FileError("is of a payload below, which --against names: not replaced", path=path)
+    owner = manifest_writer.payload_in(start) if named and start else None
+    if owner not in (None, manifest_writer.payload_name(stem)):
+        raise FileError(
+            f"is the manifest of {owner}: not replaced",
+            path=result.manifest_path,
+            hint="each payload needs a manifest of its own; without one the original cannot be had back",
+        )
+    if start and not result.plan.already and (names := _names_made_before(result, start)):
+        raise PlanError(
+            f"is mangled already: {names[0]} is a new name in {result.manifest_path}",
+            hint="it was changed since, by objcopy or strip; start from the payload as the linker left it",
+        )
+
+
+def check_output(path: str) -> None:
+    """Raise FileError if writing a payload to `path` would cost a manifest."""
+    if manifest_writer.begins(files.start_of(path)):
+        raise FileError("is a manifest: not replaced by a payload", path=path)
+
+
+def _names_made_before(result: "Result", start: bytes) -> list[str]:
+    """Names in the payload that the manifest at hand, which would be replaced, leads back to their originals."""
+    view = result.view
+    # Its own, and those of the payloads that it was put on, which are indented further. Nearly always the manifest is
+    # that of the last build: then its suffix is nowhere in this payload.
+    suffixes = re.findall(rb'^  (?:    )?"suffix": "([^"\\]+)"', start, re.MULTILINE)
+    if not any(suffix in view.data for suffix in suffixes):
+        return []
+    from lpmangle.manifest.read import decode
+
+    try:
+        manifest = decode(files.read(result.manifest_path).data)
+    except LpmangleError:
+        return []
+    made = {symbol.name for symbol in manifest.named}
+    names = (result.name(index).decode("utf-8", "replace") for index in range(view.symbol_count))
+    functions = [one.name for one in manifest.functions if one.name.encode() + b"\0" in view.data]
+    return [name for name in names if name in made] + functions

@@ -1,0 +1,79 @@
+"""What the loader does not notice, or not yet, and an engineer wants to know before the next payload."""
+
+import re
+from collections import Counter
+
+from lpmangle import elf
+from lpmangle.elf import text
+from lpmangle.loader.rules import Report
+from lpmangle.loader.state import State
+from lpmangle.loader.steps.structure import Image
+from lpmangle.mangle.plan import MARK
+from lpmangle.xen.payload import LIVEPATCH_MAX_SIZE, MAX_NAME
+
+_MOST_NAMES = 12
+# What compilers append to the names of static variables, clones and split functions.
+_COMPILER = re.compile(rb"(\.(cold|part|isra|constprop|lto_priv|\d+))+$")
+_DEBUG = (b".debug_", b".rela.debug_", b".rel.debug_", b".gdb_index", b".zdebug_")
+
+
+def advise(image: Image, new: list[int], state: State, report: Report) -> None:
+    """Warnings about a payload; `new` are the indices of its new symbols."""
+    _debug_size(image, report)
+    names = [image.symbols[index][0] for index in new]
+    if not names:
+        return
+    mangled, bindings = MARK in image.file_content(image.headers[image.symtab].link), image.bindings
+    local = [name for index, name in zip(new, names, strict=True) if bindings[index] == elf.STB_LOCAL]
+    others = [name for index, name in zip(new, names, strict=True) if bindings[index] != elf.STB_LOCAL]
+    if local and not mangled:
+        report.warn("not-mangled", f"{len(local)} new LOCAL symbols as they were compiled: {_some(local)}")
+    if others and not (mangled and all(_has_suffix(name, image) for name in others)):
+        report.warn("new-global", f"{len(others)} new GLOBAL or WEAK symbols: {_some(others)}")
+    if twice := _twice(names):
+        report.warn("same-name", _some(twice))
+    if not mangled and (common := [name for name in names if _is_common(name, state)]):
+        report.warn("common-name", _some(sorted(set(common))))
+    if long := [name for name in names if len(name) > MAX_NAME]:
+        report.warn("long-name", _some([name[:MAX_NAME] for name in long]))
+
+
+def _has_suffix(name: bytes, image: Image) -> bool:
+    """Whether a mark in the string table says that names like this one were made."""
+    table = image.file_content(image.headers[image.symtab].link)
+    mark = table[table.rfind(MARK) + 1 :].partition(b"\0")[0]
+    suffix = re.search(rb"--suffix text:(\S+)", mark)
+    return suffix is not None and suffix[1] in name
+
+
+def _twice(names: list[bytes]) -> list[bytes]:
+    cut = [name[:MAX_NAME] for name in names]
+    return sorted(name for name, count in Counter(cut).items() if count > 1)
+
+
+def _is_common(name: bytes, state: State) -> bool:
+    """A name without its file's: nothing but luck keeps another source from having one like it.
+
+    That is so if the compiler made a part of it, or if some file of the hypervisor has the same name inside.
+    """
+    if b"#" in name:
+        return False
+    return bool(_COMPILER.search(name)) or (state.xen is not None and name in state.xen.local_names)
+
+
+def _debug_size(image: Image, report: Report) -> None:
+    size = len(image.data)
+    if size <= LIVEPATCH_MAX_SIZE or not image.names:
+        return
+    debug = sum(
+        header.size
+        for header, name in zip(image.headers, image.names, strict=True)
+        if name.startswith(_DEBUG) and header.type != elf.SHT_NOBITS
+    )
+    if 0 < size - debug <= LIVEPATCH_MAX_SIZE:
+        report.warn("debug-size", f"{debug} of {size} bytes are debug information")
+
+
+def _some(names: list[bytes]) -> str:
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return ", ".join(map(text, names[:_MOST_NAMES])) + more

@@ -1,0 +1,1 @@
+"""The steps of an upload, in files that can be read beside Xen's."""

@@ -1,0 +1,79 @@
+"""What can be done with a payload that is loaded: livepatch.c:livepatch_action."""
+
+from lpmangle.elf import text
+from lpmangle.loader.rules import RULES, Finding, Report
+from lpmangle.loader.state import ENDBR64_FORMS, Function, Loaded, State
+from lpmangle.xen.machines import X86_64
+
+APPLY, REPLACE = "apply", "replace"
+_INSECURE = "SYSTEM MIGHT BE INSECURE: Replace action has been aborted after reverting ALL payloads!"
+
+
+def next_action(loaded: Loaded, xen_depends: bytes, state: State) -> tuple[str, list[Finding]]:
+    """What can be tried with a payload just taken, and what was found on the way; a refusal says that it fails.
+
+    `apply` wants the payload to depend on the last one applied, `replace` on the hypervisor. Where the hypervisor's
+    build-id is not known, what the payload calls the hypervisor's stands in for it.
+    """
+    report = Report(loaded.name)
+    top = state.applied[-1] if state.applied else None
+    xen = (state.xen and state.xen.build_id) or xen_depends
+    action = APPLY
+    if top and loaded.depends == xen != top.build_id:
+        action = REPLACE
+        if any(payload.vetoing for payload in (loaded, *state.applied)):
+            report.refuse("replace-hooks", "REPLACE action is not supported on livepatches with vetoing hooks!")
+    elif not top and not xen:
+        report.not_checked("no-hypervisor-build-id", "whether the payload can be applied")
+    elif loaded.depends != (top.build_id if top else xen):
+        report.refuse(
+            "apply-depends",
+            f"check against {top.name if top else 'hypervisor'} build-id failed",
+            f"depends on {loaded.depends.hex()}, which is {_neither(top)}; apply --nodeps skips this check",
+        )
+    if not report.fatal:
+        for function in loaded.functions:
+            _check_deletion(loaded, function, state, report)
+            if function.expect[:1] and function.expect[0] & 1:
+                _check_expectation(loaded, function, action, state, report)
+    return action, report.findings
+
+
+def _neither(top: Loaded | None) -> str:
+    return f"neither {top.name}, the last one applied, nor the hypervisor" if top else "not the hypervisor"
+
+
+def _check_deletion(loaded: Loaded, function: Function, state: State, report: Report) -> None:
+    """arch_livepatch_apply: where a function begins with ENDBR64, 4 bytes are taken off what is to be deleted."""
+    if not state.rules.endbr or state.machine is not X86_64 or function.new_addr or function.new_size >= 4:
+        return
+    old = loaded.old_address(function, state)
+    if old is not None and state.read(old, 4) in ENDBR64_FORMS:
+        report.crash("func-nop-endbr", f"{text(loaded.string(function.name))}: {function.new_size} bytes to delete")
+
+
+def _check_expectation(loaded: Loaded, function: Function, action: str, state: State, report: Report) -> None:
+    """livepatch_check_expectations. A replace has reverted all others before it comes to this."""
+    flags, name = function.expect[0], text(loaded.string(function.name) or b"?")
+    length, old = flags >> 1 & 31, loaded.old_address(function, state)
+    expected = function.expect[1 : 1 + length]
+    rule, detail = "", f"{name}: {expected.hex()}"
+    if old is None:
+        report.not_checked("no-hypervisor-table", f"what is expected of {detail}")
+    elif flags >> 6:
+        rule, detail = "expectation", f"{name}: reserved bits are set"
+    elif function.old_size < length:
+        rule = "expectation-size"
+    else:
+        actual = state.read(old, length)
+        # Where a function is replaced now, it begins with a jump.
+        patched = action == APPLY and any(payload.replaces(old, state) for payload in state.applied)
+        if actual is None or patched:
+            report.not_checked("no-hypervisor-code", f"what is expected of {detail}")
+        elif actual != expected:
+            rule, detail = "expectation", f"{detail}, found {actual.hex()}"
+    if rule:
+        says = f"expectations of {name} failed (rc=-{RULES[rule].errno}), aborting!"
+        if action == REPLACE:
+            says += f"\nlivepatch: {loaded.name}: {_INSECURE}"
+        report.refuse(rule, says, detail)

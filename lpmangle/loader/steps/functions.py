@@ -1,0 +1,126 @@
+"""The functions that a payload replaces: livepatch.c:prepare_payload, arch_livepatch_verify_func, _verify_distance."""
+
+from lpmangle.elf import text
+from lpmangle.loader.rules import Report
+from lpmangle.loader.state import ENDBR64_FORMS, PAGE, Function, State
+from lpmangle.loader.steps.structure import Image
+from lpmangle.xen.machines import X86_64, Machine
+
+FUNCS = b".livepatch.funcs"
+PAYLOAD_VERSION = 2  # LIVEPATCH_PAYLOAD_VERSION since 4.13
+OPAQUE_SIZE = 31  # LIVEPATCH_OPAQUE_SIZE: what Xen can keep of the old code
+_LONGEST_NAME = 4096
+
+
+def functions(image: Image) -> list[Function]:
+    """The entries of .livepatch.funcs as Xen reads them; none if there are none or it cannot read them."""
+    machine, number = image.machine, image.section(FUNCS)
+    if not number or image.headers[number].size % machine.func_size:
+        return []
+    address, size = image.addresses[number], image.headers[number].size
+    if address is None:
+        return []
+    found = []
+    for start in range(address, address + size, machine.func_size):
+        entry = image.read(start, machine.func_size)
+        expect = entry[machine.expect_at : machine.expect_at + 32]
+        found.append(Function._make((*machine.func.unpack_from(entry), expect)))
+    return found
+
+
+def check_functions(image: Image, state: State, report: Report) -> frozenset[int]:
+    """Every entry, one after the other. Returns the addresses of the replacements."""
+    number = image.section(FUNCS)
+    if not number:
+        return frozenset()
+    size, entry = image.headers[number].size, image.machine.func_size
+    if size % entry:
+        report.refuse("section-size", f"Wrong size {size} of {text(FUNCS)} (must be multiple of {entry})")
+    elif size and image.addresses[number] is None:
+        report.crash("section-not-loaded", text(FUNCS))
+    found = functions(image)
+    for function in found:
+        _check_function(image, function, state, report)
+    return frozenset(function.new_addr for function in found)
+
+
+def _check_function(image: Image, function: Function, state: State, report: Report) -> None:
+    if function.version != PAYLOAD_VERSION:
+        report.refuse("func-version", f"Wrong version ({function.version}). Expected {PAYLOAD_VERSION}")
+        return
+    if not function.old_size:
+        report.refuse("func-old-size-zero", "Address or size fields are zero")
+        return
+    if state.rules.endbr:
+        old = old_address(image, function, state, report)
+        _verify(image, function, old, state, report)
+    else:
+        _verify(image, function, None, state, report)
+        old = old_address(image, function, state, report)
+    if old is not None and function.new_addr:
+        # arch_livepatch_verify_distance: how far the jump reaches.
+        distance = _signed(old - function.new_addr, image.machine)
+        if not -image.machine.distance <= distance < image.machine.distance:
+            report.refuse("func-distance", detail=f"from {old:#x} to {function.new_addr:#x}")
+
+
+def old_address(image: Image, function: Function, state: State, report: Report) -> int | None:
+    """resolve_old_address: that of the function to replace; None, and reported, if it is not known."""
+    if function.old_addr:
+        return function.old_addr
+    name = function_name(image, function, state)
+    mapped = image.read(function.name, 1) or state.read(function.name, 1)
+    if function.name < PAGE or mapped == b"":
+        report.crash("func-name-pointer", f"at {function.name:#x}")
+        return None
+    if name is None:
+        report.not_checked("no-hypervisor-code", f"a function's name at {function.name:#x}")
+        return None
+    found = state.find(name)
+    if found is None:
+        if state.xen:
+            says = f"Could not resolve old address of {text(name)}"
+            report.refuse("func-old-address", says, symbol=text(name))
+        else:
+            report.not_checked("no-hypervisor-table", f"the function to replace: {text(name)}")
+    return found
+
+
+def function_name(image: Image, function: Function, state: State) -> bytes | None:
+    """The C string that `name` points at; None if it is not known what is there."""
+    content: bytes | None = image.read(function.name, _LONGEST_NAME)
+    if not content:
+        content = state.read(function.name, _LONGEST_NAME)
+    return None if content is None else content.partition(b"\0")[0]
+
+
+def _verify(image: Image, function: Function, old: int | None, state: State, report: Report) -> None:
+    """arch_livepatch_verify_func. All refusals are silent."""
+    detail = f"{text(function_name(image, function, state) or b'?')}: old size {function.old_size}"
+    x86 = image.machine is X86_64
+    if not function.new_addr:
+        # Instructions are only deleted.
+        if function.new_size > OPAQUE_SIZE or (not x86 and function.new_size % 4):
+            report.refuse("func-nop-size", detail=f"{detail}, to delete {function.new_size}")
+        elif x86 and function.old_size < function.new_size:
+            report.refuse("func-nop-old-size", detail=f"{detail}, to delete {function.new_size}")
+        elif not x86 and function.old_size < image.machine.jump:
+            report.refuse("func-old-size", detail=detail)
+        return
+    need = image.machine.jump
+    if x86 and state.rules.endbr and old is not None:
+        code = image.read(old, 4) or state.read(old, 4)
+        if code in ENDBR64_FORMS:
+            need += 4
+        elif code is None and state.xen and need <= function.old_size < need + 4:
+            report.not_checked("no-hypervisor-code", f"{detail}; 9 are needed if it begins with ENDBR64")
+        elif code == b"":
+            report.crash("func-old-pointer", f"at {old:#x}")
+            return
+    if function.old_size < need:
+        report.refuse("func-old-size", detail=f"{detail}, at least {need} are needed")
+
+
+def _signed(number: int, machine: Machine) -> int:
+    half = (machine.mask + 1) // 2
+    return (number + half) % (2 * half) - half

@@ -1,0 +1,62 @@
+"""The names that a payload brings in: livepatch.c:is_payload_symbol, build_symbol_table."""
+
+from lpmangle import elf
+from lpmangle.elf import text
+from lpmangle.loader.rules import Report
+from lpmangle.loader.state import State
+from lpmangle.loader.steps.structure import Image
+from lpmangle.mangle.plan import MARK
+from lpmangle.xen.machines import X86_64
+from lpmangle.xen.payload import MAX_NAME, is_mapping_symbol
+
+
+def new_symbols(image: Image, new_addresses: frozenset[int]) -> list[int]:
+    """The registered symbols that do not override, in table order.
+
+    One that lies at the address of any replacement overrides, whatever its name is.
+    """
+    headers, values = image.headers, image.values
+    count, arm = len(headers), image.machine is not X86_64
+    found = []
+    for index, (name, shndx, _) in enumerate(image.symbols):
+        if not name or not 0 < shndx < count:
+            continue
+        flags = headers[shndx].flags
+        if not flags & elf.SHF_ALLOC or (flags & elf.SHF_MERGE and name.startswith(b".L")):
+            continue
+        if arm and name.startswith(b"$") and _is_marker(name, image.machine.e_machine):
+            continue
+        value = values[index]
+        if value not in new_addresses or not value:
+            found.append(index)
+    return found
+
+
+def _remedy(image: Image, index: int) -> str:
+    """lpmangle renames LOCAL symbols unless told otherwise; where it has been already, its suffix was not unique."""
+    if image.bindings[index] != elf.STB_LOCAL:
+        return "lpmangle --scope new PAYLOAD (the symbol is not LOCAL)"
+    if MARK in image.file_content(image.headers[image.symtab].link):
+        return "lpmangle restore PAYLOAD, then lpmangle PAYLOAD (its default suffix is unique)"
+    return "lpmangle PAYLOAD"
+
+
+def _is_marker(name: bytes, machine: int) -> bool:
+    """arch_livepatch_symbol_ok: a bare one has two characters, others a dot after the second."""
+    return is_mapping_symbol(name, machine) and name[1:2] != b"t"
+
+
+def check_names(image: Image, new: list[int], state: State, report: Report) -> dict[bytes, int]:
+    """build_symbol_table: no new name may be taken. Returns the names, as Xen keeps them, and their addresses."""
+    names: dict[bytes, int] = {}
+    for index in new:
+        name = image.symbols[index][0][:MAX_NAME]
+        holder = state.holder(name)
+        if holder is not None:
+            says = f"duplicate new symbol: {text(name)}"
+            report.refuse("duplicate-symbol", says, f"{holder} has it", text(name), advice=_remedy(image, index))
+        # Two equal names within one payload are not noticed; look-ups find the first.
+        names.setdefault(name, image.values[index])
+    if not state.xen and names:
+        report.not_checked("no-hypervisor-table", f"whether the hypervisor has one of {len(names)} new names")
+    return names

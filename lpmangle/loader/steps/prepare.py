@@ -1,0 +1,197 @@
+"""What must be in a payload and how: livepatch.c:check_special_sections, check_patching_sections, prepare_payload."""
+
+from struct import unpack_from
+
+from lpmangle.elf import text
+from lpmangle.loader.rules import Report
+from lpmangle.loader.state import State
+from lpmangle.loader.steps.alternatives import check_alternatives
+from lpmangle.loader.steps.functions import check_functions
+from lpmangle.loader.steps.structure import Image
+from lpmangle.xen.machines import X86_64
+from lpmangle.xen.payload import BUILD_ID_SECTION, DEPENDS_SECTION, FUNCS_SECTION, NT_GNU_BUILD_ID, XEN_DEPENDS_SECTION
+
+FUNCS = FUNCS_SECTION.encode()
+BUILD_ID, DEPENDS, XEN_DEPENDS = BUILD_ID_SECTION.encode(), DEPENDS_SECTION.encode(), XEN_DEPENDS_SECTION.encode()
+_KINDS = (b"load", b"unload", b"preapply", b"apply", b"postapply", b"prerevert", b"revert", b"postrevert")
+HOOKS = tuple(b".livepatch.hooks." + kind for kind in _KINDS)
+# Of the first two there may be many, of the others exactly one. Those before or after an action can veto it.
+MANY_HOOKS = HOOKS[:2]
+VETOING_HOOKS = tuple(hook for hook in HOOKS if b".pre" in hook or b".post" in hook)
+
+_EINVAL, _ENODATA = 22, 61
+
+
+class Contents:
+    """What the rest of the loader needs to know of a payload."""
+
+    def __init__(self) -> None:
+        self.new_addresses: frozenset[int] = frozenset()
+        self.build_id = b""
+        self.depends = b""
+        self.xen_depends = b""
+        self.vetoing = False
+
+
+def check_xen_depends_first(image: Image, state: State, report: Report) -> bytes:
+    """check_xen_buildid, of versions that look at it before anything else: in the file, not in memory."""
+    name = text(XEN_DEPENDS)
+    number = image.section(XEN_DEPENDS)
+    if not number:
+        report.refuse("section-missing", f"section {name} is missing", name)
+        return b""
+    content = image.file_content(number)
+    error, build_id = _parse_note(content, len(content))
+    if error:
+        report.refuse("note-format", f"failed to parse section {name} as build-id: -{error}", name)
+        return b""
+    if (found := _hypervisor_build_id(state, report)) not in (None, build_id):
+        says = f"build-id mismatch:\n  livepatch: {build_id.hex()}\n        xen: {(found or b'').hex()}"
+        report.refuse("xen-depends", says)
+    return build_id
+
+
+def check_sections(image: Image, state: State, report: Report) -> None:
+    """check_special_sections and check_patching_sections."""
+    late = not state.rules.xen_depends_first
+    for name in (DEPENDS, XEN_DEPENDS, BUILD_ID) if late else (DEPENDS, BUILD_ID):
+        number = image.section(name)
+        if not number:
+            report.refuse("section-missing", f"{text(name)} is missing", text(name))
+        elif not image.headers[number].size:
+            report.refuse("section-empty", f"{text(name)} is empty", text(name))
+    something = False
+    for name in (FUNCS, *HOOKS):
+        number = image.section(name)
+        if number and not image.headers[number].size:
+            report.refuse("section-empty", f"{text(name)} is empty", text(name))
+        something = something or bool(number)
+    if not something:
+        report.refuse("nothing-to-patch", "Nothing to patch. Aborting...")
+
+
+def prepare(image: Image, state: State, report: Report) -> Contents:
+    """prepare_payload, and the check of xen_depends that follows it where it does not come first."""
+    contents = Contents()
+    contents.new_addresses = check_functions(image, state, report)
+    contents.vetoing = _check_hooks(image, report)
+    contents.build_id = _note(image, BUILD_ID, state, report)
+    if contents.build_id:
+        same = next((payload for payload in state.loaded if payload.build_id == contents.build_id), None)
+        if same:
+            # Printed by debug hypervisors only ("Already loaded as %s!").
+            report.refuse("build-id-loaded", detail=f"build-id {contents.build_id.hex()} is loaded as {same.name}")
+    contents.depends = _note(image, DEPENDS, state, report)
+    if not state.rules.xen_depends_first:
+        contents.xen_depends = _note(image, XEN_DEPENDS, state, report)
+    _check_optional(image, state, report)
+    if contents.xen_depends and (found := _hypervisor_build_id(state, report)) not in (None, contents.xen_depends):
+        detail = f"made for {contents.xen_depends.hex()}, running is {(found or b'').hex()}"
+        report.refuse("xen-depends", "check against hypervisor build-id failed", detail)
+    return contents
+
+
+def section_ok(image: Image, number: int, entry: int, report: Report) -> bool:
+    """Whether a section holds whole entries."""
+    size = image.headers[number].size
+    if size % entry:
+        says = f"Wrong size {size} of {text(image.names[number])} (must be multiple of {entry})"
+        report.refuse("section-size", says)
+        return False
+    return True
+
+
+def _check_hooks(image: Image, report: Report) -> bool:
+    """Hook sections, in Xen's order. Whether one is there that keeps the payload from replacing others."""
+    pointer, vetoing = image.machine.pointer, False
+    for name in HOOKS:
+        number = image.section(name)
+        if not number or not section_ok(image, number, pointer, report):
+            continue
+        size, address = image.headers[number].size, image.addresses[number]
+        if name in MANY_HOOKS or not size:
+            continue
+        if size != pointer:
+            report.refuse("hook-count", detail=f"{text(name)}: {size // pointer} hooks")
+        elif address is None:
+            report.crash("section-not-loaded", text(name))
+        elif name in VETOING_HOOKS and any(image.read(address, pointer)):
+            vetoing = True
+    return vetoing
+
+
+def _note(image: Image, name: bytes, state: State, report: Report) -> bytes:
+    """The build-id in section `name`; empty, and reported, if there is none."""
+    number = image.section(name)
+    if not number or not image.headers[number].size:
+        return b""  # check_sections has said so
+    address, size = image.addresses[number], image.headers[number].size
+    if address is not None:
+        # A descriptor behind an unpadded name may end a few bytes behind its section.
+        content = image.read(address, size + 3)
+    elif size <= 12 or state.rules.xen_depends_first:
+        content = image.file_content(number)
+    else:
+        report.crash("section-not-loaded", text(name))
+        return b""
+    error, build_id = _parse_note(content, size)
+    if error:
+        # Silent; which errno comes back has changed together with the early check.
+        kept = error if state.rules.xen_depends_first else _EINVAL
+        report.refuse("note-format", detail=text(name), error=kept)
+    return build_id
+
+
+def _parse_note(content: bytes, size: int) -> tuple[int, bytes]:
+    """The errno and the build-id of xen/common/version.c:xen_build_id_check, which looks at the first note only."""
+    if size <= 12:
+        return _EINVAL, b""
+    name_size, id_size, kind = unpack_from("<III", content)
+    if kind != NT_GNU_BUILD_ID:
+        return _ENODATA, b""
+    # The sum is of 32 bits, the padding is not counted.
+    if name_size + id_size > 0xFFFFFFFF or name_size < 4 or name_size + id_size > size - 12:
+        return _EINVAL, b""
+    if content[12:16] != b"GNU\0":
+        return _ENODATA, b""
+    if not id_size:
+        return _EINVAL, b""
+    start = 12 + (name_size + 3) // 4 * 4
+    return 0, content[start : start + id_size]
+
+
+def _hypervisor_build_id(state: State, report: Report) -> bytes | None:
+    if state.xen and state.xen.build_id:
+        return state.xen.build_id
+    report.not_checked("no-hypervisor-build-id", "whether the payload was made for the hypervisor that runs")
+    return None
+
+
+def _check_optional(image: Image, state: State, report: Report) -> None:
+    """Sections that Xen reads if they are there, in its order."""
+    machine = image.machine
+    for kind in range(machine.bug_kinds):
+        if number := image.section(b".bug_frames.%d" % kind):
+            section_ok(image, number, machine.bug_frame, report)
+    if number := image.section(b".altinstructions"):
+        if machine.alternative is None:
+            report.refuse("alternatives", "We don't support alternative patching")
+        elif section_ok(image, number, machine.alternative, report):
+            check_alternatives(image, number, state, report)
+    if number := image.section(b".ex_table"):
+        if machine.exception is None:
+            report.refuse("ex-table", "We don't support .ex_table")
+        elif section_ok(image, number, machine.exception, report) and _unreadable(image, number) and machine is X86_64:
+            report.crash("section-not-loaded", ".ex_table")
+    if number := image.section(b".modinfo"):
+        size, address = image.headers[number].size, image.addresses[number]
+        if not size:
+            report.crash("modinfo-empty", "")
+        elif address is None:
+            report.crash("section-not-loaded", ".modinfo")
+        elif image.read(address + size - 1, 1) != b"\0":
+            report.refuse("modinfo", "Incorrect metadata format detected")
+
+
+def _unreadable(image: Image, number: int) -> bool:
+    return image.addresses[number] is None and image.headers[number].size > 0

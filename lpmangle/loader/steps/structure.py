@@ -1,0 +1,280 @@
+"""The payload as xen/common/livepatch_elf.c takes it apart: header, sections, names, symbols.
+
+`elf.parse` is stricter than Xen and says it in other words; here the order and the words are Xen's. All fields are read
+little-endian and with the structures of the hypervisor's own class, whatever the file says.
+"""
+
+from mmap import mmap
+from typing import NamedTuple
+
+from lpmangle import elf
+from lpmangle.elf import text
+from lpmangle.loader.rules import Report
+from lpmangle.xen.machines import ARM32, X86_64, Machine
+from lpmangle.xen.payload import LIVEPATCH_MAX_SIZE
+
+MAX_SECTIONS = 1024  # livepatch_header_check
+_OSABI = (0, 9)  # ELFOSABI_SYSV, ELFOSABI_FREEBSD
+
+
+class Header(NamedTuple):
+    """Elf_Shdr."""
+
+    name: int
+    type: int
+    flags: int
+    addr: int
+    offset: int
+    size: int
+    link: int
+    info: int
+    addralign: int
+    entsize: int
+
+
+class Image:
+    """A payload on its way into the hypervisor. Filled in by the steps of the loader, in their order."""
+
+    def __init__(self, data: bytes, machine: Machine) -> None:
+        self.data = data
+        self.machine = machine
+        self.headers: list[Header] = []  # [0] is a place-holder: Xen never looks at section 0
+        self.names: list[bytes] = []
+        self.shstrndx = 0
+        self.symtab = 0
+        # Per symbol: name, st_shndx, st_value. Symbol 0 is a place-holder.
+        self.symbols: list[tuple[bytes, int, int]] = []
+        # From here on filled in by `memory`.
+        self.addresses: list[int | None] = []  # per section, as loaded; None if it is not
+        self.base = 0
+        self.memory: bytearray | mmap = bytearray()
+        self.text_size = 0
+        self.values: list[int] = []  # per symbol
+        self.ignored: set[int] = set()  # symbols in sections that are not loaded
+        self.unresolved: set[int] = set()  # symbols whose address we do not know
+
+    @property
+    def bindings(self) -> list[int]:
+        """STB_* of each symbol. Xen never looks at them; people do."""
+        header, layout = self.headers[self.symtab], self.machine.layout
+        at, step = header.offset + (4 if layout.is_64 else 12), header.entsize
+        return [self.data[at + index * step] >> 4 for index in range(len(self.symbols))]
+
+    def section(self, name: bytes) -> int:
+        """Number of the first section of that name, 0 if there is none (livepatch_elf_sec_by_name)."""
+        try:
+            return self.names.index(name, 1)
+        except ValueError:
+            return 0
+
+    def file_content(self, number: int) -> bytes:
+        header = self.headers[number]
+        if header.type == elf.SHT_NOBITS:
+            return bytes(min(header.size, LIVEPATCH_MAX_SIZE))  # a larger one is never loaded
+        return self.data[header.offset : header.offset + header.size]
+
+    def read(self, address: int, size: int) -> bytes:
+        """At most `size` bytes at an address of the loaded payload; none if it is not in the payload."""
+        start = address - self.base
+        return bytes(self.memory[start : start + size]) if 0 <= start < len(self.memory) else b""
+
+    def wraps(self, number: int) -> bool:
+        """Whether a section's end lies beyond the address space: Xen does not notice."""
+        header = self.headers[number]
+        return header.type != elf.SHT_NOBITS and header.offset + header.size > self.machine.mask
+
+
+def read_structure(image: Image, report: Report) -> bool:
+    """livepatch_elf_load up to elf_get_sym. False if what was found makes the rest unreadable."""
+    return (
+        _read_header(image, report)
+        and _read_sections(image, report)
+        and _read_section_names(image, report)
+        and _read_symbols(image, report)
+    )
+
+
+def _read_header(image: Image, report: Report) -> bool:
+    data, machine = image.data, image.machine
+    layout, size = machine.layout, len(image.data)
+    if size < layout.ehdr_size:
+        report.refuse("header-truncated", "Section header is bigger than payload")
+        return False
+    if data[:4] != elf.ELFMAG:
+        report.refuse("not-elf", "Not an ELF payload")
+        return False
+    (e_type, e_machine, e_version, _, _, e_shoff, e_flags, _, _, e_phnum, e_shentsize, e_shnum, e_shstrndx) = (
+        layout.ehdr.unpack_from(data, 16)
+    )
+    if (
+        e_version != elf.EV_CURRENT
+        or data[6] != elf.EV_CURRENT
+        or data[8] != 0
+        or data[7] not in _OSABI
+        or e_type != elf.ET_REL
+        or e_phnum != 0
+    ):
+        report.refuse("elf-header", "Invalid ELF payload")
+        return False
+    # Only x86 looks at the byte order (xen/arch/*/livepatch.c:arch_livepatch_verify_elf).
+    if (
+        e_machine != machine.e_machine
+        or data[4] != (elf.ELFCLASS64 if machine.is_64 else elf.ELFCLASS32)
+        or (machine is X86_64 and data[5] != elf.ELFDATA2LSB)
+    ):
+        found = elf.EM_NAMES.get(e_machine, str(e_machine))
+        report.refuse("elf-machine", "Unsupported ELF Machine type", f"{found}, the hypervisor is {machine.name}")
+        return False
+    if machine is ARM32 and e_flags & 0xFF000000 != 0x05000000:
+        report.refuse("arm-eabi", f"Unsupported ELF EABI({e_flags:x})")
+        return False
+    if e_shstrndx == 0:
+        report.refuse("no-section-names", "Section name idx is undefined")
+    elif e_shnum >= MAX_SECTIONS:
+        report.refuse("too-many-sections", f"Too many ({e_shnum}) sections")
+    elif e_shstrndx >= e_shnum:
+        says = f"Section name idx ({e_shstrndx}) is past end of sections ({e_shnum})"
+        report.refuse("section-names-index", says)
+    elif e_shoff >= size:
+        report.refuse("section-table-offset", "Bogus e_shoff")
+    elif e_shentsize < layout.shdr.size:
+        says = f"Section header size is {e_shentsize}! Expected {layout.shdr.size}."
+        report.refuse("section-header-size", says)
+    elif (size - e_shoff) // e_shentsize < e_shnum:
+        report.refuse("section-table-truncated", "Section header size is corrupted")
+    else:
+        image.shstrndx = e_shstrndx
+        _read_headers(image, e_shoff, e_shentsize, e_shnum)
+        return True
+    return False
+
+
+def _read_headers(image: Image, e_shoff: int, e_shentsize: int, e_shnum: int) -> None:
+    # A larger e_shentsize is legal: the step from one header to the next.
+    unpack, data = image.machine.layout.shdr.unpack_from, image.data
+    image.headers = [Header._make(unpack(data, e_shoff + number * e_shentsize)) for number in range(e_shnum)]
+    image.headers[0] = Header(0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+
+
+def _read_sections(image: Image, report: Report) -> bool:
+    """elf_resolve_sections: each section's own bounds, then the symbol table's."""
+    machine, size = image.machine, len(image.data)
+    symtab, readable, count = 0, True, len(image.headers)
+    for number in range(1, count):
+        header = image.headers[number]
+        if header.offset < machine.layout.ehdr_size:
+            report.refuse("section-in-header", f"Section [{number}] data at ELF header of payload")
+            readable = False
+        elif header.type != elf.SHT_NOBITS and (
+            header.offset > size or (header.offset + header.size) & machine.mask > size
+        ):
+            report.refuse("section-past-end", f"Section [{number}] data is past end of payload")
+            readable = False
+        align = header.addralign
+        if align & (align - 1):
+            report.refuse("section-alignment", f"Section [{number}] alignment ({_hex(align)}) is not supported")
+        elif align and header.addr % align:
+            says = f"Section [{number}] addr ({_hex(header.addr)}) is not aligned properly ({_hex(align)})"
+            report.refuse("section-address", says)
+        if header.type == elf.SHT_NOBITS and header.flags & 3 and header.size > LIVEPATCH_MAX_SIZE:
+            report.refuse("section-nobits-size", detail=f"section {number}: {header.size} bytes")
+            readable = False
+        if header.type == elf.SHT_SYMTAB:
+            if symtab:
+                report.refuse("two-symbol-tables", "Unsupported multiple symbol tables")
+                return False
+            symtab = number
+            if header.link >= count:
+                says = f"Symbol table idx ({header.link}) to strtab past end ({count})"
+                report.refuse("symtab-link", says)
+                return False
+    if not readable:
+        return False
+    if not symtab:
+        report.refuse("no-symbol-table", "No symbol table found")
+        return False
+    header = image.headers[symtab]
+    if not header.size or header.entsize < machine.layout.sym.size or header.size % header.entsize:
+        report.refuse("symtab-header", "Symbol table header is corrupted")
+        return False
+    if header.link == 0:
+        report.crash("symtab-link-zero", "elf_resolve_sections follows a NULL pointer")
+        return False
+    if not _is_string_table(image, header.link):
+        report.refuse("string-table", "String table section is corrupted")
+        return False
+    if not _is_string_table(image, image.shstrndx):
+        report.refuse("section-string-table", "Section string table is corrupted")
+        return False
+    for number in (symtab, header.link, image.shstrndx):
+        if image.wraps(number):
+            report.crash("section-wraps", f"section {number}: Xen reads far outside the file")
+            return False
+    image.symtab = symtab
+    return True
+
+
+def _is_string_table(image: Image, number: int) -> bool:
+    """elf_verify_strtab."""
+    header = image.headers[number]
+    if header.type != elf.SHT_STRTAB or not header.size:
+        return False
+    last = (header.offset + header.size - 1) & image.machine.mask
+    return all(at < len(image.data) and image.data[at] == 0 for at in (header.offset, last))
+
+
+def _read_section_names(image: Image, report: Report) -> bool:
+    table, readable = image.headers[image.shstrndx], True
+    image.names = [b""] * len(image.headers)
+    for number in range(1, len(image.headers)):
+        name = image.headers[number].name
+        if name >= table.size:
+            report.refuse("section-name", f"Section {number} name is not within .shstrtab")
+            readable = False
+        else:
+            image.names[number] = _string(image.data, table.offset + name)
+    return readable
+
+
+def _read_symbols(image: Image, report: Report) -> bool:
+    """elf_get_sym. Symbol 0 is not looked at."""
+    header, layout, data = image.headers[image.symtab], image.machine.layout, image.data
+    table = image.headers[header.link]
+    start, end, step = header.offset, header.offset + header.size, header.entsize
+    rows = (
+        layout.sym.iter_unpack(data[start:end])
+        if step == layout.sym.size
+        else (layout.sym.unpack_from(data, at) for at in range(start, end, step))
+    )
+    names, names_size = table.offset, table.size
+    append, readable = image.symbols.append, True
+    for index, row in enumerate(rows):
+        if layout.is_64:
+            st_name, _, _, shndx, value, _ = row
+        else:
+            st_name, value, _, _, _, shndx = row
+        if index == 0:
+            append((b"", 0, 0))
+            continue
+        if st_name >= names_size:
+            report.refuse("symbol-name", f"Symbol [{index}] name is not within .strtab")
+            append((b"", 0, 0))
+            readable = False
+            continue
+        at = names + st_name
+        name = _string(data, at)
+        if not layout.is_64 and name[:2] == b"$t" and name[2:3] in (b"", b"."):
+            report.refuse("thumb-symbol", f"Symbol '{text(name)}' should not be in payload", symbol=text(name))
+        append((name, shndx, value))
+    return readable
+
+
+def _string(data: bytes, at: int) -> bytes:
+    """The C string at `at`. One that is longer than any name is cut: thousands may share one tail of a megabyte."""
+    end = data.find(b"\0", at, at + elf.MAX_NAME_BYTES)
+    return data[at : end if end >= 0 else at + elf.MAX_NAME_BYTES]
+
+
+def _hex(number: int) -> str:
+    """`%#lx`, which has no 0x before a 0."""
+    return f"{number:#x}" if number else "0"

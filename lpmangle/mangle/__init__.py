@@ -1,0 +1,1 @@
+"""Renaming: pure, bytes to bytes."""

@@ -1,0 +1,183 @@
+"""A plan onto bytes, the proof that only names changed, and the way back.
+
+The new file is the old one with a new string table behind it: the old strings, a mark, the new names. The string
+table's header points there and the renamed symbols' st_name into it; every other byte stays. The old table stays where
+it was, unused. It is never edited in place: names share tails and offsets, and it may hold section names as well.
+Where entries of .livepatch.funcs get other names, `functions` has done that before, and its sections stand in between.
+"""
+
+import struct
+import sys
+from array import array
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from lpmangle import elf
+from lpmangle.errors import ElfError, ManifestError, PayloadError, PlanError, ProofError
+from lpmangle.mangle.plan import Plan
+from lpmangle.manifest.write import sha256
+from lpmangle.xen.payload import Payload
+
+if TYPE_CHECKING:
+    from lpmangle.manifest.read import Manifest
+
+ALIGNMENT = 8  # of the new string table in the file; it needs none, but tools print rounder offsets
+
+
+def apply(view: elf.Object, plan: Plan) -> bytes | bytearray:
+    """The bytes of the renamed payload; the very input if nothing is renamed. Raises PlanError."""
+    if not plan.changes:
+        return view.data
+    if plan.functions:
+        from lpmangle.mangle import function_names as functions
+
+        view = elf.parse(functions.rename(Payload(view), plan.function_names))
+    renames = plan.names
+    names = b"\0".join([*renames.values(), b""])
+    table_offset = -(-len(view.data) // ALIGNMENT) * ALIGNMENT
+    table_size = view.strtab.size + len(plan.mark) + 1 + len(names)
+    limit = 2**64 if view.layout.is_64 else 2**32
+    if table_size >= 2**32 or table_offset + table_size > limit:
+        raise PlanError("the new names do not fit into an ELF string table")
+
+    out = bytearray(table_offset + table_size)
+    with memoryview(out) as into:  # a bytearray would copy what is assigned to it first
+        into[: len(view.data)] = view.data
+        at, st_name = table_offset, table_size - len(names)
+        for part in (view.section_data(view.strtab), plan.mark, b"\0", names):
+            into[at : at + len(part)] = part
+            at += len(part)
+    del names, part  # large ones
+
+    words, column = _symbol_words(view, view.data)
+    for index, name in renames.items():
+        column[index] = st_name
+        st_name += len(name) + 1
+    _put_symbol_words(out, view, words, column)
+    view.put_place(out, view.strtab.number, table_offset, table_size)
+    return out
+
+
+def prove(
+    view: elf.Object,
+    after: bytes | bytearray,
+    renames: Mapping[int, bytes],
+    function_names: Mapping[int, bytes] | None = None,
+) -> None:
+    """Raise ProofError unless `after` is the file of `view` with exactly the symbols of `renames` renamed.
+
+    The input alone says which bytes may differ: the st_name of those symbols, and sh_offset and sh_size
+    of the string table. All others must be equal; what was appended must be one string table: the old one, one string
+    that nothing refers to, and the new names where the symbols now point. With `function_names`, those entries of
+    .livepatch.funcs are renamed as well, and what `functions.prove` allows may differ too.
+    """
+    before, layout, strtab = view.data, view.layout, view.strtab
+    if not renames and not function_names:
+        if after != before:
+            raise ProofError("nothing was to be renamed, but bytes differ")
+        return
+    if len(after) < len(before):
+        raise ProofError("the output is shorter than the input")
+    header = view.place_at(strtab.number)
+    table_offset, table_size = (layout.address.unpack_from(after, header + n * layout.address.size)[0] for n in (0, 1))
+    if table_offset < len(before) or table_offset + table_size != len(after):
+        raise ProofError("the new string table is not what was appended")
+    if renames and max(renames) >= view.symbol_count:
+        raise ProofError(f"there is no symbol {max(renames)}")
+    names = b"\0".join([*renames.values(), b""])
+    mark_at, first = table_offset + strtab.size, len(after) - len(names)
+    if bytes(after[table_offset:mark_at]) != view.section_data(strtab):
+        raise ProofError("the new string table does not begin with the old one")
+    if not after.endswith(names) or after.find(b"\0", mark_at) != first - 1 or names.count(b"\0") != len(renames):
+        raise ProofError("the new string table holds not just the old strings, one mark and the new names")
+    del names
+
+    # The file without the new table, and with all that may differ put back.
+    masked = bytearray(memoryview(after)[: table_offset if function_names else len(before)])
+    st_name = first - table_offset
+    (words, column), (_, old_column) = _symbol_words(view, masked), _symbol_words(view, before)
+    for index, name in renames.items():
+        if column[index] != st_name:
+            raise ProofError(f"symbol {index} is not called {name!r}")
+        column[index] = old_column[index]
+        st_name += len(name) + 1
+    _put_symbol_words(masked, view, words, column)
+    masked[header : header + 2 * layout.address.size] = before[header : header + 2 * layout.address.size]
+    if function_names:
+        from lpmangle.mangle import function_names as functions
+
+        functions.prove(Payload(view), bytes(masked), function_names)
+        return
+    if any(memoryview(after)[len(before) : table_offset]):
+        raise ProofError("bytes were appended outside the new string table")
+    if masked != before:
+        at = next(at for at, (old, new) in enumerate(zip(before, masked, strict=True)) if old != new)
+        raise ProofError(f"byte {at:#x} differs, which no rename touches")
+
+
+def prove_manifest(view: elf.Object, after: bytes, manifest: "Manifest") -> None:
+    """Raise ProofError unless `after` is the file of `view` with exactly the new names that `manifest` says."""
+    names = {symbol.index: symbol.name.encode() for symbol in manifest.named}
+    prove(view, after, names, {function.entry: function.name.encode() for function in manifest.functions})
+
+
+def undo(view: elf.Object, manifest: "Manifest") -> bytes:
+    """The input that `manifest` was made from, byte for byte; raises ManifestError if it cannot be had from `view`."""
+    other = ManifestError(
+        "the manifest does not lead back to the original: it is another payload's, or the payload was changed since",
+        hint="give the right manifest with -m",
+    )
+    table, size = manifest.string_table, manifest.input.size
+    renamed = manifest.named
+    if size > len(view.data) or table.section != view.strtab.number:
+        raise other
+    out = bytearray(view.data[:size])
+    try:
+        for symbol in renamed:
+            if symbol.index >= view.symbol_count:
+                raise other
+            view.layout.word.pack_into(out, view.symbol_offset(symbol.index), symbol.st_name)
+        if renamed or manifest.functions:
+            view.put_place(out, table.section, table.offset, table.size)
+        if manifest.functions:
+            _undo_functions(out, view, manifest)
+    # An offset past the shortened file, a number that its field cannot hold; an entry or a section that does not exist.
+    except (struct.error, KeyError, IndexError, ElfError, PayloadError):
+        raise other from None
+    if len(out) != size or sha256(out) != manifest.input.sha256:
+        raise other
+    # The manifest vouches for nothing: what it leads to must be a payload that becomes this one by these renames.
+    original = bytes(out)
+    try:
+        before = elf.parse(original)
+        prove_manifest(before, view.data, manifest)
+        if any(before.string(before.symbol(s.index).st_name) != s.original.encode() for s in renamed):
+            raise other
+    except (ElfError, PayloadError, ProofError):
+        raise other from None
+    return original
+
+
+def _undo_functions(out: bytearray, view: elf.Object, manifest: "Manifest") -> None:
+    from lpmangle.mangle import function_names as functions
+
+    addends = {function.entry: function.addend for function in manifest.functions}
+    places = {place.section: (place.offset, place.size) for place in manifest.string_sections}
+    functions.restore(out, Payload(view), addends, places)
+
+
+def _symbol_words(view: elf.Object, data: bytes | bytearray) -> tuple["array[int]", "array[int]"]:
+    """The symbol table in `data`, laid out as `view` is, as 32-bit words; and of these the st_name of each symbol."""
+    words = array("I")
+    words.frombytes(memoryview(data)[view.symtab.offset : view.symtab.end])
+    if view.layout.big_endian != (sys.byteorder == "big"):
+        words.byteswap()
+    return words, words[:: view.layout.sym.size // words.itemsize]
+
+
+def _put_symbol_words(out: bytearray, view: elf.Object, words: "array[int]", column: "array[int]") -> None:
+    """Write the symbol table into `out`, with `column` for st_name."""
+    words[:: view.layout.sym.size // words.itemsize] = column
+    if view.layout.big_endian != (sys.byteorder == "big"):
+        words.byteswap()
+    memoryview(out)[view.symtab.offset : view.symtab.end] = memoryview(words).cast("B")

@@ -1,0 +1,81 @@
+"""What a payload takes from those that it is put on: undefined symbols, and functions to replace that Xen looks up."""
+
+from collections import Counter
+
+from lpmangle import elf
+from lpmangle.errors import PlanError
+from lpmangle.mangle import function_names as functions
+from lpmangle.mangle.plan import AGAINST, Outcome, Plan
+from lpmangle.mangle.stack import Stack
+from lpmangle.xen.payload import Kind, Payload
+
+
+def refer(plan: Plan, payload: Payload, stack: Stack, mark: bytes | None) -> None:
+    """Give what the payload takes from others the names that it has there; `mark` is the file's if it is mangled.
+
+    Raises PlanError for a mangled payload to which other names belong now, and for a new name that is new below as
+    well; PayloadError, ElfError.
+    """
+    _check_unlike(plan, stack)
+    view, kinds, undefined = payload.elf, payload.kinds, int(Kind.UNDEFINED)
+    entries = functions.by_name(payload)
+    names = [entry.name for entry in entries]
+    for index, (st_name, _, _, _, _, _) in enumerate(view.symbol_fields()):
+        if kinds[index] == undefined and st_name:
+            names.append(name := view.string(st_name))
+            if reference := stack.resolve(name):
+                plan.references[index] = reference
+                plan.outcomes[index] = Outcome.REFERENCE
+    for entry in entries:
+        if reference := stack.resolve(entry.name):
+            plan.functions[entry.entry] = reference
+    if plan.already:
+        _check_taken(plan, stack, names, mark or b"")
+    taken = Counter(one.build_id for one in (*plan.references.values(), *plan.functions.values()))
+    plan.mark += b"".join(AGAINST + f"{build_id}:{count}".encode() for build_id, count in sorted(taken.items()))
+
+
+def _check_unlike(plan: Plan, stack: Stack) -> None:
+    """The payloads of a stack are loaded together: no new name may be one that is new below."""
+    made = set(plan.renames.values())
+    for layer in stack.layers:
+        if clash := made.intersection(layer.names.values()) | (made & layer.kept):
+            name = elf.text(min(clash))
+            raise PlanError(
+                f"{name} would be new in it and is new in {layer.payload}: Xen refuses the second one",
+                hint="give each payload a suffix of its own; the default, the build-id, is one",
+            )
+
+
+def _check_taken(plan: Plan, stack: Stack, names: list[bytes], mark: bytes) -> None:
+    """What a mangled payload takes from others must be called so there still; `names` are all that it may take."""
+    words = mark[len(plan.mark) :].split(AGAINST)[1:]
+    there = {word.partition(b":")[0].decode(): word.partition(b":")[2] for word in words}
+    again = "restore the original first (lpmangle restore), then mangle it with --against"
+    made = {name for layer in stack.layers for name in layer.names.values()}
+    if not mark and made.isdisjoint(names) and made:
+        raise PlanError(
+            "is mangled already, and was changed since by objcopy or strip: whether it should have names of the "
+            "payloads below cannot be told",
+            hint="start from the payload as the linker left it",
+        )
+    if plan.changes:
+        raise PlanError("is mangled already, but what it takes from other payloads is not", hint=again)
+    for layer in stack.layers:
+        if (count := there.get(layer.build_id)) is None:
+            continue
+        originals = {new: old for old, new in layer.names.items()}
+        found = [name for name in names if name in originals]
+        if count != b"%d" % len(found):
+            raise PlanError(
+                f"is mangled already, when the names of {layer.payload} were others: of the {count.decode()} that it "
+                f"takes from there {len(found)} fit",
+                hint=again,
+            )
+        for name in found:
+            # Another stack, or the hypervisor's names, may be known by now.
+            if (reference := stack.resolve(originals[name])) is None or reference.name != name:
+                old = elf.text(originals[name])
+                raise PlanError(
+                    f"is mangled already, and takes {old} from {layer.payload}, where Xen would not find it", hint=again
+                )

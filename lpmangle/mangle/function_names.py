@@ -1,0 +1,205 @@
+"""The names in .livepatch.funcs by which Xen finds the functions to replace: reading them, giving entries others.
+
+An entry's name is a pointer, filled in by a relocation, to a string in a loaded section that other entries, and code,
+may share. So no string is changed: the new one is appended to that section's data, which moves to the end of the file,
+and the entry's own relocation gets another addend. Xen places sections by their size anew; nothing but this relocation
+knows where in the section the new string is.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from lpmangle import elf
+from lpmangle.errors import ElfError, PayloadError, PlanError, ProofError
+from lpmangle.xen.payload import ABSOLUTE_RELOCATION, FUNCS_SECTION, PAGE_SIZE, Payload
+
+# Sections that may grow. What is in the others is read by its size, or is code.
+_STRINGS = ".livepatch.strings"
+_READ_ONLY = ".rodata"
+
+
+class FunctionName(NamedTuple):
+    """The name of entry number `entry`: the C string at `offset` of section number `section`.
+
+    `addend_at` is where the file has the relocation's addend, whose value is `addend`; `base` is st_value of the symbol
+    that it is added to.
+    """
+
+    entry: int
+    name: bytes
+    section: int
+    offset: int
+    addend_at: int
+    addend: int
+    base: int
+
+
+def by_name(payload: Payload) -> list[FunctionName]:
+    """The entries with old_addr 0, which Xen looks up by name (livepatch.c:resolve_old_address), in order.
+
+    Left out are those whose name cannot be told from the file alone. Raises PayloadError, ElfError.
+    """
+    view = payload.elf
+    functions, section = payload.functions, view.section_named(FUNCS_SECTION)
+    if not functions or section is None:
+        return []
+    pointer = view.layout.address.size
+    entry_size = section.size // len(functions)
+    of_entry: dict[int, list[tuple[int, elf.Relocation]]] = {}
+    for relocation in view.relocations(section):
+        number, offset = divmod(relocation.r_offset, entry_size)
+        of_entry.setdefault(number, []).append((offset, relocation))
+    found = []
+    for number, function in enumerate(functions):
+        # name, new_addr, old_addr: a relocation that begins in a field, or reaches into it, fills it.
+        (old_address,) = view.layout.address.unpack_from(view.section_data(section), function.start + 2 * pointer)
+        fields = of_entry.get(number, [])
+        naming = [relocation for offset, relocation in fields if offset < pointer]
+        if old_address or any(pointer < offset < 3 * pointer for offset, _ in fields) or len(naming) != 1:
+            continue
+        if name := _read(view, number, naming[0], function.start):
+            found.append(name)
+    return found
+
+
+def _read(view: elf.Object, entry: int, relocation: elf.Relocation, start: int) -> FunctionName | None:
+    """The string that a relocation of an entry's first field leads to."""
+    address = view.layout.address
+    symbol = view.symbol(relocation.r_sym)
+    if relocation.r_offset != start or relocation.r_type != ABSOLUTE_RELOCATION[view.machine]:
+        return None
+    if not 0 < symbol.st_shndx < len(view.sections):
+        return None
+    addend = relocation.r_addend
+    if addend is None:
+        (addend,) = address.unpack_from(view.data, relocation.addend_at)
+    section = view.sections[symbol.st_shndx]
+    offset = (symbol.st_value + addend) % (1 << 8 * address.size)
+    if not section.flags & elf.SHF_ALLOC or section.type == elf.SHT_NOBITS:
+        return None
+    end = view.data.find(b"\0", section.offset + offset, section.end)
+    if end < 0:
+        raise PayloadError(f"{FUNCS_SECTION}: the name of entry {entry} is not a string inside {section}")
+    name = view.data[section.offset + offset : end]
+    return FunctionName(entry, name, section.number, offset, relocation.addend_at, addend, symbol.st_value)
+
+
+def rename(payload: Payload, names: Mapping[int, bytes]) -> bytes:
+    """The file with the entries of `names` called so. Each must be one of `by_name`. Raises PlanError."""
+    view = payload.elf
+    out = bytearray(view.data)
+    for number, entries in _by_section(payload, names).items():
+        section = view.sections[number]
+        _check_may_grow(section)
+        offsets: dict[bytes, int] = {}
+        out += bytes(-len(out) % _alignment(section))
+        place = len(out)
+        # What was last in the section may lack its NUL.
+        out += bytes(view.section_data(section)) + b"\0"
+        for entry in entries:
+            _check_alone(view, entry)
+            name = names[entry.entry]
+            if name not in offsets:
+                offsets[name] = len(out) - place
+                out += name + b"\0"
+            _put_addend(out, view, entry, offsets[name] - entry.base)
+        view.put_place(out, number, place, len(out) - place)
+    if not view.layout.is_64 and len(out) >= 1 << 32:
+        raise PlanError("the new names of functions do not fit into the file")
+    after = bytes(out)
+    if Payload(elf.parse(after)).kinds != payload.kinds:
+        raise PlanError("has symbols or functions outside their sections: no section of it can grow")
+    return after
+
+
+def restore(
+    out: bytearray, payload: Payload, addends: Mapping[int, int], sections: Mapping[int, tuple[int, int]]
+) -> None:
+    """Undo `rename` in `out`, a copy of the payload's file: addends by entry, sh_offset and sh_size by section number.
+
+    Raises struct.error for numbers that do not fit, KeyError for an entry or IndexError for a section that is none.
+    """
+    view = payload.elf
+    entries = {entry.entry: entry for entry in by_name(payload)}
+    for number, addend in addends.items():
+        _put_addend(out, view, entries[number], addend)
+    for number, (offset, size) in sections.items():
+        view.put_place(out, view.sections[number].number, offset, size)
+
+
+def prove(payload: Payload, after: bytes, names: Mapping[int, bytes]) -> None:
+    """Raise ProofError unless `after` is the file of `payload` with exactly the entries of `names` renamed.
+
+    The input alone says which bytes may differ: the addends of those entries' name relocations, and sh_offset and
+    sh_size of the sections that their strings are in. What was appended must be these sections, each with its old data
+    first and nothing but strings that are asked for behind; padding is zero. Read again, every name and every symbol's
+    kind must be what it was, but for the names asked for.
+    """
+    view, address = payload.elf, payload.elf.layout.address
+    before, masked = view.data, bytearray(after)
+    if len(masked) < len(before):
+        raise ProofError("the output is shorter than the input")
+    for number, entries in _by_section(payload, names).items():
+        for entry in entries:
+            masked[entry.addend_at : entry.addend_at + address.size] = before[
+                entry.addend_at : entry.addend_at + address.size
+            ]
+        at = view.place_at(number)
+        place, size = (address.unpack_from(after, at + n * address.size)[0] for n in (0, 1))
+        masked[at : at + 2 * address.size] = before[at : at + 2 * address.size]
+        kept = bytes(view.section_data(view.sections[number])) + b"\0"
+        strings = dict.fromkeys(names[entry.entry] for entry in entries)
+        expected = kept + b"".join(name + b"\0" for name in strings)
+        if place < len(before) or size != len(expected) or masked[place : place + size] != expected:
+            raise ProofError(f"{view.sections[number]} is not the old one with the new names of functions behind")
+        masked[place : place + size] = bytes(size)
+    if masked[: len(before)] != before:
+        at = next(at for at, (old, new) in enumerate(zip(before, masked, strict=False)) if old != new)
+        raise ProofError(f"byte {at:#x} differs, which no new name of a function touches")
+    if any(memoryview(masked)[len(before) :]):
+        raise ProofError("bytes were appended that are no names of functions")
+    wanted = [(entry.entry, names.get(entry.entry, entry.name)) for entry in by_name(payload)]
+    try:
+        result = Payload(elf.parse(after))
+        found, kinds = [(entry.entry, entry.name) for entry in by_name(result)], result.kinds
+    except (ElfError, PayloadError) as error:
+        raise ProofError(f"the output is not sound: {error.message}") from None
+    if found != wanted:
+        raise ProofError("the entries of .livepatch.funcs do not have the names asked for")
+    if kinds != payload.kinds:
+        raise ProofError("another name of a function made another symbol a new one")
+
+
+def _by_section(payload: Payload, names: Mapping[int, bytes]) -> dict[int, list[FunctionName]]:
+    """The entries to rename by the section that their strings are in, in order."""
+    found: dict[int, list[FunctionName]] = {}
+    for entry in by_name(payload):
+        if entry.entry in names:
+            found.setdefault(entry.section, []).append(entry)
+    return dict(sorted(found.items()))
+
+
+def _check_may_grow(section: elf.Section) -> None:
+    named_well = section.name == _STRINGS or section.name.startswith(_READ_ONLY)
+    if not named_well or section.flags & elf.SHF_EXECINSTR or section.entsize > 1:
+        raise PlanError(
+            f"the names of its functions are in {section}, which cannot grow",
+            hint=f"livepatch-build puts them into {_STRINGS} or {_READ_ONLY}.str",
+        )
+
+
+def _check_alone(view: elf.Object, entry: FunctionName) -> None:
+    """The addend that is changed must be no other section's byte, too."""
+    end = entry.addend_at + view.layout.address.size
+    owners = [one for one in view.sections[1:] if one.offset < end and entry.addend_at < one.end]
+    if len(owners) > 1:
+        raise PlanError(f"{owners[0]} and {owners[1]} overlap where {FUNCS_SECTION} has to change")
+
+
+def _alignment(section: elf.Section) -> int:
+    return section.addralign if 1 <= section.addralign <= PAGE_SIZE else 1
+
+
+def _put_addend(out: bytearray, view: elf.Object, entry: FunctionName, addend: int) -> None:
+    address = view.layout.address
+    address.pack_into(out, entry.addend_at, addend % (1 << 8 * address.size))

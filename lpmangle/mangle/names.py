@@ -1,0 +1,155 @@
+"""How a new name is made: suffix specifications, the template, and the limit of 126 bytes."""
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+
+from lpmangle.errors import NamingError, PayloadError
+from lpmangle.xen.payload import MAX_NAME
+
+DEFAULT_SUFFIX = "buildid"
+DEFAULT_TEMPLATE = "{symbol}_{suffix}"
+MIN_DIGITS = 7
+# What each field of a template must keep when names are shortened: head, digest and tail.
+MIN_FIELD = 32
+DIGEST_DIGITS = 12
+
+_SUFFIX = re.compile(r"[!-~]+")  # printable ASCII
+_FIELD = re.compile(r"\{(symbol|file|name|suffix)\}")
+_TEMPLATE = re.compile(rf"({_FIELD.pattern}|[!-z|~])*")
+
+
+def resolve_suffix(spec: str, build_id: bytes | None, stem: str) -> str:
+    """The text that `spec` stands for.
+
+    `buildid` and `buildid:N` take the payload's build-id (all, or the first N >= 7 hex digits), `name` takes `stem`,
+    the payload's file name without its ending, `text:STRING` is STRING. Raises NamingError for a bad one, PayloadError
+    where there is no build-id.
+    """
+    kind, colon, value = spec.partition(":")
+    if kind == "text" and colon:
+        suffix = value
+    elif spec == "name":
+        suffix = stem
+    elif kind == "buildid":
+        digits = _digits(value, spec) if colon else None
+        if build_id is None:
+            raise PayloadError(
+                "the payload has no build-id (.note.gnu.build-id) to take a suffix from",
+                hint="link it with --build-id=sha1, or use --suffix name or --suffix text:STRING",
+            )
+        suffix = build_id.hex()
+        if digits and digits > len(suffix):
+            raise NamingError(f"--suffix {spec}: the build-id has only {len(suffix)} digits")
+        suffix = suffix[:digits]
+    else:
+        raise NamingError(
+            f"--suffix {spec!r} is none of buildid, buildid:N, name, text:STRING",
+            hint=f"for a suffix of your own say --suffix text:{spec}",
+        )
+    if not _SUFFIX.fullmatch(suffix) or "#" in suffix:
+        raise NamingError(
+            f"suffix {suffix!r} cannot be part of a symbol name",
+            hint="a suffix is one or more printable ASCII characters without blanks and without '#'",
+        )
+    return suffix
+
+
+def _digits(value: str, spec: str) -> int:
+    if not (value.isascii() and value.isdigit()) or len(value) > 4 or int(value) < MIN_DIGITS:
+        raise NamingError(f"--suffix {spec}: N must be a number, at least {MIN_DIGITS}: fewer digits are not unique")
+    return int(value)
+
+
+def stem_of(path: str) -> str:
+    """The name a payload is uploaded by: its file name without the ending."""
+    return os.path.splitext(os.path.basename(path))[0]
+
+
+class Namer:
+    """Makes new names out of old ones by one template and one suffix. Same input, same name."""
+
+    def __init__(self, template: str, suffix: str) -> None:
+        """Raises NamingError for a template that is unsound or leaves no room for a name."""
+        fields = []
+        pattern = ""  # the template with the suffix filled in, as a %-format for the name's fields
+        shape = ""  # the same as a regular expression that made names fit
+        for text, field in _parse_template(template):
+            literal = text + suffix if field == "suffix" else text
+            pattern += literal.replace("%", "%%")
+            shape += re.escape(literal)
+            if field:
+                fields.append(field)
+            if field in ("symbol", "file", "name"):
+                pattern += "%b"
+                shape += ".*" if field == "file" else ".+"
+        if sorted(fields) not in (
+            ["suffix", "symbol"],
+            ["name", "suffix"],
+            ["file", "name", "suffix"],
+        ):
+            raise NamingError(
+                f"template {template!r} must contain {{suffix}} and {{symbol}} or {{name}}, each once",
+                hint=f"the default is {DEFAULT_TEMPLATE}",
+            )
+        fields.remove("suffix")
+        self._fields = fields
+        self._pattern = pattern.encode()
+        self._before, _, self._after = (self._pattern % b"\0").partition(b"\0") if fields == ["symbol"] else (b"",) * 3
+        self._whole = fields == ["symbol"]
+        self._shape = shape.encode()
+        self._room = MAX_NAME - len(self._pattern % tuple(b"" for _ in fields))
+        if self._room < MIN_FIELD * len(fields):
+            raise NamingError(
+                f"suffix {suffix!r} leaves {max(self._room, 0)} of Xen's {MAX_NAME} bytes for the name itself",
+                hint="use a shorter suffix, such as --suffix buildid:12",
+            )
+
+    def rename(self, symbol: bytes) -> bytes:
+        """The new name of `symbol`, at most 126 bytes; a longer one is shortened in its middle, never in its suffix."""
+        if self._whole and len(symbol) <= self._room:  # nearly all names
+            return self._before + symbol + self._after
+        values = [field_of(symbol, field) for field in self._fields]
+        excess = sum(map(len, values)) - self._room
+        if excess > 0:
+            digest = hashlib.sha256(symbol).hexdigest()[:DIGEST_DIGITS].encode()
+            # The longer field gives first; what it cannot give without losing itself the other one gives.
+            for index in sorted(range(len(values)), key=lambda index: -len(values[index])):
+                size = max(len(values[index]) - excess, MIN_FIELD)
+                if size < len(values[index]):
+                    excess -= len(values[index]) - size
+                    values[index] = shorten(values[index], size, digest)
+        return self._pattern % tuple(values)
+
+    def carries(self, symbol: bytes) -> bool:
+        """Whether `symbol` looks like a name that this template and suffix have made."""
+        return re.fullmatch(self._shape, symbol, re.DOTALL) is not None
+
+
+def _parse_template(template: str) -> Iterator[tuple[str, str]]:
+    """Pairs of literal text and the field after it (empty at the end)."""
+    if not _TEMPLATE.fullmatch(template):
+        raise NamingError(
+            f"template {template!r} is not made of printable ASCII without blanks, and fields",
+            hint="the fields are {symbol}, or {file} and {name}, and {suffix}",
+        )
+    *parts, rest = _FIELD.split(template)
+    yield from zip(parts[::2], parts[1::2], strict=True)
+    yield rest, ""
+
+
+def field_of(symbol: bytes, field: str) -> bytes:
+    """The `symbol`, `file` or `name` part of a name; the file is everything before the last '#', if there is one."""
+    if field == "symbol":
+        return symbol
+    file, _, name = symbol.rpartition(b"#")
+    return file if field == "file" else name
+
+
+def shorten(text: bytes, size: int, digest: bytes) -> bytes:
+    """At most `size` bytes of `text`: its head, ~digest~ and its tail; UTF-8 characters stay whole."""
+    room = size - len(digest) - 2
+    head = text[: (room + 1) // 2].decode("utf-8", "ignore").encode()
+    tail = text[len(text) - room // 2 :].decode("utf-8", "ignore").encode()
+    return head + b"~" + digest + b"~" + tail

@@ -1,0 +1,1 @@
+"""What was renamed, and the way back."""

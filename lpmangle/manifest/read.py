@@ -1,0 +1,209 @@
+"""The manifest's types: what was renamed in a payload, and what it takes to undo it. Read here alone.
+
+Readers ignore fields that they do not know; a newer major version is refused. `manifest_writer` writes it, apart from
+here because the command that runs in build loops has no time to load msgspec.
+"""
+
+from typing import Annotated, Literal, TypeVar
+
+import msgspec
+
+from lpmangle.errors import ManifestError
+from lpmangle.manifest.write import FORMAT, VERSION
+
+MAJOR = VERSION.partition(".")[0]
+
+_T = TypeVar("_T")
+
+Unsigned = Annotated[int, msgspec.Meta(ge=0)]
+Word = Annotated[int, msgspec.Meta(ge=0, le=0xFFFFFFFF)]
+Hex = Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{2})+$")]
+
+
+class FileContent(msgspec.Struct, frozen=True):
+    """A file's content: its size in bytes and SHA-256."""
+
+    sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    size: Unsigned
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where a section's data was in the input: section number, sh_offset, sh_size."""
+
+    section: Word
+    offset: Unsigned
+    size: Unsigned
+
+
+class Options(msgspec.Struct, frozen=True):
+    """The options of the run; `suffix` is what was asked for, the manifest's own `suffix` what it came to."""
+
+    suffix: str
+    template: str
+    scope: Literal["local", "new"]
+    only: list[str]
+    keep: list[str]
+
+
+class Symbol(msgspec.Struct, frozen=True):
+    """One renamed symbol. `value` is st_value, the offset in `section`; `st_name` the original one."""
+
+    index: Word
+    original: str
+    name: str
+    section: str
+    value: Unsigned
+    size: Unsigned
+    type: str
+    binding: str
+    st_name: Word
+
+
+class Against(msgspec.Struct, frozen=True):
+    """A mangled payload of the stack that this one is put on; template and suffix are what its names are made by."""
+
+    payload: str
+    build_id: Hex
+    template: str
+    suffix: str
+
+
+class Reference(msgspec.Struct, frozen=True):
+    """An undefined symbol that got the name which the payload with `build_id` has given to it."""
+
+    index: Word
+    original: str
+    name: str
+    st_name: Word
+    build_id: Hex
+
+
+class FunctionName(msgspec.Struct, frozen=True):
+    """An entry of .livepatch.funcs, by its number, that got such a name; `addend` is its relocation's in the input."""
+
+    entry: Unsigned
+    original: str
+    name: str
+    addend: int
+    build_id: Hex
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """`payload` is the name that the payload is uploaded by: its file name without the ending.
+
+    `output` is the payload without an embedded manifest, which cannot hold its own digest. If there is one,
+    `section_headers` is where the section header table was (e_shoff) before it was embedded. What was taken from the
+    payloads `against` are `references` and `functions`; `string_sections` hold the names of the latter. `kept` are the
+    names of new symbols that were not renamed.
+    """
+
+    format: Literal["lpmangle-manifest"]
+    version: str
+    payload: str
+    machine: str
+    build_id: Hex | None
+    depends: Hex | None
+    xen_depends: Hex | None
+    input: FileContent
+    output: FileContent
+    string_table: Place
+    suffix: str
+    options: Options
+    symbols: list[Symbol]
+    section_headers: Unsigned | None = None
+    against: list[Against] = []
+    references: list[Reference] = []
+    functions: list[FunctionName] = []
+    string_sections: list[Place] = []
+    kept: list[str] = []
+
+    @property
+    def named(self) -> "list[Symbol | Reference]":
+        """Every symbol that got a new name."""
+        return [*self.symbols, *self.references]
+
+
+class Head(msgspec.Struct, frozen=True):
+    """What a manifest is found by. A thousand of them are read in the time of a few whole manifests."""
+
+    format: Literal["lpmangle-manifest"]
+    version: str
+    payload: str
+    build_id: Hex | None
+    suffix: str
+    options: Options
+    against: list[Against] = []
+
+
+class Name(msgspec.Struct, frozen=True, gc=False):
+    """Original and new name of a symbol."""
+
+    original: str
+    name: str
+
+
+class Names(msgspec.Struct, frozen=True):
+    """What a trace needs of a manifest."""
+
+    payload: str
+    build_id: Hex | None
+    symbols: list[Name]
+    references: list[Name] = []
+    functions: list[Name] = []
+
+
+class _Version(msgspec.Struct):
+    format: str = ""
+    version: str = ""
+
+
+_MANIFEST = msgspec.json.Decoder(Manifest)
+_HEAD = msgspec.json.Decoder(Head)
+_NAMES = msgspec.json.Decoder(Names)
+_VERSION = msgspec.json.Decoder(_Version)
+
+
+def decode(data: bytes) -> Manifest:
+    """The manifest in `data`. Raises ManifestError for anything else, and for a version that is not ours to read."""
+    return _decode(_MANIFEST, data)
+
+
+def decode_head(data: bytes) -> Head:
+    """The head of the manifest in `data`; its symbols are not looked at. Raises ManifestError."""
+    try:
+        head = _HEAD.decode(data)
+        if head.version.partition(".")[0] == MAJOR:
+            return head
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        pass
+    return _decode(_HEAD, data)  # says what is wrong with it
+
+
+def decode_names(data: bytes) -> Names:
+    """The names in the manifest in `data`, whose head has been read before. Raises ManifestError."""
+    try:
+        return _NAMES.decode(data)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise ManifestError(f"not a manifest of lpmangle: {error}") from None
+
+
+def _decode(decoder: msgspec.json.Decoder[_T], data: bytes) -> _T:
+    try:
+        head = _VERSION.decode(data)
+        if head.format != FORMAT:
+            raise ManifestError("not a manifest of lpmangle")
+        major = head.version.partition(".")[0]
+        if major != MAJOR:
+            raise ManifestError(
+                f"manifest version {head.version!r}; this lpmangle reads version {MAJOR}",
+                hint="use the lpmangle that wrote it, or a newer one" if major.isdecimal() else "",
+            )
+        return decoder.decode(data)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise ManifestError(f"not a manifest of lpmangle: {error}") from None
+
+
+def schema() -> str:
+    """The JSON schema of a manifest, as it is shipped in manifest.schema.json."""
+    text = msgspec.json.encode(msgspec.json.schema(Manifest), order="sorted")
+    return msgspec.json.format(text, indent=2).decode() + "\n"

@@ -1,0 +1,173 @@
+"""Writes the manifest of a plan: one JSON object, its shape typed in `manifest`.
+
+The head is indented and the symbols stand one to a line, so that a diff or grep of two manifests shows symbols.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from lpmangle import elf
+from lpmangle.mangle.plan import Outcome, Plan
+from lpmangle.xen.payload import Payload
+
+if TYPE_CHECKING:
+    from lpmangle.mangle.stack import Stack
+
+FORMAT = "lpmangle-manifest"
+VERSION = "1.0"
+ENDING = ".manifest.json"
+
+# So many symbols are written at once: a manifest of a million symbols is never in memory whole.
+_LINES = 1024
+
+
+def beside(payload_path: str) -> str:
+    """Where the manifest of a payload is kept."""
+    return payload_path + ENDING
+
+
+def begins(start: bytes) -> bool:
+    """Whether a file that begins with `start` is a manifest."""
+    return start.startswith(b"{") and FORMAT.encode() in start
+
+
+def payload_name(stem: str) -> str:
+    """The name that a manifest has for a payload: that of its file, as text."""
+    return stem.encode("utf-8", "backslashreplace").decode()
+
+
+def payload_in(start: bytes) -> str | None:
+    """The payload's name in a manifest that begins with `start`; None if it does not stand there."""
+    found = re.search(rb'^  "payload": ("(?:[^"\\]|\\.)*"),$', start, re.MULTILINE)
+    name: str | None = json.loads(found[1]) if found else None
+    return name
+
+
+def sha256(data: bytes | bytearray) -> str:
+    """SHA-256 of a file's content, in hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def encode(
+    payload: Payload,
+    plan: Plan,
+    output: bytes | bytearray,
+    stem: str,
+    *,
+    embedded: bool = False,
+    stack: "Stack | None" = None,
+) -> Iterator[bytes]:
+    """The manifest of `plan`, which made `output` out of `payload`, in pieces. `stem` is what it is uploaded as.
+
+    A manifest to be embedded into `output` says where the section headers were. `stack` is the one of the plan.
+    """
+    view, options, strtab = payload.elf, plan.options, payload.elf.strtab
+    head: dict[str, object] = {
+        "format": FORMAT,
+        "version": VERSION,
+        "payload": payload_name(stem),
+        "machine": elf.EM_NAMES.get(view.machine, str(view.machine)),
+        "build_id": _hex(payload.build_id),
+        "depends": _hex(payload.depends),
+        "xen_depends": _hex(payload.xen_depends),
+        "input": {"sha256": sha256(view.data), "size": len(view.data)},
+        "output": {"sha256": sha256(output), "size": len(output)},
+        "string_table": {"section": strtab.number, "offset": strtab.offset, "size": strtab.size},
+        "suffix": plan.suffix,
+        "options": {
+            "suffix": options.suffix,
+            "template": options.template,
+            "scope": options.scope,
+            "only": options.only,
+            "keep": options.keep,
+        },
+    }
+    if embedded:
+        head["section_headers"] = view.e_shoff
+    if stack:
+        head |= _references(payload, plan, stack)
+    if kept := _kept(view, plan):
+        head["kept"] = kept
+    head["symbols"] = []
+    yield json.dumps(head, indent=2).removesuffix("]\n}").encode()
+    lines: list[str] = []
+    separator = "\n    "
+    for line in _symbol_lines(view, plan.renames):
+        lines.append(line)
+        if len(lines) == _LINES:
+            yield (separator + ",\n    ".join(lines)).encode()
+            lines.clear()
+            separator = ",\n    "
+    if lines:
+        yield (separator + ",\n    ".join(lines)).encode()
+    yield b"\n  ]\n}\n" if plan.renames else b"]\n}\n"
+
+
+def _references(payload: Payload, plan: Plan, stack: "Stack") -> dict[str, object]:
+    """What the plan takes from other payloads, and from which (`manifest.Against`, `.Reference`, `.FunctionName`)."""
+    from lpmangle.mangle import function_names as functions
+
+    view = payload.elf
+    references, entries = [], []
+    for index, reference in plan.references.items():
+        st_name = view.symbol(index).st_name
+        original = view.string(st_name).decode()
+        references.append(
+            {"index": index, "original": original, "name": reference.name.decode(), "st_name": st_name}
+            | {"build_id": reference.build_id}
+        )
+    found = [entry for entry in functions.by_name(payload) if entry.entry in plan.functions]
+    for entry in found:
+        name, build_id = plan.functions[entry.entry]
+        entries.append(
+            {"entry": entry.entry, "original": entry.name.decode(), "name": name.decode(), "addend": entry.addend}
+            | {"build_id": build_id}
+        )
+    sections = [view.sections[number] for number in sorted({entry.section for entry in found})]
+    return {
+        "against": [
+            {"payload": layer.payload, "build_id": layer.build_id, "template": layer.template, "suffix": layer.suffix}
+            for layer in stack.layers
+            if layer.names
+        ],
+        "references": references,
+        "functions": entries,
+        "string_sections": [{"section": s.number, "offset": s.offset, "size": s.size} for s in sections],
+    }
+
+
+def _kept(view: elf.Object, plan: Plan) -> list[str]:
+    """The names of new symbols that were not renamed; names that are not text nobody can refer to in a manifest."""
+    names: dict[str, None] = {}
+    for outcome in (Outcome.GLOBAL, Outcome.GROUP_SIGNATURE, Outcome.EXCLUDED):
+        for index in plan.indices(outcome):
+            with suppress(UnicodeDecodeError):
+                names[view.string(view.symbol(index).st_name).decode()] = None
+    return list(names)
+
+
+def _symbol_lines(view: elf.Object, renames: dict[int, bytes]) -> Iterator[str]:
+    """One JSON object for each renamed symbol (`manifest.Symbol`)."""
+    quote = json.encoder.encode_basestring_ascii
+    sections = [quote(section.name) for section in view.sections]
+    kinds = [
+        f'"type":{quote(elf.STT_NAMES.get(info & 15, str(info & 15)))},'
+        f'"binding":{quote(elf.STB_NAMES.get(info >> 4, str(info >> 4)))},"st_name":'
+        for info in range(256)
+    ]
+    string, new_name = view.string, renames.get
+    for index, (st_name, st_info, _, st_shndx, st_value, st_size) in enumerate(view.symbol_fields()):
+        if (new := new_name(index)) is None:
+            continue
+        yield (
+            f'{{"index":{index},"original":{quote(string(st_name).decode())},"name":{quote(new.decode())},'
+            f'"section":{sections[st_shndx]},"value":{st_value},"size":{st_size},{kinds[st_info]}{st_name}}}'
+        )
+
+
+def _hex(build_id: bytes | None) -> str | None:
+    return None if build_id is None else build_id.hex()

@@ -1,0 +1,1 @@
+"""Where manifests are kept and found."""

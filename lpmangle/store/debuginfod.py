@@ -1,0 +1,194 @@
+"""Manifests from debuginfod servers: the section that `--embed` adds, asked for by build-id; and debug information.
+
+    GET /buildid/BUILDID/section/.debug_lpmangle
+    GET /buildid/BUILDID/debuginfo
+
+The cache on disk is that of elfutils' own client, so that `debuginfod-find section` and lpmangle share what they fetch:
+the same folder, file names, and memory of what no server had. Servers are asked one after the other; one that does not
+answer is left out for the rest of the run, with a warning.
+"""
+
+import os
+import re
+import stat
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from http.client import HTTPException
+
+from lpmangle import elf
+from lpmangle.errors import LpmangleError, ManifestError, PayloadError
+from lpmangle.manifest import embed
+from lpmangle.manifest.read import decode
+from lpmangle.store.source import Found, Shape, warn
+from lpmangle.xen.payload import Payload
+
+# Seconds without an answer or without a byte, then the server is left out; DEBUGINFOD_TIMEOUT says otherwise. elfutils
+# waits 90: for files of a gigabyte.
+TIMEOUT = 10.0
+# Seconds for one whole download; DEBUGINFOD_MAXTIME says otherwise.
+MAX_TIME = 60.0
+# Bytes of one compressed manifest or payload; DEBUGINFOD_MAXSIZE can only lower it.
+MAX_SIZE = 64 << 20
+# Seconds in which a query that failed is not repeated; the file cache_miss_s in the cache says otherwise.
+CACHE_MISS = 600
+# A log of random digits must not become an attack on the servers.
+MAX_MISSES = 500
+
+# What is asked for; in the cache the '/' is a '-'.
+_SECTION = f"section/{embed.SECTION}"
+_DEBUGINFO = "debuginfo"
+_Check = Callable[[bytes, str], bytes]
+_BUILD_ID = re.compile(r"[0-9a-f]{40}")
+
+
+class DebuginfodSource:
+    """Cannot be listed; what it can tell begins with a full build-id, alone or in a mangled name."""
+
+    def __init__(self, urls: Sequence[str]) -> None:
+        self._urls = [url.rstrip("/") for url in urls]
+        self._cache = cache_folder()
+        self._misses = 0
+        self._timeout = _setting("DEBUGINFOD_TIMEOUT", TIMEOUT)
+        self._max_time = _setting("DEBUGINFOD_MAXTIME", MAX_TIME)
+        self._max_size = min(MAX_SIZE, int(_setting("DEBUGINFOD_MAXSIZE", MAX_SIZE)))
+
+    def shapes(self) -> Iterable[Shape]:
+        return []
+
+    def with_suffix(self, suffix: str) -> Iterable[Found]:
+        return self.with_build_id(suffix)
+
+    def with_build_id(self, build_id: str) -> Iterable[Found]:
+        got = self._get(build_id, _SECTION, _manifest)
+        return [Found(*got)] if got else []
+
+    def candidates(self, pattern: str) -> Iterable[Found]:
+        return [found for build_id in _BUILD_ID.findall(pattern) for found in self.with_build_id(build_id)]
+
+    def debug_files(self, build_id: str) -> Iterable[str]:
+        path = self._path(build_id, _DEBUGINFO)
+        return [path] if self._get(build_id, _DEBUGINFO, _payload) and os.path.exists(path) else []
+
+    def _path(self, build_id: str, what: str) -> str:
+        return os.path.join(self._cache, build_id, what.replace("/", "-"))
+
+    def _get(self, build_id: str, what: str, check: _Check) -> tuple[str, bytes] | None:
+        """Where it was found, and what `check` makes of it."""
+        if not _BUILD_ID.fullmatch(build_id):
+            return None
+        path = self._path(build_id, what)
+        with suppress(OSError, LpmangleError):
+            with open(path, "rb") as file:
+                content = file.read(self._max_size + 1)
+            return path, check(content, build_id)
+        if not self._urls or self._misses >= MAX_MISSES:
+            return None
+        found = self._fetch(build_id, what, check)
+        if found is None:
+            self._misses += 1
+            if self._misses == MAX_MISSES:
+                warn(f"{MAX_MISSES} build-ids were unknown to all servers, no others are asked for")
+        return found
+
+    def _fetch(self, build_id: str, what: str, check: _Check) -> tuple[str, bytes] | None:
+        path = self._path(build_id, what)
+        if self._failed_lately(path):
+            return None
+        answered = True
+        for url in list(self._urls):
+            where = f"{url}/buildid/{build_id}/{what}"
+            try:
+                content = self._download(where)
+                checked = check(content, build_id)
+            except urllib.error.HTTPError as error:
+                error.close()
+                if error.code != 404:
+                    answered = False
+                    warn(f"{url}: {error.code} {error.reason}")
+            except LpmangleError as error:
+                warn(f"{where}: {error.message}")
+            except (OSError, HTTPException, ValueError) as error:
+                answered = False
+                reason = getattr(error, "reason", error)
+                warn(f"{url} is left out: {getattr(reason, 'strerror', None) or reason}")
+                self._urls.remove(url)
+            else:
+                self._store(path, content)
+                return where, checked
+        if answered:
+            self._store(path, None)
+        return None
+
+    def _download(self, where: str) -> bytes:
+        if not where.startswith(("http://", "https://")):
+            raise ValueError("is no http or https URL")
+        request = urllib.request.Request(where, headers={"User-Agent": "lpmangle"})
+        deadline = time.monotonic() + self._max_time
+        pieces, size = [], 0
+        with urllib.request.urlopen(request, timeout=self._timeout) as response:
+            while piece := response.read1(1 << 16):
+                size += len(piece)
+                if size > self._max_size:
+                    raise ManifestError(f"more than {self._max_size} bytes")
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"no end after {self._max_time:.0f} seconds")
+                pieces.append(piece)
+        return b"".join(pieces)
+
+    def _failed_lately(self, path: str) -> bool:
+        """elfutils: an empty file without permissions says that no server had it then."""
+        age = CACHE_MISS
+        with suppress(OSError, ValueError), open(os.path.join(self._cache, "cache_miss_s")) as file:
+            age = int(file.read(20))
+        with suppress(OSError):
+            state = os.stat(path)
+            if stat.S_ISREG(state.st_mode) and not state.st_size and time.time() - state.st_mtime <= age:
+                return True
+        return False
+
+    def _store(self, path: str, content: bytes | None) -> None:
+        """Keep it in the cache; None: nobody has it. A cache that cannot be written is none."""
+        temporary = f"{path}.{os.getpid()}.tmp"
+        with suppress(OSError):
+            os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+            with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400 if content else 0), "wb") as file:
+                file.write(content or b"")
+            os.replace(temporary, path)
+
+
+def cache_folder() -> str:
+    """Where elfutils' client keeps what it fetched (debuginfod_find_debuginfo(3), CACHE)."""
+    environment, home = os.environ, os.path.expanduser("~")
+    if path := environment.get("DEBUGINFOD_CACHE_PATH"):
+        return path
+    old = os.path.join(home, ".debuginfod_client_cache")
+    if os.path.isdir(old):
+        return old
+    return os.path.join(environment.get("XDG_CACHE_HOME") or os.path.join(home, ".cache"), "debuginfod_client")
+
+
+def _manifest(content: bytes, build_id: str) -> bytes:
+    """The manifest in a section's content, which must be that of the payload asked for. Raises ManifestError."""
+    text = embed.decompress(content)
+    if (found := decode(text).build_id) != build_id:
+        raise ManifestError(f"is the manifest of another payload, build-id {found}")
+    return text
+
+
+def _payload(content: bytes, build_id: str) -> bytes:
+    """The payload itself, which must be the one asked for. Raises ElfError, PayloadError."""
+    found = Payload(elf.parse(content)).build_id or b""
+    if found.hex() != build_id:
+        raise PayloadError(f"is another payload, build-id {found.hex() or '(none)'}")
+    return content
+
+
+def _setting(name: str, default: float) -> float:
+    with suppress(ValueError):
+        value = float(os.environ.get(name, ""))
+        if value > 0:
+            return value
+    return default

@@ -1,0 +1,1 @@
+"""Mangled names in text, turned back."""

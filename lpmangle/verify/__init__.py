@@ -1,0 +1,1 @@
+"""Does a mangled payload hold what it promises?"""

@@ -1,0 +1,1 @@
+"""What Xen is: its numbers, machines and versions; payloads and hypervisors as it sees them."""
