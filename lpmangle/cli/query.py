@@ -1,7 +1,7 @@
 """lpmangle query: names in either direction."""
 
 import re
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -9,8 +9,10 @@ from lpmangle.cli.options import sources_option
 from lpmangle.cli.output import print_exact, print_json, shown
 from lpmangle.errors import EXIT_NO
 from lpmangle.manifest.read import FunctionName, Manifest, Reference, Symbol
-from lpmangle.manifest.search import file_of, find, find_taken
+from lpmangle.manifest.search import file_of, find, find_taken, wanted
 from lpmangle.store import source as sources
+
+T = TypeVar("T")
 
 FORMATS = ("text", "json", "objcopy")
 
@@ -21,11 +23,12 @@ FORMATS = ("text", "json", "objcopy")
 Examples:
   lpmangle query _get_fpu -m fbab204.livepatch
   lpmangle query 'x86_emulate.c#*' -m fbab204.livepatch.manifest.json --json
-  lpmangle query x86_emulate.c#_get_fpu_d6068854...+0x32/0x3e -m shipped/ -m catalog.db
+  lpmangle query 'x86_emulate.c#_get_fpu_d6068854...+0x32/0x3e [fbab204]' -m shipped/ -m catalog.db
   lpmangle query '*' -m fbab204.livepatch --format objcopy >names; objcopy @names fbab204.livepatch
 
-Look SYMBOLs up, old or new names, with or without the part before '#', exact or as shell
-patterns. Every match is shown; the exit code is 1 if a SYMBOL has none.
+Look SYMBOLs up, old or new names, with or without the part before '#', exact, as shell patterns,
+or as a trace or gdb shows them, with an offset. Every match is shown; of several those in the
+payload that stands in brackets behind the symbol. The exit code is 1 if a SYMBOL has none.
 """,
 )
 @click.argument("symbols", nargs=-1, required=True, metavar="SYMBOL...")
@@ -46,9 +49,9 @@ def command(ctx: click.Context, symbols: tuple[str, ...], words: tuple[str, ...]
     taken: list[tuple[Manifest, Reference | FunctionName]] = []
     for pattern in symbols:
         manifests = [found.manifest for found in opened.candidates(pattern)]
-        found = [(manifest, symbol) for manifest in manifests for symbol in find(manifest, pattern)]
+        found = _of_payload(pattern, [(one, symbol) for one in manifests for symbol in find(one, pattern)])
         matches += [match for match in found if len(symbols) == 1 or match not in matches]
-        others = [(manifest, entry) for manifest in manifests for entry in find_taken(manifest, pattern)]
+        others = _of_payload(pattern, [(one, entry) for one in manifests for entry in find_taken(one, pattern)])
         taken += [match for match in others if match not in taken]
         if not (found or others):
             missing.append(pattern)
@@ -69,6 +72,12 @@ def command(ctx: click.Context, symbols: tuple[str, ...], words: tuple[str, ...]
         click.echo(f"lpmangle: {shown(pattern)}: not renamed by any manifest that was found", err=True)
     if missing:
         ctx.exit(EXIT_NO)
+
+
+def _of_payload(word: str, matches: list[tuple[Manifest, T]]) -> list[tuple[Manifest, T]]:
+    """Those of the payload that a trace named with the symbol, if that decides."""
+    payload = wanted(word).payload
+    return [match for match in matches if match[0].payload == payload] or matches
 
 
 def _objcopy(symbol: Symbol | Reference) -> str:

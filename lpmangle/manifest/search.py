@@ -3,19 +3,40 @@
 import re
 from collections.abc import Callable, Iterator
 from fnmatch import translate
+from typing import NamedTuple
 
 from lpmangle.manifest.read import FunctionName, Manifest, Reference, Symbol
 from lpmangle.xen.payload import MAX_NAME
 
-# A trace prints NAME+0xOFFSET/0xSIZE.
-_OFFSET = re.compile(r"\+0x[0-9a-fA-F]+(/0x[0-9a-fA-F]+)?$")
+# NAME+0xOFFSET/0xSIZE [PAYLOAD] in a trace of Xen's, <NAME+OFFSET> in a listing of gdb's, <NAME-0xOFFSET> in one of
+# objdump's, NAME + OFFSET in section SECTION of FILE from gdb's `info symbol`.
+_PASTED = re.compile(
+    r"(?P<angle><)?(?P<name>.*?)"
+    r"(?:\s*(?:[+-]\s*0x[0-9a-fA-F]+|\+\s*[0-9]+)(?:/0x[0-9a-fA-F]+)?)?"
+    r"(?(angle)>:?)(?: in section \S+(?: of .*)?)?(?:\s+\[(?P<payload>[^][]*)\])?",
+    re.DOTALL,
+)
+
+
+class Wanted(NamedTuple):
+    """What is looked for: a name or pattern, and the payload that a trace named with it."""
+
+    pattern: str
+    payload: str | None
+
+
+def wanted(word: str) -> Wanted:
+    """What `word` means, which may be pasted from a trace or a debugger: with blanks, an offset, the payload."""
+    found = _PASTED.fullmatch(word.strip())
+    assert found is not None  # everything in it may be missing
+    return Wanted(found["name"], found["payload"])
 
 
 def find(manifest: Manifest, pattern: str) -> Iterator[Symbol]:
     """The symbols that `pattern` names: exactly or as a glob, by the old or new name, with or without the file part.
 
-    An old name of more than 126 bytes is found by the 126 that Xen keeps of it, too. A trailing `+0x1f/0x24`, as it
-    stands in a trace, is ignored.
+    An old name of more than 126 bytes is found by the 126 that Xen keeps of it, too. What stands around the name in a
+    trace is ignored (`wanted`).
     """
     return filter(_matcher(pattern), manifest.symbols)
 
@@ -26,7 +47,7 @@ def find_taken(manifest: Manifest, pattern: str) -> Iterator[Reference | Functio
 
 
 def _matcher(pattern: str) -> Callable[[Symbol | Reference | FunctionName], bool]:
-    pattern = without_offset(pattern)
+    pattern = wanted(pattern).pattern
     matches = re.compile(translate(pattern)).match
 
     def fits(entry: Symbol | Reference | FunctionName) -> bool:
@@ -35,11 +56,6 @@ def _matcher(pattern: str) -> Callable[[Symbol | Reference | FunctionName], bool
         return pattern in names or any(map(matches, names))
 
     return fits
-
-
-def without_offset(pattern: str) -> str:
-    """A symbol as a trace prints it, without its `+0x1f/0x24`."""
-    return _OFFSET.sub("", pattern)
 
 
 def cut(name: str) -> str:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from lpmangle.errors import CatalogError, FileError, about
 from lpmangle.manifest.embed import decompress
 from lpmangle.manifest.read import decode
-from lpmangle.manifest.search import without_offset
+from lpmangle.manifest.search import wanted
 from lpmangle.manifest.write import sha256
 from lpmangle.system import files
 from lpmangle.xen.payload import MAX_NAME
@@ -302,7 +302,7 @@ class Catalog:
 
 def _hits(pattern: str) -> tuple[str, tuple[str, ...]]:
     """A SELECT of the symbols that `query.find` finds, and the values for it."""
-    pattern = without_offset(pattern)
+    pattern = wanted(pattern).pattern
     values = [pattern]
     originals = ["name = ?1", "part = ?1"]
     hits = [
