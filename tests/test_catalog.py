@@ -20,7 +20,8 @@ from test_cli import lpmangle
 
 from lpmangle.manifest.search import find
 from lpmangle.store.catalog import Catalog
-from lpmangle.store.source import Sources, open_sources
+from lpmangle.store.open import open_sources
+from lpmangle.store.source import Sources
 
 ORIGINALS = ["x86_emulate.c#_get_fpu", "arch/x86/traps.c#do_trap", "lp_helper", "common/a.c#f[1]"]
 CRASH = Path(__file__).parent / "data" / "crash"

@@ -22,7 +22,7 @@ from manifests import manifest, plain, write
 
 from lpmangle.mangle.names import Namer
 from lpmangle.manifest.read import decode
-from lpmangle.store.source import from_environment, open_sources
+from lpmangle.store.open import from_environment, open_sources
 from lpmangle.trace import retrace
 from lpmangle.trace.lookup import MAX_RUN, Candidate, Lookup
 from lpmangle.trace.retrace import Retracer, blocks
@@ -453,7 +453,7 @@ def test_loads_nothing_that_it_does_not_use() -> None:
     code = f"""
 import sys
 from lpmangle.cli import retrace
-from lpmangle.store.source import from_environment, open_sources
+from lpmangle.store.open import from_environment, open_sources
 open_sources([{str(CRASH)!r}])
 print(*sys.modules)
 """

@@ -10,7 +10,7 @@ from lpmangle.cli.output import print_exact, print_json, shown
 from lpmangle.errors import EXIT_NO
 from lpmangle.manifest.read import FunctionName, Manifest, Reference, Symbol
 from lpmangle.manifest.search import file_of, find, find_taken, wanted
-from lpmangle.store import source as sources
+from lpmangle.store.open import open_sources
 
 T = TypeVar("T")
 
@@ -43,7 +43,7 @@ payload that stands in brackets behind the symbol. The exit code is 1 if a SYMBO
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.pass_context
 def command(ctx: click.Context, symbols: tuple[str, ...], words: tuple[str, ...], form: str, as_json: bool) -> None:
-    opened = sources.open_sources(words)
+    opened = open_sources(words)
     missing: list[str] = []
     matches: list[tuple[Manifest, Symbol]] = []
     taken: list[tuple[Manifest, Reference | FunctionName]] = []

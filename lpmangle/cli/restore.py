@@ -10,7 +10,7 @@ from lpmangle.jobs.outputs import check_output
 from lpmangle.mangle import apply as splice
 from lpmangle.manifest import embed
 from lpmangle.manifest.write import sha256
-from lpmangle.store import source as sources
+from lpmangle.store.open import of_payload
 from lpmangle.system import files
 
 
@@ -31,7 +31,7 @@ refused if payload or manifest is not what lpmangle wrote.
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
 def command(payload: str, source: str | None, output: str | None, as_json: bool) -> None:
     file = files.read(payload)
-    found = sources.of_payload(file, payload, source).manifest
+    found = of_payload(file, payload, source).manifest
     target = files.resolve(output or payload)
     with about(payload):
         mangled = embed.without(elf.parse(file.data))

@@ -10,7 +10,7 @@ from lpmangle.cli.options import sources_option
 from lpmangle.cli.output import shown, warn
 from lpmangle.cli.paths import FilePath
 from lpmangle.errors import FileError, LpmangleError
-from lpmangle.store.source import open_sources, with_servers
+from lpmangle.store.open import open_sources, with_servers
 from lpmangle.trace.lookup import Candidate, Lookup
 from lpmangle.trace.retrace import MAX_UNKNOWN, Retracer, copy
 

@@ -9,7 +9,7 @@ from lpmangle.elf import appended as tail
 from lpmangle.errors import EXIT_NO, about
 from lpmangle.manifest import embed
 from lpmangle.manifest.read import Manifest
-from lpmangle.store import source as sources
+from lpmangle.store.open import of_payload
 from lpmangle.system import files
 
 
@@ -36,7 +36,7 @@ def command(ctx: click.Context, payload: str, source: str | None, original: str 
     from lpmangle.verify.findings import findings
 
     file = files.read(payload)
-    found = sources.of_payload(file, payload, source).manifest
+    found = of_payload(file, payload, source).manifest
     before = files.read(original).data if original else None
     if original and before is not None:
         with about(original):

@@ -18,7 +18,8 @@ from lpmangle.mangle.plan import Reference, find_mark, holds_build_id
 from lpmangle.manifest.read import Manifest
 from lpmangle.manifest.write import sha256
 from lpmangle.store import local
-from lpmangle.store import source as sources
+from lpmangle.store.open import is_single, open_sources
+from lpmangle.store.source import Sources
 from lpmangle.system import files
 from lpmangle.xen.payload import MAX_NAME, Kind, Payload
 
@@ -94,13 +95,13 @@ class Against:
     @cached_property
     def named(self) -> dict[str, Layer]:
         """The payloads that were named one by one, by the word that names each. Raises LpmangleError."""
-        return {word: _layer_of(word) for word in self._words if sources.is_single(word)}
+        return {word: _layer_of(word) for word in self._words if is_single(word)}
 
     @cached_property
-    def stores(self) -> sources.Sources | None:
+    def stores(self) -> Sources | None:
         """The folders, catalogs and servers. Raises LpmangleError for a word that is no source."""
         words = [word for word in self._words if word not in self.named]
-        return sources.open_sources(words) if words else None
+        return open_sources(words) if words else None
 
     @cached_property
     def hypervisor(self) -> "Hypervisor | None":

@@ -18,6 +18,7 @@ from lpmangle.manifest.embed import decompress
 from lpmangle.manifest.read import decode
 from lpmangle.manifest.search import wanted
 from lpmangle.manifest.write import sha256
+from lpmangle.store.source import SQLITE_MAGIC, Found, Shape
 from lpmangle.system import files
 from lpmangle.xen.payload import MAX_NAME
 
@@ -100,7 +101,7 @@ class Match(NamedTuple):
 
 
 class Catalog:
-    """One open catalog. With `write` it is made if it does not exist and `make` is set."""
+    """One open catalog, a source of manifests. With `write` it is made if it does not exist and `make` is set."""
 
     def __init__(self, path: str, *, write: bool = False, make: bool = True) -> None:
         """Raises CatalogError for a file that is no catalog, FileError if the file system says no."""
@@ -171,34 +172,34 @@ class Catalog:
             )
             yield from map(Match._make, rows)
 
-    def shapes(self) -> list[tuple[str, str]]:
-        """Template and suffix of all manifests; of those with a full build-id as suffix one for each template."""
+    def shapes(self) -> list[Shape]:
         with self._errors():
             query = (
                 "SELECT template, suffix FROM manifest "
                 "GROUP BY template, CASE WHEN suffix IS build_id AND length(suffix) = 40 THEN '' ELSE suffix END"
             )
-            return list(self._select((str, str), query, ()))
+            return [Shape(*row) for row in self._select((str, str), query, ())]
 
-    def with_suffix(self, suffix: str) -> list[tuple[str, bytes]]:
-        """Payload and text of the manifests with that suffix."""
-        return self._texts("manifest.suffix = ?", (suffix,))
+    def with_suffix(self, suffix: str) -> list[Found]:
+        return self._found("manifest.suffix = ?", (suffix,))
 
-    def with_build_id(self, build_id: str) -> list[tuple[str, bytes]]:
-        """The same for a payload's build-id."""
-        return self._texts("manifest.build_id = ?", (build_id,))
+    def with_build_id(self, build_id: str) -> list[Found]:
+        return self._found("manifest.build_id = ?", (build_id,))
 
-    def candidates(self, pattern: str) -> list[tuple[str, bytes]]:
-        """The same for those with a symbol that `pattern` names."""
+    def candidates(self, pattern: str) -> list[Found]:
         hits, values = _hits(pattern)
-        return self._texts(f"id IN (SELECT manifest FROM ({hits}))", values)
+        return self._found(f"id IN (SELECT manifest FROM ({hits}))", values)
 
-    def _texts(self, where: str, values: Iterable[str]) -> list[tuple[str, bytes]]:
+    def debug_files(self, build_id: str) -> list[str]:
+        return []
+
+    def _found(self, where: str, values: Iterable[str]) -> list[Found]:
+        """Only the manifests that fit are unpacked."""
         with self._errors():
             query = f"SELECT payload, text FROM manifest WHERE {where} ORDER BY id"
             rows = self._select((str, bytes), query, tuple(values))
             with about(self.path):
-                return [(payload, decompress(text, "the catalog")) for payload, text in rows]
+                return [Found(f"{self.path}: {name}", decompress(text, "the catalog")) for name, text in rows]
 
     def _select(self, types: tuple[Any, ...], query: str, values: Iterable[str]) -> Iterator[tuple[Any, ...]]:
         """The rows of a query; SQLite itself lets any column hold any type."""
@@ -301,7 +302,7 @@ class Catalog:
 
 
 def _hits(pattern: str) -> tuple[str, tuple[str, ...]]:
-    """A SELECT of the symbols that `query.find` finds, and the values for it."""
+    """A SELECT of the symbols that `manifest.search.find` finds, and the values for it."""
     pattern = wanted(pattern).pattern
     values = [pattern]
     originals = ["name = ?1", "part = ?1"]
@@ -327,7 +328,7 @@ def _refuse_foreign(path: str) -> None:
     start = files.start_of(path)
     if not start:
         return
-    if not start.startswith(b"SQLite format 3\0"):
+    if not start.startswith(SQLITE_MAGIC):
         raise CatalogError("is no catalog of lpmangle, nor an SQLite file", path=path)
     application_id = int.from_bytes(start[_ID_AT : _ID_AT + 4])
     if application_id != APPLICATION_ID and (application_id or start[_PAGE_AT : _PAGE_AT + 5] != _EMPTY_PAGE):

@@ -39,7 +39,7 @@ from lpmangle.manifest import search as query
 from lpmangle.manifest.write import encode
 from lpmangle.store import debuginfod
 from lpmangle.store.catalog import Catalog
-from lpmangle.store.source import open_sources
+from lpmangle.store.open import open_sources
 from lpmangle.trace.lookup import Lookup
 from lpmangle.trace.retrace import Retracer, blocks
 from lpmangle.verify import findings as verify
@@ -214,7 +214,7 @@ def _look_up(path: str) -> None:
             lambda: [f"{template} {suffix}".encode() for template, suffix in opened.shapes()],
             lambda: opened.with_suffix("SUF"),
             lambda: opened.with_build_id("ab" * 20),
-            lambda: [manifest.decode(text) for _, text in opened.candidates("*")],
+            lambda: [found.manifest for found in opened.candidates("*")],
         ):
             with suppress(LpmangleError):
                 way()
