@@ -2,14 +2,17 @@
 
 Not `subprocess`: that closes the file descriptors of make's job server, and leaves signals to handlers that race with
 the end of the command. Here they are blocked while the command runs, and taken one by one together with its end.
+
+Nor is the command put into a process group of its own, which alone would get Ctrl-C: the shell script around us would
+go on. So whoever asks us to stop asks a single process, and we tell all that the command has started.
 """
 
 import os
 import resource
 import signal
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from lpmangle.errors import CommandError
@@ -21,6 +24,9 @@ _PASSED_ON = (*_STOPPING, signal.SIGUSR1, signal.SIGUSR2)
 _FROM_KERNEL = 0x80
 # What Python ignores and the command must not inherit ignored.
 _PYTHON_IGNORES = (signal.SIGPIPE, signal.SIGXFSZ)
+_PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+# So often we look whether one more was started while we halted the others; only a fork bomb has more to show.
+_ROUNDS = 50
 
 
 class End(NamedTuple):
@@ -38,31 +44,105 @@ def run(command: Sequence[str]) -> End:
     # Ignored, as some parents leave it, the kernel would throw the command's exit code away.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     waited_for = passed_on | {signal.SIGCHLD}
+    not_started_by_it = {os.getpid(), *_descendants()}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, waited_for)
     try:
-        try:
-            child = os.posix_spawnp(command[0], list(command), os.environ, setsigmask=before, setsigdef=_PYTHON_IGNORES)
-        except (OSError, ValueError) as error:
-            raise CommandError(command[0], error) from None
-        return _wait(child, waited_for)
+        with _adopting_orphans():
+            try:
+                child = os.posix_spawnp(
+                    command[0], list(command), os.environ, setsigmask=before, setsigdef=_PYTHON_IGNORES
+                )
+            except (OSError, ValueError) as error:
+                raise CommandError(command[0], error) from None
+            return _wait(child, waited_for, not_started_by_it)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _wait(child: int, waited_for: set[signal.Signals]) -> End:
+def _wait(child: int, waited_for: set[signal.Signals], not_started_by_it: set[int]) -> End:
     stopped_by = 0
     while True:
         info = signal.sigwaitinfo(waited_for)
         if info.si_signo == signal.SIGCHLD:
-            ended, status = os.waitpid(child, os.WNOHANG)
-            if ended:
-                return End(os.waitstatus_to_exitcode(status), stopped_by)
+            for ended, status in _ended():
+                if ended == child:
+                    return End(os.waitstatus_to_exitcode(status), stopped_by)
             continue
         if info.si_signo in _STOPPING:
             stopped_by = stopped_by or info.si_signo
         # A terminal tells the whole foreground group: the command has had it. Twice may mean something else than once.
-        if info.si_code != _FROM_KERNEL:
+        if info.si_code == _FROM_KERNEL:
+            continue
+        if info.si_signo in _STOPPING:
+            _tell_all(info.si_signo, child, not_started_by_it)
+        else:
             os.kill(child, info.si_signo)
+
+
+def _ended() -> Iterator[tuple[int, int]]:
+    """The children that have ended, with their status: the command, or an orphan of it."""
+    with suppress(ChildProcessError):
+        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            yield ended
+
+
+def _tell_all(number: int, child: int, not_started_by_it: set[int]) -> None:
+    """Send a signal to the command and all that it has started, each once, as to a process group.
+
+    They are halted first, for one that runs could start another behind our back; from the top down, for a parent that
+    is halted gives no process number free. They go on from the bottom up: a shell with job control shall not see that
+    its jobs were halted.
+    """
+    halted = [child]
+    _kill(child, signal.SIGSTOP)
+    for _ in range(_ROUNDS):
+        found = [process for process in _descendants() if process not in {*halted, *not_started_by_it}]
+        if not found:
+            break
+        for process in found:
+            _kill(process, signal.SIGSTOP)
+        halted += found
+    for process in halted:
+        _kill(process, number)
+    for process in reversed(halted):
+        _kill(process, signal.SIGCONT)
+
+
+def _kill(process: int, number: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):  # it has ended; it is another user's (sudo)
+        os.kill(process, number)
+
+
+def _descendants() -> list[int]:
+    """Our children, their children and so on, in this order; without what began a session of its own: daemons."""
+    children: dict[int, list[int]] = {}
+    session = os.getsid(0)
+    with suppress(FileNotFoundError):  # no /proc
+        for name in os.listdir("/proc"):
+            if name.isdigit():
+                with suppress(OSError):  # it has ended
+                    # proc(5): behind the command's name in parentheses come state, parent, process group, session.
+                    with open(f"/proc/{name}/stat", "rb") as file:
+                        fields = file.read().rpartition(b")")[2].split()
+                    if int(fields[3]) == session:
+                        children.setdefault(int(fields[1]), []).append(int(name))
+    found: list[int] = [os.getpid()]
+    for process in found:
+        found += children.get(process, ())
+    return found[1:]
+
+
+@contextmanager
+def _adopting_orphans() -> Iterator[None]:
+    """Meanwhile a process whose parent has ended becomes our child, so that it is still known who started it."""
+    import ctypes  # only here: some milliseconds that a run without a command need not spend
+
+    prctl = ctypes.CDLL(None).prctl
+    prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    try:
+        yield
+    finally:
+        prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
 
 def end_like(code: int) -> int:
