@@ -61,7 +61,7 @@ def test_run_twice(payload: Path) -> None:
     assert done.stdout == f"{payload}: already mangled\n"
     assert (payload.read_bytes(), Path(f"{payload}.manifest.json").read_bytes(), payload.stat().st_mtime_ns) == before
     refused = lpmangle("--suffix", "name", payload, code=3)
-    assert refused.stderr.startswith(f"lpmangle: {payload}: is mangled already, with --suffix text:")
+    assert refused.stderr.startswith(f"lpmangle: {payload}: is mangled already, with --suffix buildid --template ")
     assert "hint: to mangle it in another way, restore" in refused.stderr
     Path(f"{payload}.manifest.json").unlink()
     assert "no manifest fits it" in lpmangle(payload).stderr

@@ -80,8 +80,8 @@ def test_nothing_to_rename_is_the_very_input() -> None:
 def test_the_proof_sees_every_changed_byte() -> None:
     """Each single byte of the output, changed, is noticed, but for the mark, which nothing refers to."""
     view, plan, after, _ = mangled(plain())
-    start = after.index(b"lpmangle 1 ")
-    mark = range(start, start + len(plan.mark))
+    start = after.index(b"lpmangle 2 ")
+    mark = range(start, start + len(plan.mark.encode()))
     for at in range(len(after)):
         out = bytearray(after)
         out[at] ^= 0x21

@@ -133,8 +133,8 @@ def test_readelf_sees_the_new_references(tmp_path: Path, pair: tuple[Path, Path]
 def test_the_proof_sees_every_changed_byte() -> None:
     stack = Stack([layer(1, HELPER, HANDLER)], None)
     view, plan, after, _ = mangled(upper().data, stack)
-    start = after.index(b"lpmangle 1 ")
-    mark = range(start, start + len(plan.mark))
+    start = after.index(b"lpmangle 2 ")
+    mark = range(start, start + len(plan.mark.encode()))
     for at in set(range(len(after))) - set(mark):
         out = bytearray(after)
         out[at] ^= 0x21

@@ -8,7 +8,7 @@ from lpmangle.elf import text
 from lpmangle.loader.rules import Report
 from lpmangle.loader.state import State
 from lpmangle.loader.steps.structure import Image
-from lpmangle.mangle.plan import MARK
+from lpmangle.mangle.mark import find_in
 from lpmangle.xen.payload import LIVEPATCH_MAX_SIZE, MAX_NAME
 
 _MOST_NAMES = 12
@@ -23,12 +23,13 @@ def advise(image: Image, new: list[int], state: State, report: Report) -> None:
     names = [image.symbols[index][0] for index in new]
     if not names:
         return
-    mangled, bindings = MARK in image.file_content(image.headers[image.symtab].link), image.bindings
+    mark = find_in(image.file_content(image.headers[image.symtab].link))
+    mangled, bindings = mark is not None, image.bindings
     local = [name for index, name in zip(new, names, strict=True) if bindings[index] == elf.STB_LOCAL]
     others = [name for index, name in zip(new, names, strict=True) if bindings[index] != elf.STB_LOCAL]
     if local and not mangled:
         report.warn("not-mangled", f"{len(local)} new LOCAL symbols as they were compiled: {_some(local)}")
-    if others and not (mangled and all(_has_suffix(name, image) for name in others)):
+    if others and not (mark and all(mark.suffix.encode() in name for name in others)):
         report.warn("new-global", f"{len(others)} new GLOBAL or WEAK symbols: {_some(others)}")
     if twice := _twice(names):
         report.warn("same-name", _some(twice))
@@ -36,14 +37,6 @@ def advise(image: Image, new: list[int], state: State, report: Report) -> None:
         report.warn("common-name", _some(sorted(set(common))))
     if long := [name for name in names if len(name) > MAX_NAME]:
         report.warn("long-name", _some([name[:MAX_NAME] for name in long]))
-
-
-def _has_suffix(name: bytes, image: Image) -> bool:
-    """Whether a mark in the string table says that names like this one were made."""
-    table = image.file_content(image.headers[image.symtab].link)
-    mark = table[table.rfind(MARK) + 1 :].partition(b"\0")[0]
-    suffix = re.search(rb"--suffix text:(\S+)", mark)
-    return suffix is not None and suffix[1] in name
 
 
 def _twice(names: list[bytes]) -> list[bytes]:

@@ -33,9 +33,9 @@ def apply(view: elf.Object, plan: Plan) -> bytes | bytearray:
 
         view = elf.parse(functions.rename(Payload(view), plan.function_names))
     renames = plan.names
-    names = b"\0".join([*renames.values(), b""])
+    names, mark = b"\0".join([*renames.values(), b""]), plan.mark.encode()
     table_offset = -(-len(view.data) // ALIGNMENT) * ALIGNMENT
-    table_size = view.strtab.size + len(plan.mark) + 1 + len(names)
+    table_size = view.strtab.size + len(mark) + 1 + len(names)
     limit = 2**64 if view.layout.is_64 else 2**32
     if table_size >= 2**32 or table_offset + table_size > limit:
         raise PlanError("the new names do not fit into an ELF string table")
@@ -44,7 +44,7 @@ def apply(view: elf.Object, plan: Plan) -> bytes | bytearray:
     with memoryview(out) as into:  # a bytearray would copy what is assigned to it first
         into[: len(view.data)] = view.data
         at, st_name = table_offset, table_size - len(names)
-        for part in (view.section_data(view.strtab), plan.mark, b"\0", names):
+        for part in (view.section_data(view.strtab), mark, b"\0", names):
             into[at : at + len(part)] = part
             at += len(part)
     del names, part  # large ones

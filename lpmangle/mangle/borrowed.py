@@ -5,12 +5,13 @@ from collections import Counter
 from lpmangle import elf
 from lpmangle.errors import PlanError
 from lpmangle.mangle import function_names as functions
-from lpmangle.mangle.plan import AGAINST, Outcome, Plan
+from lpmangle.mangle.mark import Below, Mark, check_of
+from lpmangle.mangle.plan import Outcome, Plan
 from lpmangle.mangle.stack import Stack
 from lpmangle.xen.payload import Kind, Payload
 
 
-def refer(plan: Plan, payload: Payload, stack: Stack, mark: bytes | None) -> None:
+def refer(plan: Plan, payload: Payload, stack: Stack, mark: Mark | None) -> None:
     """Give what the payload takes from others the names that it has there; `mark` is the file's if it is mangled.
 
     Raises PlanError for a mangled payload to which other names belong now, and for a new name that is new below as
@@ -30,9 +31,14 @@ def refer(plan: Plan, payload: Payload, stack: Stack, mark: bytes | None) -> Non
         if reference := stack.resolve(entry.name):
             plan.functions[entry.entry] = reference
     if plan.already:
-        _check_taken(plan, stack, names, mark or b"")
+        _check_taken(plan, stack, names, mark)
     taken = Counter(one.build_id for one in (*plan.references.values(), *plan.functions.values()))
-    plan.mark += b"".join(AGAINST + f"{build_id}:{count}".encode() for build_id, count in sorted(taken.items()))
+    below = [
+        Below(layer.build_id, taken[layer.build_id], check_of(layer.template, layer.suffix))
+        for layer in stack.layers
+        if layer.names
+    ]
+    plan.mark = plan.mark._replace(below=tuple(below))
 
 
 def _check_unlike(plan: Plan, stack: Stack) -> None:
@@ -47,10 +53,9 @@ def _check_unlike(plan: Plan, stack: Stack) -> None:
             )
 
 
-def _check_taken(plan: Plan, stack: Stack, names: list[bytes], mark: bytes) -> None:
+def _check_taken(plan: Plan, stack: Stack, names: list[bytes], mark: Mark | None) -> None:
     """What a mangled payload takes from others must be called so there still; `names` are all that it may take."""
-    words = mark[len(plan.mark) :].split(AGAINST)[1:]
-    there = {word.partition(b":")[0].decode(): word.partition(b":")[2] for word in words}
+    there = {one.build_id: one.taken for one in mark.below} if mark else {}
     again = "restore the original first (lpmangle restore), then mangle it with --against"
     made = {name for layer in stack.layers for name in layer.names.values()}
     if not mark and made.isdisjoint(names) and made:
@@ -66,9 +71,9 @@ def _check_taken(plan: Plan, stack: Stack, names: list[bytes], mark: bytes) -> N
             continue
         originals = {new: old for old, new in layer.names.items()}
         found = [name for name in names if name in originals]
-        if count != b"%d" % len(found):
+        if count != len(found):
             raise PlanError(
-                f"is mangled already, when the names of {layer.payload} were others: of the {count.decode()} that it "
+                f"is mangled already, when the names of {layer.payload} were others: of the {count} that it "
                 f"takes from there {len(found)} fit",
                 hint=again,
             )

@@ -4,7 +4,6 @@ The plan is made from the loader's view alone and never touches bytes; whatever 
 is written.
 """
 
-import hashlib
 import re
 from collections.abc import Callable, Iterable
 from enum import IntEnum
@@ -13,6 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lpmangle import elf
 from lpmangle.errors import PlanError
+from lpmangle.mangle import mark
+from lpmangle.mangle.mark import Mark
 from lpmangle.mangle.names import DEFAULT_SUFFIX, DEFAULT_TEMPLATE, Namer, field_of, resolve_suffix
 from lpmangle.xen.payload import MAX_NAME, Kind, Payload
 
@@ -20,12 +21,6 @@ if TYPE_CHECKING:
     from lpmangle.mangle.stack import Stack
 
 SCOPES = ("local", "new")
-# Stands in a mangled file's string table, referenced by nothing: how a file says that it is mangled, and how.
-MARK = b"\0lpmangle 1 "
-# Behind the options: of which payload how many names were taken.
-AGAINST = b" --against "
-# Characters of --only and --keep that are written into the mark; more are represented by a digest.
-MAX_GLOBS = 1000
 
 
 class Outcome(IntEnum):
@@ -95,7 +90,8 @@ class Plan:
         self.renames: dict[int, bytes] = {}
         self.references: dict[int, Reference] = {}
         self.functions: dict[int, Reference] = {}
-        self.mark = _make_mark(options, suffix)
+        globs = mark.globs_text(options.only, options.keep)
+        self.mark = Mark(suffix, options.suffix, options.template, options.scope, globs)
         self.already = False
         self.unmatched: list[str] = []
 
@@ -132,10 +128,10 @@ def make_plan(payload: Payload, options: Options, stem: str, stack: "Stack | Non
     namer = Namer(options.template, suffix)
     plan = Plan(options, suffix, payload.kinds)
     view, outcomes, renames = payload.elf, plan.outcomes, plan.renames
-    mark = find_mark(view)
-    if mark and mark != plan.mark and not mark.startswith(plan.mark + AGAINST):
+    there = mark.find(view)
+    if there and not there.same_way(plan.mark):
         raise PlanError(
-            f"is mangled already, with {mark[len(MARK) - 1 :].decode('utf-8', 'replace')}",
+            f"is mangled already, with {there.words}",
             hint="to mangle it in another way, restore the original first: lpmangle restore",
         )
     only, keep = _Globs(options.only), _Globs(options.keep)
@@ -156,7 +152,7 @@ def make_plan(payload: Payload, options: Options, stem: str, stack: "Stack | Non
             outcomes[index] = Outcome.GROUP_SIGNATURE
         elif locals_only and st_info >> 4 != elf.STB_LOCAL:
             outcomes[index] = Outcome.GLOBAL
-        elif suffix_occurs and (mark or namer.carries(name)):
+        elif suffix_occurs and (there or namer.carries(name)):
             outcomes[index] = Outcome.CARRIES_SUFFIX
         else:
             outcomes[index] = _RENAMED
@@ -165,39 +161,17 @@ def make_plan(payload: Payload, options: Options, stem: str, stack: "Stack | Non
         _check_clashes(view, renames)
     _check_text(view, renames)
     if suffix_occurs:
-        _check_carrying(plan, mark, payload.build_id)
+        _check_carrying(plan, there, payload.build_id)
         _check_kept(view, plan)
     if renames:
         _check_build_id(view, payload.build_id)
-    plan.already = mark is not None or Outcome.CARRIES_SUFFIX in outcomes
+    plan.already = there is not None or Outcome.CARRIES_SUFFIX in outcomes
     if stack:
         from lpmangle.mangle.borrowed import refer
 
-        refer(plan, payload, stack, mark)
+        refer(plan, payload, stack, there)
     plan.unmatched = only.unused() + keep.unused()
     return plan
-
-
-def find_mark(view: elf.Object) -> bytes | None:
-    """The mark of a file that lpmangle has mangled, as `Plan.mark` was; None for any other."""
-    table = view.section_data(view.strtab)
-    start = view.data.rfind(MARK, view.strtab.offset, view.strtab.offset + len(table))
-    # No name: with what was taken from many payloads it is longer than any.
-    return None if start < 0 else view.data[start + 1 : view.data.index(b"\0", start + 1)]
-
-
-def _make_mark(options: Options, suffix: str) -> bytes:
-    """The options as a user could type them, without what does not change the output."""
-    words = [
-        f"--suffix text:{suffix}",
-        f"--template {options.template}",
-        f"--scope {options.scope}",
-    ]
-    globs = [f"--only {glob}" for glob in sorted(set(options.only))]
-    globs += [f"--keep {glob}" for glob in sorted(set(options.keep))]
-    if sum(map(len, globs)) > MAX_GLOBS:
-        globs = [f"and {len(globs)} globs, sha256 {hashlib.sha256(' '.join(globs).encode()).hexdigest()}"]
-    return MARK[1:] + " ".join(words + globs).encode()
 
 
 class _Globs:
@@ -233,7 +207,7 @@ def _check_text(view: elf.Object, renames: dict[int, bytes]) -> None:
             ) from None
 
 
-def _check_carrying(plan: Plan, mark: bytes | None, build_id: bytes | None) -> None:
+def _check_carrying(plan: Plan, there: Mark | None, build_id: bytes | None) -> None:
     """Names that carry the suffix in a file without the mark.
 
     Where the suffix is the payload's build-id nobody else has given it: the payload was mangled, and objcopy or strip,
@@ -241,7 +215,7 @@ def _check_carrying(plan: Plan, mark: bytes | None, build_id: bytes | None) -> N
     """
     carrying = plan.outcomes.count(Outcome.CARRIES_SUFFIX)
     ours = build_id is not None and build_id.hex().startswith(plan.suffix) and not plan.renames
-    if carrying and mark is None and not ours:
+    if carrying and there is None and not ours:
         raise PlanError(
             f"{carrying} of its new symbols carry the suffix {plan.suffix} already, {len(plan.renames)} do not",
             hint="if it was mangled and changed since, start from the payload as the linker left it; "

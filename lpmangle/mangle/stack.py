@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lpmangle import elf
 from lpmangle.errors import ManifestError, PlanError, about
+from lpmangle.mangle import mark
 from lpmangle.mangle.names import stem_of
-from lpmangle.mangle.plan import Reference, find_mark, holds_build_id
+from lpmangle.mangle.plan import Reference, holds_build_id
 from lpmangle.manifest.read import Manifest
 from lpmangle.manifest.write import sha256
 from lpmangle.store import local
@@ -197,7 +198,7 @@ def _layer_of(path: str) -> Layer:
     with about(path):
         if file.data[: len(elf.ELFMAG)] == elf.ELFMAG:
             view = elf.parse(file.data)
-            if find_mark(view) is None and not local.inside(file.data, path):
+            if mark.find(view) is None and not local.inside(file.data, path):
                 found = local.beside(path, file.data)
                 # A manifest stays where it is when its payload is restored.
                 if not found or found.manifest.input.sha256 == sha256(file.data):

@@ -13,7 +13,7 @@ from typing import Any
 from lpmangle import elf
 from lpmangle.errors import ElfError, LpmangleError
 from lpmangle.mangle import apply as splice
-from lpmangle.mangle.plan import find_mark
+from lpmangle.mangle import mark
 from lpmangle.manifest.read import Manifest
 from lpmangle.manifest.write import sha256
 from lpmangle.verify import rewritten as changes
@@ -34,7 +34,7 @@ def findings(view: elf.Object, found: Manifest, original: bytes | None = None) -
         yield f"the original's sha256 is {digest}, the manifest says {found.input.sha256}"
 
     yield from _note_findings(view, found)
-    if digest_now not in (found.input.sha256, found.output.sha256) and found.symbols and find_mark(view) is None:
+    if digest_now not in (found.input.sha256, found.output.sha256) and found.symbols and mark.find(view) is None:
         # Nothing refers to the mark: whoever writes the string table anew drops it, and our indices with it.
         yield from changes.since(view, found, original)
         return

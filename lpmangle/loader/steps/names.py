@@ -5,7 +5,7 @@ from lpmangle.elf import text
 from lpmangle.loader.rules import Report
 from lpmangle.loader.state import State
 from lpmangle.loader.steps.structure import Image
-from lpmangle.mangle.plan import MARK
+from lpmangle.mangle.mark import find_in
 from lpmangle.xen.machines import X86_64
 from lpmangle.xen.payload import MAX_NAME, is_mapping_symbol
 
@@ -36,7 +36,7 @@ def _remedy(image: Image, index: int) -> str:
     """lpmangle renames LOCAL symbols unless told otherwise; where it has been already, its suffix was not unique."""
     if image.bindings[index] != elf.STB_LOCAL:
         return "lpmangle --scope new PAYLOAD (the symbol is not LOCAL)"
-    if MARK in image.file_content(image.headers[image.symtab].link):
+    if find_in(image.file_content(image.headers[image.symtab].link)):
         return "lpmangle restore PAYLOAD, then lpmangle PAYLOAD (its default suffix is unique)"
     return "lpmangle PAYLOAD"
 

@@ -1,0 +1,136 @@
+"""The mark: how a file says that it is mangled, and how. Written, found and read here alone.
+
+It is a string in the file's string table that nothing refers to, so objcopy and strip drop it with the old table:
+
+    lpmangle 2 SUFFIX --suffix buildid --template {symbol}_{suffix} --scope local [--against ID:TAKEN:CHECK]... [GLOBS]
+
+SUFFIX is what the suffix came to. Of each mangled payload that was below it has the build-id, how many names were
+taken from it, and a digest of template and suffix there. Version 1 is still read: it had no SUFFIX,
+`text:SUFFIX` whatever had been typed, and GLOBS before the payloads, of which it had no CHECK and only those that
+something was taken from.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from lpmangle import elf
+
+# Characters of --only and --keep that are written into the mark; more are represented by a digest.
+MAX_GLOBS = 1000
+CHECK_DIGITS = 12
+
+_MAGIC = b"\0lpmangle "
+_AGAINST = " --against "
+# Not compiled here: a payload that is mangled has no mark yet.
+_VERSION = r"(?s)([0-9]{1,9}) (.*)"
+_OPTIONS = r"--suffix (?P<typed>\S+) --template (?P<template>\S+) --scope (?P<scope>\S+)"
+_VERSION_1 = rf"(?s){_OPTIONS}(?P<rest>.*)"
+_VERSION_2 = rf"(?s)(?P<suffix>\S+) {_OPTIONS}(?P<below>(?:{_AGAINST}\S+)*)(?: (?P<globs>.*))?"
+_BELOW = r"([0-9a-f]+):([0-9]{1,9})(?::([0-9a-f]*))?"
+
+
+class Below(NamedTuple):
+    """A mangled payload below: `taken` names were taken from it; `check` is `check_of` it, empty in version 1."""
+
+    build_id: str
+    taken: int
+    check: str
+
+
+class Mark(NamedTuple):
+    """`typed` is the suffix as it was asked for, `suffix` what it came to; `globs` are --only and --keep as one text.
+
+    Of a mark that a newer lpmangle has written only `globs` is filled in, with all that it says.
+    """
+
+    suffix: str
+    typed: str
+    template: str
+    scope: str
+    globs: str = ""
+    below: tuple[Below, ...] = ()
+
+    def same_way(self, other: "Mark") -> bool:
+        """Whether both say that the same was done, however the suffix was typed and whatever is below."""
+        mine, theirs = ((one.suffix, one.template, one.scope, one.globs) for one in (self, other))
+        return mine == theirs
+
+    @property
+    def words(self) -> str:
+        """The options as they were typed, without those that change nothing."""
+        return " ".join(filter(None, (self._options, *(f"--against {one.build_id}" for one in self.below), self.globs)))
+
+    def encode(self) -> bytes:
+        """As it stands in the string table, without the NULs around it."""
+        below = [f"--against {one.build_id}:{one.taken}:{one.check}" for one in self.below]
+        words = " ".join(filter(None, (self.suffix, self._options, *below, self.globs)))
+        return _MAGIC[1:] + b"2 " + words.encode("utf-8", "surrogateescape")
+
+    @property
+    def _options(self) -> str:
+        return self.suffix and f"--suffix {self.typed} --template {self.template} --scope {self.scope}"
+
+
+def find(view: elf.Object) -> Mark | None:
+    """The mark of a file that lpmangle has mangled; None for any other."""
+    return _find(view.data, view.strtab.offset, view.strtab.end)
+
+
+def find_in(table: bytes) -> Mark | None:
+    """The same in the content of a file's string table."""
+    return _find(table, 0, len(table))
+
+
+def _find(data: bytes, start: int, end: int) -> Mark | None:
+    """The last mark between two places: what has been mangled again keeps the strings that it had."""
+    while (at := data.rfind(_MAGIC, start, end)) >= 0:
+        # No name: with many payloads below it is longer than any.
+        stop = data.find(b"\0", at + 1)
+        text = data[at + len(_MAGIC) : stop if stop >= 0 else len(data)].decode("utf-8", "surrogateescape")
+        if found := re.fullmatch(_VERSION, text):
+            return _read(found[1], found[2])
+        end = at + 1
+    return None
+
+
+def _read(version: str, words: str) -> Mark:
+    if version == "1" and (found := re.fullmatch(_VERSION_1, words)):
+        # Whatever a glob may be, at the end there are only payloads.
+        rest, *several = found["rest"].split(_AGAINST)
+        below: list[Below] = []
+        while several and (one := re.fullmatch(_BELOW, several[-1])):
+            below.insert(0, Below(one[1], int(one[2]), ""))
+            several.pop()
+        globs = _AGAINST.join([rest, *several]).removeprefix(" ")
+        suffix = found["typed"].removeprefix("text:")
+        return Mark(suffix, found["typed"], found["template"], found["scope"], globs, tuple(below))
+    if version == "2" and (found := re.fullmatch(_VERSION_2, words)):
+        below = list(_below(found["below"]))
+        options = found["suffix"], found["typed"], found["template"], found["scope"], found["globs"] or ""
+        return Mark(*options, tuple(below))
+    return Mark("", "", "", "", words)
+
+
+def _below(words: str) -> Iterator[Below]:
+    for word in words.split(_AGAINST)[1:]:
+        if one := re.fullmatch(_BELOW, word):
+            yield Below(one[1], int(one[2]), one[3] or "")
+
+
+def globs_text(only: Iterable[str], keep: Iterable[str]) -> str:
+    """--only and --keep in one text, each glob once; their order does not matter."""
+    globs = [f"--only {glob}" for glob in sorted(set(only))] + [f"--keep {glob}" for glob in sorted(set(keep))]
+    if sum(map(len, globs)) <= MAX_GLOBS:
+        return " ".join(globs)
+    return f"and {len(globs)} globs, sha256 {_digest(' '.join(globs))}"
+
+
+def check_of(template: str, suffix: str) -> str:
+    """The digest of how a payload below was mangled."""
+    return _digest(f"{template}\0{suffix}")[:CHECK_DIGITS]
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
