@@ -73,8 +73,14 @@ class FileError(LpmangleError):
     exit_code = EXIT_FILES
 
 
+class ResultError(LpmangleError):
+    """Nobody has said which payload a command is to make."""
+
+    exit_code = EXIT_USAGE
+
+
 class BuildError(LpmangleError):
-    """A build that left no payload where one was looked for, or several."""
+    """A build that left no payload where it was to be."""
 
 
 class CommandError(LpmangleError):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -23,7 +24,8 @@ from builds import (
     write_patch,
 )
 
-from lpmangle.jobs.build_result import Arguments, payload_names, read_arguments
+from lpmangle.jobs.command_line import calls
+from lpmangle.jobs.livepatch_build import Arguments, is_livepatch_build, payload_names, read_arguments
 
 BUILD = ["lpmangle", "build", "--"]
 TOOL = ["livepatch-build"]
@@ -105,26 +107,113 @@ def test_spellings_of_output(folder: Path, spelling: list[str]) -> None:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ("livepatch-build -s xen -p a.patch -o out", Arguments("out", "a.patch")),
-        ("/usr/bin/livepatch-build -pa.patch --outp=o -k diff", Arguments("o", "a.patch", "diff")),
-        ("env LANG=C nice bash -x ./livepatch-build -p a -o b -kbuild", Arguments("b", "a", "build")),
-        ("livepatch-build --vendor-option -o b -x --vendor=3 --patch a", Arguments("b", "a")),
-        ("livepatch-build --xen-d -o b -p a", Arguments("b", "a")),
-        ("livepatch-build -o", Arguments()),
-        ("livepatch-build --help", Arguments(help=True)),
-        ("lp-build-4.17 -o b -p a", Arguments("b", "a")),
-        ("make -C livepatch-build-tools", Arguments()),
-        ("make", Arguments()),
-        ("sh -c livepatch-build", Arguments()),
+        ("-s xen -p a.patch -o out", Arguments("out", "a.patch")),
+        ("-pa.patch --outp=o -k diff", Arguments("o", "a.patch", "diff")),
+        ("-p a -o b -kbuild", Arguments("b", "a", "build")),
+        ("--vendor-option -o b -x --vendor=3 --patch a", Arguments("b", "a")),
+        ("--xen-d -o b -p a", Arguments("b", "a")),
+        ("-o", Arguments()),
+        ("--help", Arguments(help=True)),
     ],
 )
 def test_arguments(words: str, expected: Arguments) -> None:
     assert read_arguments(words.split()) == expected
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "livepatch-build -o out -p fix.patch",
+        "/opt/xen/bin/livepatch-build.real -o out -p fix.patch",
+        "env -i -u X LANG=C A= livepatch-build -o out -p fix.patch",
+        "nice livepatch-build -o out -p fix.patch",
+        "nice -n 5 ionice -c3 livepatch-build -o out -p fix.patch",
+        "/usr/bin/nice -19 -- livepatch-build -o out -p fix.patch",
+        "time -v -o log timeout -k 9 --signal=INT 1h stdbuf -oL taskset -c 0-3 livepatch-build -o out -p fix.patch",
+        "nohup bash -x ./livepatch-build -o out -p fix.patch",
+        "bash -euo pipefail /usr/bin/livepatch-build -o out -p fix.patch",
+        "sh -c 'livepatch-build -o out -p fix.patch'",
+        "bash -o pipefail -lc 'LANG=C exec nice livepatch-build -o \"out\" -p fix.patch -j 2 <x >>y 2>&1;' a b",
+        "env -C here sh -c 'livepatch-build -o ../out -p ../fix.patch'",
+        "sh -c 'cd here; cd .. && livepatch-build -o out -p fix.patch'",
+    ],
+)
+def test_what_runs_livepatch_build(words: str) -> None:
+    """Told by the words, whatever runs it; the folder as well."""
+    (call,) = calls(shlex.split(words), is_livepatch_build)
+    arguments = read_arguments(call.words)
+    assert os.path.normpath(os.path.join(call.folder, arguments.output)) == "out"
+    assert os.path.normpath(os.path.join(call.folder, arguments.patch)) == "fix.patch"
+
+
+UNTOLD = [
+    "make -C patches fix.livepatch",
+    "make -C livepatch-build -o b -p a",
+    "lp-build-4.17 -o b -p a",
+    "./build.sh livepatch-build -o b -p a",
+    "grep -r livepatch-build -o b -p a",
+    "ssh host livepatch-build -o b -p a",
+    "docker run image livepatch-build -o b -p a",
+    "livepatch-building -o b -p a",
+    "livepatch-build -o b",
+    "livepatch-build -p a",
+    "livepatch-build -p a -o",
+    "livepatch-build",
+    "nice",
+    "sh",
+    "sh livepatch-build-all.d/run -o b -p a",
+    "bash -c",
+    "bash -c ''",
+    "env -S 'livepatch-build -o b -p a'",
+    "exec -a x livepatch-build -o b -p a",
+    "sh -c 'livepatch-build -o $out -p a'",
+    "sh -c 'livepatch-build \"$@\"' x -o b -p a",
+    "sh -c 'livepatch-build -o b -p *.patch'",
+    "sh -c 'livepatch-build -o ~/b -p a'",
+    "sh -c 'livepatch-build -o b -p `cat a`'",
+    "sh -c 'livepatch-build -o b -p a\necho'",
+    "sh -c 'livepatch-build -o b -p a # -o c'",
+    "sh -c 'livepatch-build -o b -p a || true'",
+    "sh -c 'livepatch-build -o b -p a | cat'",
+    "sh -c 'livepatch-build -o b -p a &'",
+    "sh -c '(cd c; livepatch-build -o b -p a)'",
+    "sh -c 'if true; then livepatch-build -o b -p a; fi'",
+    "sh -c 'livepatch-build -o b -p a; mv b c'",
+    "sh -c 'cd -; livepatch-build -o b -p a'",
+    "sh -c 'cd; livepatch-build -o b -p a'",
+    "sh -c 'livepatch-build -o \"b -p a'",
+    "true",
+]
+
+
+@pytest.mark.parametrize("words", UNTOLD)
+def test_what_the_words_do_not_tell_is_not_begun(folder: Path, words: str) -> None:
+    """Wrong usage, before an hour's build; and no payload is looked for that another one may have written."""
+    bait = Path(shutil.copy(STANDIN.parent / "x86_64-gcc-ld.livepatch", folder / "bait.livepatch"))
+    before = bait.read_bytes()
+    for name in ("make", "ssh", "docker", "grep", "nice", "sh", "bash", "livepatch-build", "true"):
+        script(folder, f"touch {folder}/begun", name)
+    done = run([*BUILD, *shlex.split(words)], folder, env=environment(folder), code=2)
+    assert done.stderr.startswith(f"lpmangle: {shlex.split(words)[0]}: ")
+    assert "--result FILE" in done.stderr
+    assert not (folder / "begun").exists()
+    assert bait.read_bytes() == before
+
+
+def test_several_runs_in_one_command(folder: Path) -> None:
+    write_patch(folder / "two.patch", "-two")
+    one, two = (shlex.join([*TOOL, *options(f"../{name}.patch", name)]) for name in ("fix", "two"))
+    (folder / "in").mkdir()
+    for name in ("tree", "config"):
+        (folder / "in" / name).symlink_to(folder / name)
+    done = run([*BUILD, "sh", "-c", f"cd in && {one} >log && {two} >>log"], folder)
+    assert [line.split(":")[0] for line in done.stdout.splitlines()] == ["in/fix/fix.livepatch", "in/two/two.livepatch"]
+    assert all(is_mangled(folder / "in" / name / f"{name}.livepatch") for name in ("fix", "two"))
+
+
 def test_posixly_correct(monkeypatch: pytest.MonkeyPatch) -> None:
     """getopt(1) then stops at the first word that is no option; so must we."""
-    command = ["livepatch-build", "-p", "a", "word", "-o", "b"]
+    command = ["-p", "a", "word", "-o", "b"]
     assert read_arguments(command) == Arguments("b", "a")
     monkeypatch.setenv("POSIXLY_CORRECT", "1")
     assert read_arguments(command) == Arguments("", "a")
@@ -180,38 +269,63 @@ def test_skip(folder: Path) -> None:
 
 
 def test_result_of_another_tool(folder: Path) -> None:
-    """No option says where: the one payload that was written below the current folder."""
-    stale = Path(shutil.copy(STANDIN.parent / "x86_64-gcc-ld.livepatch", folder / "stale.livepatch"))
-    before = stale.read_bytes()
-    tool = script(folder, "mkdir -p a/b; cp stale.livepatch a/b/new.livepatch")
-    assert run([*BUILD, tool], folder).stdout.startswith("a/b/new.livepatch: ")
-    assert stale.read_bytes() == before
-    assert Path(folder / "a/b/new.livepatch").read_bytes() != before
-    # Over itself, with the same size and content, and its time set back.
-    tool = script(folder, "cp -p stale.livepatch a/b/new.livepatch")
-    assert "symbols renamed" in run([*BUILD, tool], folder).stdout
-
-
-def test_none_or_several(folder: Path) -> None:
-    done = run([*BUILD, script(folder, "echo nothing to do")], folder, code=3)
-    assert done.stdout == "nothing to do\n"
-    assert f"left no payload; looked for a new *.livepatch in {folder}\n  hint: say where" in done.stderr
-    done = run([*BUILD, "true", "-p", "fix.patch", "-o", "there"], folder, code=3)
-    assert f"looked for {folder}/there/fix.livepatch, or a new *.livepatch in {folder}/there\n" in done.stderr
-
+    """A user says where; what else was written meanwhile is another's."""
     source = STANDIN.parent / "x86_64-gcc-ld.livepatch"
-    tool = script(
-        folder, f"cp {source} one.livepatch; cp {source} two.livepatch; mkdir -p sub; cp {source} sub/x.livepatch"
-    )
-    done = run([*BUILD, tool], folder, code=3)
-    assert "wrote 3 payloads, one was expected" in done.stderr
-    assert all(f"{folder}/{name}.livepatch" in done.stderr for name in ("one", "two", "sub/x"))
-    for name in ("one", "two", "sub/x"):
-        assert (folder / f"{name}.livepatch").read_bytes() == source.read_bytes()
-    run(["lpmangle", "build", "--result", "two.livepatch", "--", tool], folder)
-    assert (folder / "one.livepatch").read_bytes() == source.read_bytes() != (folder / "two.livepatch").read_bytes()
-    done = run(["lpmangle", "build", "--result", "no.livepatch", "--", "true"], folder, code=3)
-    assert done.stderr == "lpmangle: no.livepatch: was not made by the command\n"
+    names = ("one", "two", "sub/x")
+    paths = [folder / f"{name}.livepatch" for name in names]
+    tool = script(folder, f"mkdir -p sub; for name in {' '.join(names)}; do cp {source} $name.livepatch; done")
+
+    def mangled(*results: str) -> list[bool]:
+        done = run(["lpmangle", "build", *(f"--result={result}" for result in results), "--", tool], folder)
+        now = [path.read_bytes() != source.read_bytes() for path in paths]
+        assert done.stdout.count("symbols renamed") == sum(now)
+        return now
+
+    assert mangled("two.livepatch") == [False, True, False]
+    assert mangled("./one.livepatch", "one.livepatch") == [True, False, False]
+    assert mangled("*.livepatch") == [True, True, False]
+    assert mangled("**/*.livepatch", "one.livepatch") == [True, True, True]
+    assert mangled("sub/*", "[o]ne.livepatch") == [True, False, True]
+
+
+def test_result_behind_a_link(folder: Path) -> None:
+    """As in XCP-ng's packages: two names of one payload are one."""
+    source = STANDIN.parent / "x86_64-gcc-ld.livepatch"
+    tool = script(folder, f"cp {source} lp_1.livepatch; ln -sf lp_1.livepatch livepatch.livepatch")
+    done = run(["lpmangle", "build", "--suffix=name", "--result=*.livepatch", "--", tool], folder)
+    assert done.stdout.startswith("lp_1.livepatch: ")
+    assert done.stdout.count("symbols renamed") == 1
+
+
+def test_a_result_that_is_called_like_a_pattern(folder: Path) -> None:
+    source = STANDIN.parent / "x86_64-gcc-ld.livepatch"
+    tool = script(folder, f"cp {source} '[o]'; cp {source} o")
+    assert run(["lpmangle", "build", "--result=[o]", "--", tool], folder).stdout.startswith("[o]: ")
+    assert (folder / "o").read_bytes() == source.read_bytes()
+
+
+def test_no_result(folder: Path) -> None:
+    done = run([*BUILD, "env", "livepatch-build", *options(), "--skip=build"], folder, code=1)
+    assert "lpmangle" not in done.stderr
+    script(folder, "echo nothing to do", "livepatch-build")
+    env = environment(folder)
+    done = run([*BUILD, *TOOL, *options(output="there")], folder, env=env, code=3)
+    assert done.stdout == "nothing to do\n"
+    assert "left no payload; looked for there/fix.livepatch\n  hint: say where" in done.stderr
+    for result in ("no.livepatch", "no*.livepatch"):
+        done = run(["lpmangle", "build", f"--result={result}", "--", "true"], folder, code=3)
+        assert done.stderr == f"lpmangle: {result}: was not made by the command\n"
+
+
+def test_two_names_that_the_result_may_have(folder: Path) -> None:
+    """Both are there, and by its words either may be it."""
+    (folder / "link.patch").symlink_to("fix.patch")
+    run([*TOOL, *options("link.patch")], folder)
+    payload = folder / "out" / "link.livepatch"
+    before = Path(shutil.copy(payload, folder / "out" / "fix.livepatch")).read_bytes()
+    done = run([*BUILD, *TOOL, *options("link.patch"), "--skip=build"], folder, code=3)
+    assert "the payload is one of 2: out/link.livepatch, out/fix.livepatch\n  hint: say which" in done.stderr
+    assert payload.read_bytes() == before
 
 
 def test_a_tool_that_found_its_work_done(folder: Path) -> None:
@@ -235,11 +349,12 @@ def test_a_build_that_fails(folder: Path, code: int) -> None:
 
 
 def test_a_build_that_cannot_start(folder: Path) -> None:
-    assert "no-such-tool: cannot be started: No such file" in run([*BUILD, "no-such-tool"], folder, code=127).stderr
+    build = ["lpmangle", "build", "--result", "x", "--"]
+    assert "no-such-tool: cannot be started: No such file" in run([*build, "no-such-tool"], folder, code=127).stderr
     (folder / "text").write_text("text")
-    assert "text: cannot be started: Permission denied" in run([*BUILD, "./text"], folder, code=126).stderr
+    assert "text: cannot be started: Permission denied" in run([*build, "./text"], folder, code=126).stderr
     run(["lpmangle", "build"], folder, code=2)
-    run(["lpmangle", "build", "--no-such-option", "--", "true"], folder, code=2)
+    run(["lpmangle", "build", "--no-such-option", "--", *TOOL, *options()], folder, code=2)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGSEGV, signal.SIGKILL, signal.SIGPIPE])
@@ -417,7 +532,9 @@ def test_terminal(folder: Path) -> None:
         folder, f"test -t 0 -a -t 1 -a -t 2 && tty; read -p 'name? ' name; echo hello $name; tput cols; {STANDIN}/$*"
     )
     shown, code = on_terminal(
-        folder, ["lpmangle", "build", "--", tool, "livepatch-build", *options()], {"name? ": "xen\n"}
+        folder,
+        ["lpmangle", "build", "--result=out/fix.livepatch", tool, "livepatch-build", *options()],
+        {"name? ": "xen\n"},
     )
     assert code == 0, shown
     assert shown.startswith("/dev/pts/")
@@ -439,14 +556,18 @@ while time.monotonic() < end:
     time.sleep(0.01)
 open("caught", "wb").write(os.read(reader, 100))
 """
-    shown, code = on_terminal(folder, ["lpmangle", "build", "--", sys.executable, "-c", count], {"ready": "\x03"})
+    shown, code = on_terminal(
+        folder, ["lpmangle", "build", "--result=x", sys.executable, "-c", count], {"ready": "\x03"}
+    )
     assert (folder / "caught").read_bytes() == bytes([signal.SIGINT]), shown
     assert code == -signal.SIGINT
     assert "interrupted by SIGINT" in shown
 
 
 def test_ctrl_c_ends_the_script_around_it(folder: Path) -> None:
-    loop = script(folder, "for i in 1 2 3; do lpmangle build -- sh -c 'echo ready; sleep 9'; echo next; done", "loop")
+    loop = script(
+        folder, "for i in 1 2 3; do lpmangle build --result=x sh -c 'echo ready; sleep 9'; echo next; done", "loop"
+    )
     shown, code = on_terminal(folder, [loop], {"ready": "\x03"})
     assert "next" not in shown
     assert code == -signal.SIGINT
@@ -475,7 +596,7 @@ def test_two_builds_in_one_folder(folder: Path) -> None:
 name=$1
 livepatch-build "${@:2}" -o out-$name && sleep 0.3 && cp out-$name/$name.livepatch both/
 """
-    tool = script(folder, text)
+    tool = script(folder, text, "livepatch-build-in-both")
     (folder / "both").mkdir()
     processes = []
     for name in ("one", "two"):
@@ -569,7 +690,8 @@ def test_check_of_the_result(folder: Path) -> None:
 
 def test_check_reads_its_files_before_the_build(folder: Path) -> None:
     for option in (["--xen", "missing"], ["--loaded", "missing"]):
-        done = run(["lpmangle", "build", "--check", *option, "--", "touch", "built"], folder, code=4)
+        build = ["lpmangle", "build", "--result", "x"]
+        done = run([*build, "--check", *option, "--", "touch", "built"], folder, code=4)
         assert done.stderr == "lpmangle: missing: cannot read: No such file or directory\n"
-        run(["lpmangle", "build", *option, "--", "touch", "built"], folder, code=2)
+        run([*build, *option, "--", "touch", "built"], folder, code=2)
     assert not (folder / "built").exists()

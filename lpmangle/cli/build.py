@@ -10,7 +10,7 @@ from lpmangle.cli.options import against_option, naming_options, read_against, r
 from lpmangle.cli.output import shown, warn
 from lpmangle.cli.paths import FilePath
 from lpmangle.errors import EXIT_NO
-from lpmangle.jobs.build_result import Search
+from lpmangle.jobs.build_result import BuildResult
 from lpmangle.system import files, process
 
 if TYPE_CHECKING:
@@ -26,18 +26,25 @@ Examples:
   lpmangle build -- livepatch-build -s xen -p fix.patch -c .config -o out --depends ID --xen-depends ID
   lpmangle build --suffix name --scope new -- livepatch-build -s xen -p fix.patch ...
   lpmangle build --check --xen xen-syms --loaded old.livepatch -- livepatch-build -s xen -p fix.patch ...
-  lpmangle build -- make -C patches fix.livepatch
+  lpmangle build --result 'patches/*.livepatch' -- make -C patches
 
-Run COMMAND as it is, and when it ends well mangle the payload that it has made, with its manifest
-beside it. COMMAND has the terminal, the signals and the exit code as if it were called itself; if
-it fails or is interrupted, nothing is mangled. The payload is where livepatch-build's options -o
-and -p put it, else the one *.livepatch below the folder of -o, or below the current folder, that
-COMMAND has written. livepatch-build -k diff makes none.
+Run COMMAND as it is, and if it succeeds, mangle the payload that it made, with the manifest beside
+it. COMMAND has the terminal, the signals and the exit code as if it were called itself; if it fails
+or is interrupted, nothing is mangled. The payload is where livepatch-build's options -o and -p put
+it, also where env, nice, timeout, sh -c and the like run livepatch-build. For every other COMMAND
+say where it is with --result. livepatch-build -k diff makes none.
 """,
 )
 @click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED, metavar="COMMAND...")
 @naming_options
-@click.option("--result", type=FilePath(), metavar="FILE", help="The payload that COMMAND makes, if it is not found.")
+@click.option(
+    "--result",
+    "results",
+    multiple=True,
+    type=FilePath(),
+    metavar="FILE",
+    help="The payload that COMMAND makes, or a pattern such as 'out/*.livepatch'; may be repeated.",
+)
 @click.option("--check", is_flag=True, help="Check what Xen will say to the result; the build fails if it refuses it.")
 @click.option(
     "--xen",
@@ -66,7 +73,7 @@ def command(
     scope: str,
     only: tuple[str, ...],
     keep: tuple[str, ...],
-    result: str | None,
+    results: tuple[str, ...],
     check: bool,
     xen: str | None,
     loaded: tuple[str, ...],
@@ -93,11 +100,11 @@ def command(
         raise click.UsageError("--loaded goes with --check")
     if xen and not (check or stack):
         raise click.UsageError("--xen goes with --check or --against")
+    built = BuildResult(words, results)
     # Read before the build: what is wrong with them shall not show an hour later.
     state = _read_state(xen, loaded) if check else None
     if stack:
         stack.open()
-    search = Search(words, result)
     end = process.run(words)
     if end.code:
         ctx.exit(process.end_like(end.code))
@@ -105,14 +112,13 @@ def command(
         # It ended well all the same, but whoever stopped us does not expect us to begin something.
         warn("", f"interrupted by {signal.Signals(end.stopped_by).name}, nothing was mangled")
         ctx.exit(process.end_like(-end.stopped_by))
-    payload = search.result()
-    if payload is None:
-        if not quiet:
-            click.echo("lpmangle: the command was not to make a payload, nothing was mangled", err=True)
-        return
-    say(mangle(payload, settings))
-    if state is not None and not _is_taken(payload, state, quiet):
-        ctx.exit(EXIT_NO)
+    payloads = built.payloads()
+    if not payloads and not quiet:
+        click.echo("lpmangle: the command was not to make a payload, nothing was mangled", err=True)
+    for payload in payloads:
+        say(mangle(payload, settings))
+        if state is not None and not _is_taken(payload, state, quiet):
+            ctx.exit(EXIT_NO)
 
 
 def _read_state(xen: str | None, loaded: tuple[str, ...]) -> "State":
