@@ -18,7 +18,8 @@ from lpmangle.errors import LpmangleError
 from lpmangle.mangle.apply import apply, prove, undo
 from lpmangle.mangle.plan import Options, Plan, make_plan
 from lpmangle.manifest.write import encode as encode_manifest
-from lpmangle.xen.payload import Kind, Payload
+from lpmangle.xen.payload import Payload
+from lpmangle.xen.symbols import Kind
 
 __version__ = "0.1.0"
 __all__ = [

@@ -29,7 +29,7 @@ each symbol stands in expected.py.
     overriding by LOCAL function symbol                 all with emulate (x86_emulate)
     overriding by GLOBAL function symbol                all with emulate (x86_emulate_wrapper)
     overriding by section symbol plus addend            all with entry (do_entry)
-    overriding by an address in another section         x86_64-boundary (end_of_first)
+    overriding only where sections lie side by side     x86_64-boundary (end_of_first)
     no funcs, only a load hook                          *-hooks
 
 test_corpus.py proves that each of them is there.

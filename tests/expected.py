@@ -77,8 +77,8 @@ SYMBOLS = {
     ),
     "group": Expected(new_local=("group.c#member",), signature=("group.c#signature",)),
     "boundary": Expected(
-        new_local=("edge.c#first", "edge.c#inside"),
-        overriding=("edge.c#end_of_first", "edge.c#patched"),
+        new_local=("edge.c#first", "edge.c#end_of_first", "edge.c#inside"),
+        overriding=("edge.c#patched",),
     ),
     "long_names": Expected(new_local=LONG_NAMES),
     "notes": Expected(),

@@ -11,8 +11,8 @@ from xen.defects import LOCALS
 from xen.editor import Editor
 
 from lpmangle.loader import Hypervisor, Payload, State, Verdict, check_upload
-from lpmangle.loader.profile import parse_version
 from lpmangle.xen.machines import X86_64
+from lpmangle.xen.versions import parse_version
 
 BUILD_ID = b"\xaa" * 20
 START = 0xFFFF82D040200000

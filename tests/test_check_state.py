@@ -11,7 +11,8 @@ from xen.editor import Editor
 
 from lpmangle.errors import ElfError, NamingError
 from lpmangle.loader import NOT_CHECKED, WARNING, Hypervisor, Payload, State, Verdict, check_sequence, check_upload
-from lpmangle.loader.profile import CHANGES, NEWEST, parse_version, rules_of
+from lpmangle.loader.profile import CHANGES, rules_of
+from lpmangle.xen.versions import NEWEST, parse_version
 
 
 def rules(verdict: Verdict, severity: str) -> list[str]:

@@ -8,7 +8,8 @@ import pytest
 from elfbuild import GLOBAL, SHT_RELA, Built, Sec, Sym, build, plain
 
 from lpmangle import elf
-from lpmangle.errors import ElfError
+from lpmangle.errors import ElfError, PayloadError
+from lpmangle.xen.payload import Payload
 
 SHAPES = [{"is_64": is_64, "big": big} for is_64 in (True, False) for big in (True, False)]
 
@@ -103,9 +104,8 @@ CORRUPT = {
     "headers cut": (plain().data[:-1], "truncated: the section header table ends at"),
     "e_shnum too large": (_edit("ehdr", "e_shnum", 900), "truncated: the section header table ends at"),
     "no sections": (_edit("ehdr", "e_shnum", 0), "has no sections"),
-    "1024 sections": (_many_sections(1024), "has 1024 sections; Xen refuses"),
-    "70000 sections": (_extended_section_count(70000), "has 70000 sections; Xen refuses"),
-    "2^63 sections": (_extended_section_count(2**63), "has 9223372036854775808 sections"),
+    "70000 sections": (_extended_section_count(70000), "truncated: the section header table ends at"),
+    "2^63 sections": (_extended_section_count(2**63), "truncated: the section header table ends at"),
     "e_shstrndx 0": (_edit("ehdr", "e_shstrndx", 0), "e_shstrndx 0 is not one of the sections"),
     "e_shstrndx": (_edit("ehdr", "e_shstrndx", 0xFFFF), "e_shstrndx 65535"),
     "names are no string table": (_edit("ehdr", "e_shstrndx", 1), "section names, is not a string table"),
@@ -161,8 +161,11 @@ def test_group_signature_out_of_range() -> None:
         elf.parse(build([Sec(".text"), group], [Sym(b"f")]).data)
 
 
-def test_1023_sections_are_fine() -> None:
-    assert len(elf.parse(_many_sections(1023)).sections) == 1023
+def test_xen_takes_fewer_than_1024_sections() -> None:
+    assert len(Payload.parse(_many_sections(1023)).elf.sections) == 1023
+    assert len(elf.parse(_many_sections(1024)).sections) == 1024
+    with pytest.raises(PayloadError, match="has 1024 sections; Xen refuses"):
+        Payload.parse(_many_sections(1024))
 
 
 @pytest.mark.parametrize("cut", range(0, len(plain().data), 7))

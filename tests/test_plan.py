@@ -12,7 +12,8 @@ from lpmangle.errors import PlanError
 from lpmangle.mangle import mark
 from lpmangle.mangle.apply import apply
 from lpmangle.mangle.plan import REASONS, Options, Outcome, Plan, make_plan
-from lpmangle.xen.payload import Kind, Payload
+from lpmangle.xen.payload import Payload
+from lpmangle.xen.symbols import Kind
 
 SUF = Options(suffix="text:SUF")
 

@@ -18,7 +18,8 @@ from lpmangle.mangle.apply import apply, prove, undo
 from lpmangle.mangle.plan import Options, make_plan
 from lpmangle.manifest import read as manifest
 from lpmangle.manifest.write import encode
-from lpmangle.xen.payload import Kind, Payload
+from lpmangle.xen.payload import Payload
+from lpmangle.xen.symbols import Kind
 
 SECTIONS = [
     TEXT,

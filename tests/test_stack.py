@@ -23,6 +23,7 @@ from lpmangle.mangle.stack import Layer, Stack
 from lpmangle.manifest.read import decode
 from lpmangle.manifest.write import encode
 from lpmangle.xen.payload import Payload
+from lpmangle.xen.placement import place
 
 HELPER, HANDLER = "a.c#helper", "a.c#handler"
 A_HELPER, A_HANDLER = (f"{name}_{ident(1).hex()}" for name in (HELPER, HANDLER))
@@ -501,7 +502,7 @@ def test_a_section_that_grows_onto_a_symbol() -> None:
     code, at = built.at("sym", "st_shndx", own)
     struct.pack_into("<" + code, data, at, built.numbers[".note.gnu.build-id"])
     strings = view.sections[built.numbers[STRINGS]]
-    bases = Payload(view).load_addresses
+    bases = place(view.sections, 2**64 - 1, empty_sections_placed=True).offsets
     note = bases[built.numbers[".note.gnu.build-id"]]
     text = bases[built.numbers[".text"]]
     assert note is not None

@@ -28,7 +28,9 @@ from elfbuild import (
 
 from lpmangle import elf
 from lpmangle.errors import PayloadError
-from lpmangle.xen.payload import Kind, Payload
+from lpmangle.xen.payload import Payload
+from lpmangle.xen.placement import place
+from lpmangle.xen.symbols import Kind
 
 ARM64, ARM32, X86 = 183, 40, 62
 
@@ -107,13 +109,19 @@ def test_only_the_new_address_decides() -> None:
 
 
 def test_overriding_at_the_end_of_another_section() -> None:
-    """Addresses decide, not sections: the end of .text is the start of what is loaded right behind it."""
-    second = Sec(".text.second", flags=ALLOC | EXEC, align=16)
-    symbols = [Sym(b"end", ".text", value=64), Sym(b"start", second.name), Sym(b"other", ".text", value=63)]
-    assert _patched([(8, 2, 1, 0)], symbols, second) == ["OVERRIDING", "OVERRIDING", "NEW"]
+    """The end of .text is the start of what is loaded right behind it, but not under every version."""
+    symbols = [Sym(b"end", ".text", value=64), Sym(b"start", ".text.second"), Sym(b"other", ".text", value=63)]
+    empty = Sec(".text.empty", b"", ALLOC | EXEC, align=128)
+    for between, coincidences in (([], [{1}, {1}]), ([empty], [{1}, set()])):
+        table = funcs(1)
+        sections = [TEXT, *between, Sec(".text.second", flags=ALLOC | EXEC, align=16), table]
+        payload = payload_of(build([*sections, rela(table.name, [(8, 2, 1, 0)])], symbols))
+        assert [Kind(kind).name for kind in payload.kinds[1:]] == ["NEW", "OVERRIDING", "NEW"]
+        assert [set(found) for found in payload.coincidences] == coincidences
 
 
-def test_sections_are_placed_as_xen_places_them() -> None:
+@pytest.mark.parametrize("placed_when_empty", [False, True])
+def test_sections_are_placed_as_xen_places_them(placed_when_empty: bool) -> None:
     """livepatch.c:move_payload, calc_section: code, then writable, then read-only data, on pages of their own."""
     sections = [
         Sec(".rodata", b"r" * 10),
@@ -128,11 +136,15 @@ def test_sections_are_placed_as_xen_places_them() -> None:
         Sec(".align0", b"r", ALLOC, align=0),
     ]
     view = elf.parse(build(sections, [Sym(b"f", ".text.a")]).data)
-    placed = dict(zip([s.name for s in view.sections], Payload(view).load_addresses, strict=True))
+    placement = place(view.sections, 2**64 - 1, empty_sections_placed=placed_when_empty)
+    placed = dict(zip([s.name for s in view.sections], placement.offsets, strict=True))
     ro = 4096 + 8192
+    assert placement.total == ro + 4096
+    assert placement.text_size == 22
     assert placed == {
-        "": None, ".rodata": ro, ".text.a": 0, ".bss": 4096, ".comment": None, ".text.b": 16, ".empty": None,
-        ".data": 4096 + 5024, ".rodata.1": ro + 12, ".both": None,
+        "": None, ".rodata": ro, ".text.a": 0, ".bss": 4096, ".comment": None, ".text.b": 16,
+        ".empty": ro + 10 if placed_when_empty else None,
+        ".data": 4096 + 5024, ".rodata.1": ro + 12, ".both": 21,
         ".align0": ro,  # ROUNDUP(x, 0) is 0
         ".symtab": None, ".strtab": None, ".shstrtab": None,
     }  # fmt: skip

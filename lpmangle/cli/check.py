@@ -9,8 +9,8 @@ from lpmangle.cli.output import print_json, print_table, shown
 from lpmangle.cli.paths import FilePath
 from lpmangle.errors import EXIT_NO, about
 from lpmangle.loader import CRASH, Finding, Hypervisor, Payload, State, Verdict, check_sequence, take
-from lpmangle.loader.profile import Version, parse_version
 from lpmangle.system import files
+from lpmangle.xen.versions import Version, parse_version
 
 COLOURS = {"refused": "red", CRASH: "red", "warning": "yellow", "not checked": "cyan"}
 

@@ -12,7 +12,7 @@ from lpmangle.cli.paths import FilePath
 from lpmangle.elf import text
 from lpmangle.jobs.mangle import Result, mangle_file
 from lpmangle.mangle.plan import REASONS, Options, Reference
-from lpmangle.xen.payload import Kind
+from lpmangle.xen.symbols import Kind
 
 if TYPE_CHECKING:
     from lpmangle.mangle.stack import Against

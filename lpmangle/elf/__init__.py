@@ -1,6 +1,6 @@
 """The file format: a strict, read-only view of relocatable ELF files."""
 
-from lpmangle.elf.reader import MAX_SECTIONS, parse
+from lpmangle.elf.reader import parse
 from lpmangle.elf.view import (
     ELFCLASS32,
     ELFCLASS64,
@@ -58,7 +58,6 @@ __all__ = [
     "ET_REL",
     "EV_CURRENT",
     "MAX_NAME_BYTES",
-    "MAX_SECTIONS",
     "SHF_ALLOC",
     "SHF_EXECINSTR",
     "SHF_MERGE",

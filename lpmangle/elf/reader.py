@@ -1,7 +1,4 @@
-"""From bytes to the view: every bound is checked here, once, before it is used.
-
-The file type that is wanted and the greatest number of sections are the caller's: they are Xen's rules, not ELF's.
-"""
+"""From bytes to the view: every bound is checked here, once, before it is used."""
 
 from lpmangle.elf.view import (
     ELFCLASS32,
@@ -30,15 +27,11 @@ from lpmangle.elf.view import (
 )
 from lpmangle.errors import ElfError
 
-# xen/common/livepatch_elf.c:livepatch_header_check refuses a payload with more ("Too many (%u) sections!").
-MAX_SECTIONS = 1023
-
 
 def parse(data: bytes, accept: int = ET_REL) -> Object:
     """Check `data` and return the view of it.
 
-    Raises ElfError for anything that is not a sound file of type `accept` (ET_REL: a payload) with one symbol table and
-    fewer than 1024 sections.
+    Raises ElfError for anything that is not a sound file of type `accept` (ET_REL: a payload) with one symbol table.
     """
     if data[:4] != ELFMAG:
         raise ElfError("not an ELF file")
@@ -82,11 +75,6 @@ def _read_sections(view: Object, e_shentsize: int, e_shnum: int, e_shstrndx: int
         e_shnum = layout.shdr.unpack_from(data, e_shoff)[5]
         if e_shnum == 0:
             raise ElfError("has no sections")
-    if e_shnum > MAX_SECTIONS:
-        raise ElfError(
-            f"has {e_shnum} sections; Xen refuses a payload with 1024 or more",
-            hint="split the patch into several payloads",
-        )
     table_end = e_shoff + e_shnum * layout.shdr.size
     if table_end > len(data):
         raise ElfError(f"truncated: the section header table ends at {table_end:#x}, the file at {len(data):#x}")

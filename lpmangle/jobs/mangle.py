@@ -13,7 +13,8 @@ from lpmangle.mangle.names import stem_of
 from lpmangle.mangle.plan import Options, Outcome, Plan, make_plan
 from lpmangle.manifest import write as manifest_writer
 from lpmangle.system import files
-from lpmangle.xen.payload import FUNCS_SECTION, HOOKS_PREFIX, LIVEPATCH_MAX_SIZE, Payload
+from lpmangle.xen.abi import FUNCS_SECTION, HOOKS_PREFIX, LIVEPATCH_MAX_SIZE
+from lpmangle.xen.payload import Payload
 
 if TYPE_CHECKING:
     from lpmangle.mangle.stack import Against, Stack
@@ -115,8 +116,8 @@ def _mangle_file(request: _Request) -> Result:
     manifest_path = files.resolve(request.manifest_path or manifest_writer.beside(target))
     stem = stem_of(request.output)
     with about(request.path):
-        view = elf.parse(file.data)
-        payload = Payload(view)
+        payload = Payload.parse(file.data)
+        view = payload.elf
         stack = request.against.stack_of(payload) if request.against else None
         plan = make_plan(payload, request.options, stem, stack)
         # What is not changed keeps its signature.

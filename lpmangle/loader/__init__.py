@@ -15,8 +15,9 @@ page that can be read beside Xen's.
 """
 
 from lpmangle.loader.rules import CRASH, NOT_CHECKED, REFUSED, WARNING, Finding
-from lpmangle.loader.state import Hypervisor, Loaded, State
+from lpmangle.loader.state import Loaded, State
 from lpmangle.loader.upload import Payload, Verdict, check_sequence, check_upload, take
+from lpmangle.xen.hypervisor import Hypervisor
 
 __all__ = [
     "CRASH",

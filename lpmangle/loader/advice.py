@@ -9,7 +9,7 @@ from lpmangle.loader.rules import Report
 from lpmangle.loader.state import State
 from lpmangle.loader.steps.structure import Image
 from lpmangle.mangle.mark import find_in
-from lpmangle.xen.payload import LIVEPATCH_MAX_SIZE, MAX_NAME
+from lpmangle.xen.abi import LIVEPATCH_MAX_SIZE, MAX_NAME
 
 _MOST_NAMES = 12
 # What compilers append to the names of static variables, clones and split functions.

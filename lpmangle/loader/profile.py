@@ -5,15 +5,9 @@ release of a stable branch with a change could not be seen in source, the entry 
 and XenServer carry a patch "livepatch-ignore-duplicate-new", which by its name does not refuse duplicate new symbols.
 """
 
-import re
 from typing import NamedTuple
 
-from lpmangle.errors import NamingError
-
-Version = tuple[int, int, int]
-
-OLDEST: Version = (4, 14, 0)
-NEWEST: Version = (4, 21, 99)  # the branch, as parse_version reads it
+from lpmangle.xen.versions import Version
 
 
 class Change(NamedTuple):
@@ -56,15 +50,3 @@ class Rules(NamedTuple):
 
 def rules_of(version: Version) -> Rules:
     return Rules(version, **{name: change.is_in(version) for name, change in CHANGES.items()})
-
-
-def parse_version(text: str) -> Version:
-    """`4.17`, `4.17.7` or what hypervisors call themselves (`4.17.7-pre`, `4.17.7+13-g2445b30a44`).
-
-    Without a point release the newest of that branch is meant. Raises NamingError.
-    """
-    match = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?(?![.\d])", text)
-    if not match:
-        raise NamingError(f"{text!r} is not a version of Xen, such as 4.17 or 4.17.7")
-    major, minor, point = match.groups()
-    return int(major), int(minor), int(point) if point else 99

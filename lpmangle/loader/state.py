@@ -1,119 +1,18 @@
 """What a hypervisor looks like to a payload: its own symbols and code, and the payloads that are loaded."""
 
 from collections.abc import Iterable
-from functools import cached_property
 from mmap import mmap
 from typing import NamedTuple
 
 from lpmangle import elf
-from lpmangle.errors import ElfError, NamingError, about
-from lpmangle.loader.profile import NEWEST, Rules, Version, parse_version, rules_of
-from lpmangle.system import files
-from lpmangle.xen.machines import MACHINES, X86_64, Machine
-from lpmangle.xen.xensyms import captured_symbols, kept_symbols
+from lpmangle.loader.profile import Rules, rules_of
+from lpmangle.xen.hypervisor import Hypervisor
+from lpmangle.xen.machines import Machine
+from lpmangle.xen.versions import NEWEST, Version
 
 PAGE = 4096
-ENDBR64 = b"\xf3\x0f\x1e\xfa"
-# The second is what sealing at boot makes of one that nothing jumps to (xen/arch/x86/include/asm/endbr.h).
-ENDBR64_FORMS = (ENDBR64, b"\x66\x0f\x1f\x01")
-# Names that mark the end of the hypervisor, behind which payloads are mapped.
-_END_SYMBOLS = (b"__2M_rwdata_end", b"_end")
 # vm_init_type takes the first pages of the area for its bitmap: one bit for each page of a GiB.
 _VMAP_BITMAP_PAGES = 8
-
-
-class Hypervisor:
-    """The running hypervisor, from its xen-syms or from a copy of /proc/xen/xensyms.
-
-    The copy has neither build-id nor code nor version; None says that it is not known.
-    """
-
-    def __init__(self, symbols: dict[bytes, int]) -> None:
-        self.symbols = symbols
-        self.build_id: bytes | None = None
-        self.version: Version | None = None
-        self.machine: Machine | None = None
-        self._contents: list[tuple[int, int, memoryview]] | None = None  # address, size, what is in the file
-
-    @classmethod
-    def at(cls, path: str) -> "Hypervisor":
-        """The one whose xen-syms, or copy of /proc/xen/xensyms, is at `path`. Raises FileError, ElfError."""
-        with about(path):
-            return cls.read_from(files.read(path).data)
-
-    @classmethod
-    def read_from(cls, data: bytes) -> "Hypervisor":
-        """Raises ElfError for anything that is neither."""
-        if data[:4] != elf.ELFMAG:
-            found = cls({name: address for address, name in captured_symbols(data)})
-            if not found.symbols:
-                raise ElfError("is neither a xen-syms nor a copy of /proc/xen/xensyms")
-            if max(found.symbols.values()) >= X86_64.base - (1 << 30):
-                found.machine = X86_64
-            return found
-        view = elf.parse(data, elf.ET_EXEC)
-        if view.machine not in MACHINES or view.layout.word.format[0] == ">":
-            raise ElfError(f"is for a machine ({view.machine}) on which Xen has no live patching")
-        found = cls({name: address for address, _, name in kept_symbols(view)})
-        found.machine = MACHINES[view.machine]
-        found._contents = []
-        for section in view.sections[1:]:
-            if not section.flags & elf.SHF_ALLOC:
-                continue
-            (_, _, _, address, *_) = view.layout.shdr.unpack_from(data, view.section_header_offset(section.number))
-            content = view.section_data(section)
-            found._contents.append((address, section.size, content))
-            if section.name == ".note.gnu.build-id":
-                found.build_id = bytes(content[16 : 16 + int.from_bytes(content[4:8], "little")])
-        found.version = _version(found)
-        return found
-
-    @cached_property
-    def local_names(self) -> set[bytes]:
-        """The names of its local symbols, without the files that they stand in."""
-        return {name.rpartition(b"#")[2] for name in self.symbols if b"#" in name}
-
-    def read(self, address: int, size: int) -> bytes | None:
-        """At most `size` bytes of the hypervisor's image; none if nothing is mapped there, None if not known."""
-        if self._contents is None:
-            return None
-        for start, length, content in self._contents:
-            at = address - start
-            if 0 <= at < length:
-                # NOBITS: there is memory, but what is in it is not known before boot.
-                return bytes(content[at : at + size]).ljust(min(size, length - at), b"\0")
-        return b""
-
-    @property
-    def end(self) -> int | None:
-        return next((self.symbols[name] for name in _END_SYMBOLS if name in self.symbols), None)
-
-
-def _version(xen: Hypervisor) -> Version | None:
-    """What xen_major_version, xen_minor_version and xen_extra_version return, read from their code on x86_64."""
-    numbers = []
-    for name in (b"xen_major_version", b"xen_minor_version"):
-        code = _code(xen, name, 5)
-        if code[:1] != b"\xb8":  # mov $NUMBER, %eax
-            return None
-        numbers.append(str(int.from_bytes(code[1:5], "little")))
-    extra, code = b"", _code(xen, b"xen_extra_version", 7)
-    if code[:3] == b"\x48\x8d\x05":  # lea DISPLACEMENT(%rip), %rax
-        start = _start(xen, b"xen_extra_version") + 7 + int.from_bytes(code[3:], "little", signed=True)
-        extra = (xen.read(start, 64) or b"").partition(b"\0")[0]
-    try:
-        return parse_version(".".join(numbers) + extra.decode("ascii", "replace"))
-    except NamingError:
-        return None
-
-
-def _start(xen: Hypervisor, name: bytes) -> int:
-    address = xen.symbols.get(name, 0)
-    return address + 4 if xen.read(address, 4) == ENDBR64 else address
-
-
-def _code(xen: Hypervisor, name: bytes, size: int) -> bytes:
-    return xen.read(_start(xen, name), size) or b""
 
 
 class Function(NamedTuple):

@@ -13,8 +13,8 @@ from lpmangle.loader.steps.names import check_names, new_symbols
 from lpmangle.loader.steps.prepare import FUNCS, HOOKS, Contents, check_sections, check_xen_depends_first, prepare
 from lpmangle.loader.steps.relocations import perform_relocations
 from lpmangle.loader.steps.structure import Image, read_structure
+from lpmangle.xen.abi import LIVEPATCH_MAX_SIZE, MAX_NAME
 from lpmangle.xen.machines import Machine, machine_of
-from lpmangle.xen.payload import LIVEPATCH_MAX_SIZE, MAX_NAME
 
 MAX_PAYLOAD_NAME = 127  # XEN_LIVEPATCH_NAME_SIZE is 128, with the NUL
 

@@ -8,7 +8,8 @@ from lpmangle.mangle import function_names as functions
 from lpmangle.mangle.mark import Below, Mark, check_of
 from lpmangle.mangle.plan import Outcome, Plan
 from lpmangle.mangle.stack import Stack
-from lpmangle.xen.payload import Kind, Payload
+from lpmangle.xen.payload import Payload
+from lpmangle.xen.symbols import Kind
 
 
 def refer(plan: Plan, payload: Payload, stack: Stack, mark: Mark | None) -> None:

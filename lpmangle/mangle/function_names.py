@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from lpmangle import elf
 from lpmangle.errors import ElfError, PayloadError, PlanError, ProofError
-from lpmangle.xen.payload import ABSOLUTE_RELOCATION, FUNCS_SECTION, PAGE_SIZE, Payload
+from lpmangle.xen.abi import ABSOLUTE_RELOCATION, FUNCS_SECTION, PAGE_SIZE
+from lpmangle.xen.payload import Payload
 
 # Sections that may grow. What is in the others is read by its size, or is code.
 _STRINGS = ".livepatch.strings"
@@ -107,7 +108,8 @@ def rename(payload: Payload, names: Mapping[int, bytes]) -> bytes:
     if not view.layout.is_64 and len(out) >= 1 << 32:
         raise PlanError("the new names of functions do not fit into the file")
     after = bytes(out)
-    if Payload(elf.parse(after)).kinds != payload.kinds:
+    result = Payload(elf.parse(after))
+    if (result.kinds, result.coincidences) != (payload.kinds, payload.coincidences):
         raise PlanError("has symbols or functions outside their sections: no section of it can grow")
     return after
 
@@ -161,12 +163,13 @@ def prove(payload: Payload, after: bytes, names: Mapping[int, bytes]) -> None:
     wanted = [(entry.entry, names.get(entry.entry, entry.name)) for entry in by_name(payload)]
     try:
         result = Payload(elf.parse(after))
-        found, kinds = [(entry.entry, entry.name) for entry in by_name(result)], result.kinds
+        found = [(entry.entry, entry.name) for entry in by_name(result)]
+        same = (result.kinds, result.coincidences) == (payload.kinds, payload.coincidences)
     except (ElfError, PayloadError) as error:
         raise ProofError(f"the output is not sound: {error.message}") from None
     if found != wanted:
         raise ProofError("the entries of .livepatch.funcs do not have the names asked for")
-    if kinds != payload.kinds:
+    if not same:
         raise ProofError("another name of a function made another symbol a new one")
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from lpmangle.errors import NamingError, PayloadError
-from lpmangle.xen.payload import MAX_NAME
+from lpmangle.xen.abi import MAX_NAME
 
 DEFAULT_SUFFIX = "buildid"
 DEFAULT_TEMPLATE = "{symbol}_{suffix}"

@@ -15,7 +15,9 @@ from lpmangle.errors import PlanError
 from lpmangle.mangle import mark
 from lpmangle.mangle.mark import Mark
 from lpmangle.mangle.names import DEFAULT_SUFFIX, DEFAULT_TEMPLATE, Namer, field_of, resolve_suffix
-from lpmangle.xen.payload import MAX_NAME, Kind, Payload
+from lpmangle.xen.abi import MAX_NAME
+from lpmangle.xen.payload import Payload
+from lpmangle.xen.symbols import Kind
 
 if TYPE_CHECKING:
     from lpmangle.mangle.stack import Stack

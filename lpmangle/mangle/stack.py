@@ -22,10 +22,12 @@ from lpmangle.store import local
 from lpmangle.store.open import is_single, open_sources
 from lpmangle.store.source import Sources
 from lpmangle.system import files
-from lpmangle.xen.payload import MAX_NAME, Kind, Payload
+from lpmangle.xen.abi import MAX_NAME
+from lpmangle.xen.payload import Payload
+from lpmangle.xen.symbols import Kind
 
 if TYPE_CHECKING:
-    from lpmangle.loader.state import Hypervisor
+    from lpmangle.xen.hypervisor import Hypervisor
 
 
 class Layer(NamedTuple):
@@ -109,7 +111,7 @@ class Against:
         """Raises FileError, ElfError."""
         if not self.xen:
             return None
-        from lpmangle.loader.state import Hypervisor
+        from lpmangle.xen.hypervisor import Hypervisor
 
         return Hypervisor.at(self.xen)
 
@@ -197,12 +199,12 @@ def _layer_of(path: str) -> Layer:
     file = files.read(path)
     with about(path):
         if file.data[: len(elf.ELFMAG)] == elf.ELFMAG:
-            view = elf.parse(file.data)
-            if mark.find(view) is None and not local.inside(file.data, path):
+            payload = Payload.parse(file.data)
+            if mark.find(payload.elf) is None and not local.inside(file.data, path):
                 found = local.beside(path, file.data)
                 # A manifest stays where it is when its payload is restored.
                 if not found or found.manifest.input.sha256 == sha256(file.data):
-                    return _of_payload(Payload(view), path)
+                    return _of_payload(payload, path)
         found = local.load(path)
         return _of_manifest(found.manifest, found.where)
 

@@ -15,6 +15,7 @@ from contextlib import suppress
 
 from lpmangle import elf
 from lpmangle.errors import ElfError, ManifestError, PlanError, ProofError
+from lpmangle.xen.abi import MAX_SECTIONS
 
 SECTION = ".debug_lpmangle"
 ALIGNMENT = 8
@@ -92,7 +93,7 @@ def embed(view: elf.Object, content: bytes) -> bytes:
     layout, count = view.layout, len(view.sections)
     if view.section_named(SECTION):
         raise PlanError(f"has a section {SECTION} already", hint="take it out first: objcopy -R " + SECTION)
-    if count >= elf.MAX_SECTIONS:
+    if count >= MAX_SECTIONS:
         raise PlanError(
             f"has {count} sections, Xen refuses one more",
             hint="leave --embed out: the manifest beside it says the same",

@@ -6,7 +6,7 @@ from fnmatch import translate
 from typing import NamedTuple
 
 from lpmangle.manifest.read import FunctionName, Manifest, Reference, Symbol
-from lpmangle.xen.payload import MAX_NAME
+from lpmangle.xen.abi import MAX_NAME
 
 # NAME+0xOFFSET/0xSIZE [PAYLOAD] in a trace of Xen's, <NAME+OFFSET> in a listing of gdb's, <NAME-0xOFFSET> in one of
 # objdump's, NAME + OFFSET in section SECTION of FILE from gdb's `info symbol`.

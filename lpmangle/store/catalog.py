@@ -20,7 +20,7 @@ from lpmangle.manifest.search import wanted
 from lpmangle.manifest.write import sha256
 from lpmangle.store.source import SQLITE_MAGIC, Found, Shape
 from lpmangle.system import files
-from lpmangle.xen.payload import MAX_NAME
+from lpmangle.xen.abi import MAX_NAME
 
 APPLICATION_ID = 0x6C706D67  # "lpmg", in the header of the file
 SCHEMA_VERSION = 1

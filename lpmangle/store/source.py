@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 from lpmangle.errors import about
 from lpmangle.manifest.read import Head, Manifest, Names, decode, decode_head, decode_names
-from lpmangle.xen.payload import MAX_NAME
+from lpmangle.xen.abi import MAX_NAME
 
 SQLITE_MAGIC = b"SQLite format 3\0"  # what a catalog begins with
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from lpmangle.errors import LpmangleError
 from lpmangle.store.source import Found, Shape, Sources
-from lpmangle.xen.payload import MAX_NAME
+from lpmangle.xen.abi import MAX_NAME
 
 NAME_CHARACTERS = rb"A-Za-z0-9_$.#/~@\-\x80-\xff"
 _NOT_DOT = NAME_CHARACTERS.replace(b".", b"")

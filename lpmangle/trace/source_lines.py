@@ -16,7 +16,8 @@ from lpmangle.store.local import paths_in
 from lpmangle.store.source import Sources
 from lpmangle.system import files
 from lpmangle.trace.lookup import Candidate
-from lpmangle.xen.payload import MAX_NAME, Payload
+from lpmangle.xen.abi import MAX_NAME
+from lpmangle.xen.payload import Payload
 
 TIMEOUT = 30.0  # seconds for one place
 

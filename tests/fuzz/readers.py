@@ -29,7 +29,6 @@ from lpmangle.elf import appended as tail
 from lpmangle.errors import LpmangleError
 from lpmangle.loader import Hypervisor, Payload, State, check_sequence, take
 from lpmangle.loader.fleet import Matrix
-from lpmangle.loader.profile import parse_version
 from lpmangle.mangle import apply as splice
 from lpmangle.mangle.plan import Options, make_plan
 from lpmangle.mangle.stack import Layer, Stack
@@ -44,7 +43,9 @@ from lpmangle.trace.lookup import Lookup
 from lpmangle.trace.retrace import Retracer, blocks
 from lpmangle.verify import findings as verify
 from lpmangle.verify import rewritten as changes
+from lpmangle.xen.abi import MAX_SECTIONS
 from lpmangle.xen.payload import Payload as XenPayload
+from lpmangle.xen.versions import parse_version
 from lpmangle.xen.xensyms import captured_symbols, hypervisor_symbols
 
 # Between the parts of an input that has several.
@@ -82,7 +83,7 @@ def _mangle(data: bytes, options: Options, below: Stack | None) -> None:
     mangled = elf.parse(after)
     assert splice.undo(mangled, manifest.decode(text)) == data
     assert not make_plan(XenPayload(mangled), options, "stem", below).changes
-    if not view.section_named(embed.SECTION) and len(view.sections) < elf.MAX_SECTIONS:
+    if not view.section_named(embed.SECTION) and len(view.sections) < MAX_SECTIONS:
         text = b"".join(encode(payload, plan, after, "stem", embedded=True))
         both = elf.parse(embed.add(after, text))
         assert embed.extract(both) == text

@@ -2,7 +2,8 @@
 
 from lpmangle.elf import text
 from lpmangle.loader.rules import RULES, Finding, Report
-from lpmangle.loader.state import ENDBR64_FORMS, Function, Loaded, State
+from lpmangle.loader.state import Function, Loaded, State
+from lpmangle.xen.hypervisor import ENDBR64_FORMS
 from lpmangle.xen.machines import X86_64
 
 APPLY, REPLACE = "apply", "replace"

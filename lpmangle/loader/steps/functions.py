@@ -2,8 +2,9 @@
 
 from lpmangle.elf import text
 from lpmangle.loader.rules import Report
-from lpmangle.loader.state import ENDBR64_FORMS, PAGE, Function, State
+from lpmangle.loader.state import PAGE, Function, State
 from lpmangle.loader.steps.structure import Image
+from lpmangle.xen.hypervisor import ENDBR64_FORMS
 from lpmangle.xen.machines import X86_64, Machine
 
 FUNCS = b".livepatch.funcs"

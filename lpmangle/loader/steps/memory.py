@@ -7,11 +7,11 @@ from lpmangle.elf import text
 from lpmangle.loader.rules import Report
 from lpmangle.loader.state import PAGE, State
 from lpmangle.loader.steps.structure import Image
+from lpmangle.xen.placement import place
 
 # The area for all payloads together (x86: what the hypervisor leaves of a GiB; Arm: LIVEPATCH_VMAP_SIZE, asm/config.h).
 # Only what one payload needs is compared with it.
 AREA = {elf.EM_X86_64: 1 << 30, elf.EM_AARCH64: 2 << 20, elf.EM_ARM: 2 << 20}
-_TEXT, _DATA, _READ_ONLY = range(3)
 
 
 def place_sections(image: Image, state: State, report: Report) -> bool:
@@ -19,36 +19,19 @@ def place_sections(image: Image, state: State, report: Report) -> bool:
 
     False if the sections do not fit into the memory that Xen allots for them.
     """
-    mask = image.machine.mask
-    sizes = [0, 0, 0]
-    placed: list[tuple[int, int] | None] = [None]
-    for number in range(1, len(image.headers)):
-        header = image.headers[number]
-        if _is_ignored(image, number, state):
-            placed.append(None)
-            continue
-        writable, code = header.flags & elf.SHF_WRITE, header.flags & elf.SHF_EXECINSTR
-        if writable and code:
+    offsets, image.text_size, total = place(
+        image.headers, image.machine.mask, empty_sections_placed=state.rules.empty_sections_placed
+    )
+    for number, offset in enumerate(offsets):
+        flags = image.headers[number].flags
+        if offset is not None and flags & elf.SHF_WRITE and flags & elf.SHF_EXECINSTR:
             # Printed by debug hypervisors only ("Not supporting %s section!").
             report.refuse("section-flags", detail=f"{text(image.names[number])} (section {number})")
-        region = _TEXT if code else _DATA if writable else _READ_ONLY
-        # ROUNDUP works with masks: an alignment of 0 gives offset 0, on top of the sections before.
-        low = (header.addralign - 1) & mask
-        start = (sizes[region] + low) & ~low & mask
-        placed.append((region, start & 0xFFFFFFFF))
-        sizes[region] = (start + header.size) & mask
-    # All in size_t: a size close to its end comes to few pages, or none.
-    data_at = _pages(sizes[_TEXT], mask)
-    read_only_at = (data_at + _pages(sizes[_DATA], mask)) & mask
-    total = _pages(read_only_at + sizes[_READ_ONLY], mask)
     if total > AREA[image.machine.e_machine]:
         report.refuse("payload-memory", "Could not allocate memory for payload", f"{total} bytes")
         return False
-    starts = (0, data_at, read_only_at)
-    offsets = [None if place is None else starts[place[0]] + place[1] for place in placed]
     image.base = state.free_address(total // PAGE, image.machine)
     image.memory = memory = _zeros(total)
-    image.text_size = sizes[_TEXT]
     for number, offset in enumerate(offsets):
         if offset is None:
             continue
@@ -101,19 +84,9 @@ def resolve_symbols(image: Image, state: State, report: Report) -> None:
         report.not_checked("no-hypervisor-table", f"undefined symbols: {_list(missing)}")
 
 
-def _is_ignored(image: Image, number: int, state: State) -> bool:
-    """livepatch_elf_ignore_section."""
-    header = image.headers[number]
-    return not header.flags & elf.SHF_ALLOC or not (header.size or state.rules.empty_sections_placed)
-
-
 def _zeros(size: int) -> bytearray | mmap:
     """Memory of a payload; where much of it must be a section of zeros, none is taken before it is written to."""
     return bytearray(size) if size < 16 << 20 else mmap(-1, size)
-
-
-def _pages(size: int, mask: int) -> int:
-    return (size + PAGE - 1) & -PAGE & mask
 
 
 def _list(names: list[bytes], most: int = 8) -> str:

@@ -6,8 +6,8 @@ from lpmangle.loader.rules import Report
 from lpmangle.loader.state import State
 from lpmangle.loader.steps.structure import Image
 from lpmangle.mangle.mark import find_in
-from lpmangle.xen.machines import X86_64
-from lpmangle.xen.payload import MAX_NAME, is_mapping_symbol
+from lpmangle.xen.abi import MAX_NAME
+from lpmangle.xen.symbols import Kind, SymbolRules
 
 
 def new_symbols(image: Image, new_addresses: frozenset[int]) -> list[int]:
@@ -15,20 +15,13 @@ def new_symbols(image: Image, new_addresses: frozenset[int]) -> list[int]:
 
     One that lies at the address of any replacement overrides, whatever its name is.
     """
-    headers, values = image.headers, image.values
-    count, arm = len(headers), image.machine is not X86_64
+    kind = SymbolRules([header.flags for header in image.headers], image.machine.e_machine).kind
     found = []
     for index, (name, shndx, _) in enumerate(image.symbols):
-        if not name or not 0 < shndx < count:
-            continue
-        flags = headers[shndx].flags
-        if not flags & elf.SHF_ALLOC or (flags & elf.SHF_MERGE and name.startswith(b".L")):
-            continue
-        if arm and name.startswith(b"$") and _is_marker(name, image.machine.e_machine):
-            continue
-        value = values[index]
-        if value not in new_addresses or not value:
-            found.append(index)
+        if kind(shndx, name) == Kind.NEW:
+            value = image.values[index]
+            if value not in new_addresses or not value:
+                found.append(index)
     return found
 
 
@@ -39,11 +32,6 @@ def _remedy(image: Image, index: int) -> str:
     if find_in(image.file_content(image.headers[image.symtab].link)):
         return "lpmangle restore PAYLOAD, then lpmangle PAYLOAD (its default suffix is unique)"
     return "lpmangle PAYLOAD"
-
-
-def _is_marker(name: bytes, machine: int) -> bool:
-    """arch_livepatch_symbol_ok: a bare one has two characters, others a dot after the second."""
-    return is_mapping_symbol(name, machine) and name[1:2] != b"t"
 
 
 def check_names(image: Image, new: list[int], state: State, report: Report) -> dict[bytes, int]:

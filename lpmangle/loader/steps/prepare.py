@@ -1,6 +1,6 @@
 """What must be in a payload and how: livepatch.c:check_special_sections, check_patching_sections, prepare_payload."""
 
-from struct import unpack_from
+import errno
 
 from lpmangle.elf import text
 from lpmangle.loader.rules import Report
@@ -8,8 +8,9 @@ from lpmangle.loader.state import State
 from lpmangle.loader.steps.alternatives import check_alternatives
 from lpmangle.loader.steps.functions import check_functions
 from lpmangle.loader.steps.structure import Image
+from lpmangle.xen.abi import BUILD_ID_SECTION, DEPENDS_SECTION, FUNCS_SECTION, XEN_DEPENDS_SECTION
 from lpmangle.xen.machines import X86_64
-from lpmangle.xen.payload import BUILD_ID_SECTION, DEPENDS_SECTION, FUNCS_SECTION, NT_GNU_BUILD_ID, XEN_DEPENDS_SECTION
+from lpmangle.xen.notes import HEADER_SIZE, parse_build_id
 
 FUNCS = FUNCS_SECTION.encode()
 BUILD_ID, DEPENDS, XEN_DEPENDS = BUILD_ID_SECTION.encode(), DEPENDS_SECTION.encode(), XEN_DEPENDS_SECTION.encode()
@@ -18,8 +19,6 @@ HOOKS = tuple(b".livepatch.hooks." + kind for kind in _KINDS)
 # Of the first two there may be many, of the others exactly one. Those before or after an action can veto it.
 MANY_HOOKS = HOOKS[:2]
 VETOING_HOOKS = tuple(hook for hook in HOOKS if b".pre" in hook or b".post" in hook)
-
-_EINVAL, _ENODATA = 22, 61
 
 
 class Contents:
@@ -41,7 +40,7 @@ def check_xen_depends_first(image: Image, state: State, report: Report) -> bytes
         report.refuse("section-missing", f"section {name} is missing", name)
         return b""
     content = image.file_content(number)
-    error, build_id = _parse_note(content, len(content))
+    error, build_id = parse_build_id(content, len(content), image.machine.layout.word)
     if error:
         report.refuse("note-format", f"failed to parse section {name} as build-id: -{error}", name)
         return b""
@@ -129,35 +128,17 @@ def _note(image: Image, name: bytes, state: State, report: Report) -> bytes:
     if address is not None:
         # A descriptor behind an unpadded name may end a few bytes behind its section.
         content = image.read(address, size + 3)
-    elif size <= 12 or state.rules.xen_depends_first:
+    elif size <= HEADER_SIZE or state.rules.xen_depends_first:
         content = image.file_content(number)
     else:
         report.crash("section-not-loaded", text(name))
         return b""
-    error, build_id = _parse_note(content, size)
+    error, build_id = parse_build_id(content, size, image.machine.layout.word)
     if error:
         # Silent; which errno comes back has changed together with the early check.
-        kept = error if state.rules.xen_depends_first else _EINVAL
+        kept = error if state.rules.xen_depends_first else errno.EINVAL
         report.refuse("note-format", detail=text(name), error=kept)
     return build_id
-
-
-def _parse_note(content: bytes, size: int) -> tuple[int, bytes]:
-    """The errno and the build-id of xen/common/version.c:xen_build_id_check, which looks at the first note only."""
-    if size <= 12:
-        return _EINVAL, b""
-    name_size, id_size, kind = unpack_from("<III", content)
-    if kind != NT_GNU_BUILD_ID:
-        return _ENODATA, b""
-    # The sum is of 32 bits, the padding is not counted.
-    if name_size + id_size > 0xFFFFFFFF or name_size < 4 or name_size + id_size > size - 12:
-        return _EINVAL, b""
-    if content[12:16] != b"GNU\0":
-        return _ENODATA, b""
-    if not id_size:
-        return _EINVAL, b""
-    start = 12 + (name_size + 3) // 4 * 4
-    return 0, content[start : start + id_size]
 
 
 def _hypervisor_build_id(state: State, report: Report) -> bytes | None:

@@ -10,8 +10,8 @@ from typing import NamedTuple
 from lpmangle import elf
 from lpmangle.elf import text
 from lpmangle.loader.rules import Report
+from lpmangle.xen.abi import LIVEPATCH_MAX_SIZE
 from lpmangle.xen.machines import ARM32, X86_64, Machine
-from lpmangle.xen.payload import LIVEPATCH_MAX_SIZE
 
 MAX_SECTIONS = 1024  # livepatch_header_check
 _OSABI = (0, 9)  # ELFOSABI_SYSV, ELFOSABI_FREEBSD
