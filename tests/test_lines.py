@@ -140,6 +140,28 @@ def test_source_lines_from_debuginfod(payload: Path, tmp_path: Path, monkeypatch
         assert found == str(tmp_path / "cache" / build_id / "debuginfo")
 
 
+def test_source_lines_from_a_debug_file(payload: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What eu-strip -f, and with it RPM's find-debuginfo, splits from a payload has all: by path, from debuginfod."""
+    get = symbols(payload)["fpu.c#_get_fpu"]["name"]
+    log = tmp_path / "log"
+    log.write_text(f"{get}+{trap(payload):#x}/0x20 [p]\n")
+    expected = lpmangle("retrace", "--source-lines", "-m", payload, log).stdout
+    assert "fpu.c:" in expected
+    served = tmp_path / "server" / "payloads"
+    served.mkdir(parents=True)
+    lpmangle("--embed", "-o", tmp_path / "q.livepatch", tmp_path / "original.livepatch")
+    subprocess.run(["eu-strip", "-f", served / "q.debug", tmp_path / "q.livepatch"], check=True)
+    for source in (served / "q.debug", served):
+        done = lpmangle("retrace", "--source-lines", "-m", source, log)
+        assert (done.stdout, done.stderr) == (expected, "")
+    assert lpmangle("retrace", "--debug-file", served, "-m", payload, log).stdout == expected
+    monkeypatch.setenv("DEBUGINFOD_CACHE_PATH", str(tmp_path / "cache"))
+    monkeypatch.delenv("DEBUGINFOD_URLS", raising=False)
+    with running(tmp_path / "server", build_id=get.rpartition("_")[2]) as url:
+        done = lpmangle("retrace", "--source-lines", "-m", url, log)
+        assert (done.stdout, done.stderr) == (expected, "")
+
+
 def test_another_payload_beside_the_manifest(payload: Path, tmp_path: Path) -> None:
     """Lines of another payload would be wrong ones."""
     get = symbols(payload)["fpu.c#_get_fpu"]["name"]

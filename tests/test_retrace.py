@@ -396,7 +396,7 @@ def test_damaged_manifest_in_a_folder(tmp_path: Path) -> None:
     name = f"c.c#h_{plain('cut')['build_id']}"
     done = run("-m", whole, text=f"{FPU}_{ID} b.c#g_v1 {name}\n".encode())
     assert done.stdout == f"{FPU} b.c#g {name}\n".encode()
-    assert done.stderr.count(b": warning: not a manifest of lpmangle: ") == 2
+    assert done.stderr.count(b": warning: left out: not a manifest of lpmangle: ") == 2
 
 
 def test_no_sources() -> None:

@@ -374,7 +374,7 @@ def test_a_payload_of_the_stack_that_is_not_mangled(tmp_path: Path, pair: tuple[
     # One that is mangled, and has lost its manifest, is not taken for one that is not.
     Path(f"{a}.manifest.json").unlink()
     assert (
-        "has no manifest" in lpmangle("--against", a, "-o", tmp_path / "out", tmp_path / "b.livepatch", code=4).stderr
+        "has no manifest" in lpmangle("--against", a, "-o", tmp_path / "out", tmp_path / "b.livepatch", code=3).stderr
     )
 
 
@@ -576,7 +576,7 @@ def test_a_lower_payload_that_objcopy_wrote_anew(tmp_path: Path, pair: tuple[Pat
 def test_a_lower_payload_without_its_manifest(pair: tuple[Path, Path]) -> None:
     a, b = pair
     Path(f"{a}.manifest.json").unlink()
-    error = lpmangle("--against", a, b, code=4).stderr
+    error = lpmangle("--against", a, b, code=3).stderr
     assert "name its manifest itself" in error
     assert " -m" not in error  # no option of this command
 

@@ -9,7 +9,7 @@ import click
 
 from lpmangle.cli.output import print_json, print_table, shown, warn
 from lpmangle.cli.paths import FilePath
-from lpmangle.errors import EXIT_NO, LpmangleError, about
+from lpmangle.errors import EXIT_NO, about
 from lpmangle.store import local
 from lpmangle.store.catalog import Catalog
 from lpmangle.store.source import Found
@@ -63,7 +63,7 @@ def _texts(paths: tuple[str, ...]) -> Iterator[bytes]:
     """All manifests, one after the other; on a terminal with a progress bar."""
     # What is named is read before anything is added: an error then is an error of the whole command.
     named = {path: _named(path) for path in paths if not os.path.isdir(path)}
-    several = (found for path in paths for found in ([named[path]] if path in named else _in_folder(path)))
+    several = (found for path in paths for found in ([named[path]] if path in named else local.in_folder(path)))
     if not sys.stderr.isatty():
         yield from (found.text for found in several)
         return
@@ -78,17 +78,6 @@ def _named(path: str) -> Found:
     found = local.load(path)
     found.manifest  # noqa: B018
     return found
-
-
-def _in_folder(folder: str) -> Iterator[Found]:
-    """A broken manifest is passed over with a warning."""
-    for found in local.in_folder(folder):
-        try:
-            found.manifest  # noqa: B018
-        except LpmangleError as error:
-            warn(error.path, f"warning: left out: {error.message}")
-            continue
-        yield found
 
 
 @command.command("list")

@@ -58,8 +58,8 @@ sources_option = click.option(
     multiple=True,
     type=FilePath(),
     metavar="SOURCE",
-    help="A manifest, a payload, a folder, a catalog or the URL of a debuginfod server; may be repeated. "
-    "Default: LPMANGLE_MANIFESTS (separated by colons) and DEBUGINFOD_URLS (by blanks).",
+    help="A manifest, a payload or its .debug file, a folder, a catalog or the URL of a debuginfod server; "
+    "may be repeated. Default: LPMANGLE_MANIFESTS (separated by colons) and DEBUGINFOD_URLS (by blanks).",
 )
 
 

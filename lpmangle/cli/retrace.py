@@ -46,7 +46,7 @@ reported at the end, on stderr.
     type=FilePath(),
     metavar="FILE",
     help="Where the debug information is, for --source-lines: the payload before strip, or a folder with such "
-    "*.livepatch; may be repeated.",
+    "*.livepatch or *.debug; may be repeated.",
 )
 def command(
     paths: tuple[str, ...], words: tuple[str, ...], annotate: bool, source_lines: bool, debug_files: tuple[str, ...]

@@ -1,6 +1,6 @@
 """The file format: a strict, read-only view of relocatable ELF files."""
 
-from lpmangle.elf.reader import parse
+from lpmangle.elf.reader import is_relocatable, parse, parse_sections
 from lpmangle.elf.view import (
     ELFCLASS32,
     ELFCLASS64,
@@ -82,6 +82,8 @@ __all__ = [
     "Relocation",
     "Section",
     "Symbol",
+    "is_relocatable",
     "parse",
+    "parse_sections",
     "text",
 ]

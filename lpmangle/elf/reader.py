@@ -33,6 +33,18 @@ def parse(data: bytes, accept: int = ET_REL) -> Object:
 
     Raises ElfError for anything that is not a sound file of type `accept` (ET_REL: a payload) with one symbol table.
     """
+    view = parse_sections(data, accept)
+    _find_symbol_table(view)
+    _check_overlaps(view)
+    _check_symbols(view)
+    return view
+
+
+def parse_sections(data: bytes, accept: int = ET_REL) -> Object:
+    """The same for a file that may have no symbol table: the view has sections only.
+
+    Such as the .debug file that eu-strip -f makes of a payload: what is not in it are sections of type SHT_NOBITS.
+    """
     if data[:4] != ELFMAG:
         raise ElfError("not an ELF file")
     if len(data) < 16:
@@ -57,10 +69,12 @@ def parse(data: bytes, accept: int = ET_REL) -> Object:
         )
     view = Object(data, layout, machine, e_shoff)
     _read_sections(view, e_shentsize, e_shnum, e_shstrndx)
-    _find_symbol_table(view)
-    _check_overlaps(view)
-    _check_symbols(view)
     return view
+
+
+def is_relocatable(start: bytes) -> bool:
+    """Whether a file that begins with `start` says that it is a relocatable ELF file."""
+    return start[:4] == ELFMAG and start[16:18] in (b"\1\0", b"\0\1")  # e_type in either byte order
 
 
 def _read_sections(view: Object, e_shentsize: int, e_shnum: int, e_shstrndx: int) -> None:

@@ -159,7 +159,9 @@ def prove(before: elf.Object, after: bytes, content: bytes) -> None:
 def extract(view: elf.Object) -> bytes | None:
     """The manifest embedded in `view`; None if there is none. Raises ManifestError for one that cannot be read."""
     section = view.section_named(SECTION)
-    return None if section is None else decompress(bytes(view.section_data(section)))
+    if section is None or section.type == elf.SHT_NOBITS:  # SHT_NOBITS: what eu-strip -g -f leaves of it
+        return None
+    return decompress(bytes(view.section_data(section)))
 
 
 def without(view: elf.Object) -> elf.Object:

@@ -90,7 +90,7 @@ class DebuginfodSource:
         if found is None:
             self._misses += 1
             if self._misses == MAX_MISSES:
-                warn(f"{MAX_MISSES} build-ids were unknown to all servers, no others are asked for")
+                warn("debuginfod", f"{MAX_MISSES} build-ids were unknown to all servers, no others are asked for")
         return found
 
     def _fetch(self, build_id: str, what: str, check: _Check) -> tuple[str, bytes] | None:
@@ -107,13 +107,13 @@ class DebuginfodSource:
                 error.close()
                 if error.code != 404:
                     answered = False
-                    warn(f"{url}: {error.code} {error.reason}")
+                    warn(url, f"{error.code} {error.reason}")
             except LpmangleError as error:
-                warn(f"{where}: {error.message}")
+                warn(where, error.message)
             except (OSError, HTTPException, ValueError) as error:
                 answered = False
                 reason = getattr(error, "reason", error)
-                warn(f"{url} is left out: {getattr(reason, 'strerror', None) or reason}")
+                warn(url, f"left out: {getattr(reason, 'strerror', None) or reason}")
                 self._urls.remove(url)
             else:
                 self._store(path, content)
@@ -180,7 +180,7 @@ def _manifest(content: bytes, build_id: str) -> bytes:
 
 def _payload(content: bytes, build_id: str) -> bytes:
     """The payload itself, which must be the one asked for. Raises ElfError, PayloadError."""
-    found = Payload(elf.parse(content)).build_id or b""
+    found = Payload(elf.parse_sections(content)).build_id or b""
     if found.hex() != build_id:
         raise PayloadError(f"is another payload, build-id {found.hex() or '(none)'}")
     return content

@@ -1,8 +1,9 @@
 """Manifests in files: a manifest, a payload that has one inside or beside it, a folder of either."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from operator import attrgetter
 
 from lpmangle import elf
 from lpmangle.errors import FileError, LpmangleError, ManifestError, about
@@ -13,61 +14,55 @@ from lpmangle.manifest.write import beside as manifest_beside
 from lpmangle.store.source import Found, Shape, warn
 from lpmangle.system import files
 
-_ENDINGS = (ENDING, ".livepatch")
+_DEBUG = ".debug"
+_ENDINGS = (ENDING, ".livepatch", _DEBUG)
 
 
 class LocalSource:
     """All manifests that some paths lead to. Of those in folders the symbols are read when they are asked for."""
 
     def __init__(self, paths: Sequence[str]) -> None:
-        """Raises FileError or ManifestError; what is in a folder by chance, and is no manifest, is passed over."""
-        self._texts: dict[str, bytes | None] = {}  # by path; None: to be read
+        """Raises FileError or ManifestError for a path that was named; what is wrong in a folder is a warning."""
+        self._found: dict[str, Found | None] = {}  # by path; None: in a folder
         self._shapes: set[Shape] = set()
         self._by_suffix: dict[str, list[str]] = {}
         self._by_build_id: dict[str, list[str]] = {}
+        self._left_out: set[str] = set()
         for path in paths:
             if os.path.isdir(path):
                 self._add_folder(path)
             else:
                 found = load(path)
-                self._add(found.where, found.head, found.text)
+                self._add(found.where, found.head, found)
 
     def shapes(self) -> Iterable[Shape]:
         return self._shapes
 
-    def with_suffix(self, suffix: str) -> Iterable[Found]:
-        return map(self._found, self._by_suffix.get(suffix, ()))
+    def with_suffix(self, suffix: str) -> Iterator[Found]:
+        return self._sound(self._by_suffix.get(suffix, ()), attrgetter("names"))
 
-    def with_build_id(self, build_id: str) -> Iterable[Found]:
-        return map(self._found, self._by_build_id.get(build_id, ()))
+    def with_build_id(self, build_id: str) -> Iterator[Found]:
+        return self._sound(self._by_build_id.get(build_id, ()), attrgetter("manifest"))
 
     def candidates(self, pattern: str) -> Iterator[Found]:
-        for path in self._texts:
-            found = self._found(path)
-            try:
-                found.head  # noqa: B018
-            except ManifestError as error:  # where a folder was named, its head alone has been read
-                warn(f"{path}: left out: {error.message}")
-                continue
-            yield found
+        return self._sound(self._found, attrgetter("manifest"))
 
-    def debug_files(self, build_id: str) -> Iterable[str]:
+    def debug_files(self, build_id: str) -> Iterator[str]:
         several = [path.removesuffix(ENDING) for path in self._by_build_id.get(build_id, ())]
         return filter(os.path.exists, several)
 
     def _add_folder(self, folder: str) -> None:
         for path in paths_in(folder):
-            if path.endswith(ENDING):
-                with suppress(ManifestError):
-                    self._add(path, _head(path), None)
-            elif found := _in_payload(path):
-                with suppress(ManifestError):
-                    self._add(path, found.head, None)
+            try:
+                if head := _head(path):
+                    self._add(path, head, None)
+            except LpmangleError as error:
+                self._leave_out(path, error)
 
-    def _add(self, where: str, head: Head, text: bytes | None) -> None:
-        if where in self._texts:
+    def _add(self, where: str, head: Head, found: Found | None) -> None:
+        if where in self._found:
             return
-        self._texts[where] = text
+        self._found[where] = found
         # It has names of those below it, too.
         shapes = {Shape(head.options.template, head.suffix)} | {Shape(one.template, one.suffix) for one in head.against}
         self._shapes |= shapes
@@ -76,53 +71,84 @@ class LocalSource:
         if head.build_id:
             self._by_build_id.setdefault(head.build_id, []).append(where)
 
-    def _found(self, path: str) -> Found:
-        text = self._texts[path]
-        if text is None:
-            return Found(path, files.content(path)) if path.endswith(ENDING) else load(path)
-        return Found(path, text)
+    def _sound(self, paths: Iterable[str], part: Callable[[Found], object]) -> Iterator[Found]:
+        """Those of which `part` can be read. What is wrong with one that was named itself is found by who reads it."""
+        for path in paths:
+            if found := self._found[path]:
+                yield found
+                continue
+            try:
+                if found := _in_file(path):
+                    part(found)
+                    yield found
+            except LpmangleError as error:
+                self._leave_out(path, error)
+
+    def _leave_out(self, path: str, error: LpmangleError) -> None:
+        if path not in self._left_out:
+            self._left_out.add(path)
+            leave_out(path, error)
 
 
-def _head(path: str) -> Head:
-    """The head of a manifest, without its symbols if they stand last, where lpmangle puts them. Raises ManifestError.
+def leave_out(path: str, error: LpmangleError) -> None:
+    """What is wrong with one file in a folder is no reason to do without the others."""
+    warn(path, f"left out: {error.message}")
 
-    They are nine tenths of the time that a thousand manifests take.
+
+def _head(path: str) -> Head | None:
+    """The head of a manifest, without its symbols if they stand last, where lpmangle puts them.
+
+    They are nine tenths of the time that a thousand manifests take. None for a payload that has no manifest inside.
+    Raises FileError, ManifestError, ElfError.
     """
-    start, symbols, _ = files.start_of(path).partition(b'"symbols": [')
-    if symbols:
-        with suppress(ManifestError):
-            return decode_head(start + symbols + b"]}")
-    return Found(path, files.content(path)).head
+    if path.endswith(ENDING):
+        start, symbols, _ = files.start_of(path).partition(b'"symbols": [')
+        if symbols:
+            with suppress(ManifestError):
+                return decode_head(start + symbols + b"]}")
+    found = _in_file(path)
+    return found.head if found else None
 
 
 def in_folder(folder: str) -> Iterator[Found]:
-    """What may be manifests in a folder and the folders in it, in the order of their names.
+    """The manifests in a folder and the folders in it, in the order of their names; a broken one is a warning.
 
-    Payloads count if they have a manifest inside. Symbolic links to folders are not followed.
+    Payloads and .debug files count if they have a manifest inside. Symbolic links to folders are not followed.
     """
     for path in paths_in(folder):
-        if path.endswith(ENDING):
-            yield Found(path, files.content(path))
-        elif found := _in_payload(path):
+        try:
+            found = _in_file(path)
+            if found:
+                found.manifest  # noqa: B018
+        except LpmangleError as error:
+            leave_out(path, error)
+            continue
+        if found:
             yield found
 
 
-def _in_payload(path: str) -> Found | None:
-    """The manifest inside a file that is named like a payload; it may be there by chance, or damaged."""
-    with suppress(LpmangleError):
-        return inside(files.content(path), path)
-    return None
+def _in_file(path: str) -> Found | None:
+    """The manifest in a file in a folder, as its name says; None for a payload that has none inside."""
+    content = files.content(path)
+    return Found(path, content) if path.endswith(ENDING) else inside(content, path)
 
 
 def paths_in(folder: str) -> Iterator[str]:
-    """The files in a folder that are named like manifests or payloads."""
+    """The files in a folder that are named like manifests, payloads or what was split from these (eu-strip -f)."""
 
     def refuse(error: OSError) -> None:
-        raise FileError(f"cannot read: {error.strerror}", path=error.filename or folder)
+        refused = FileError(f"cannot read: {error.strerror}", path=error.filename or folder)
+        if refused.path == folder:
+            raise refused
+        leave_out(refused.path, refused)
 
     for place, folders, names in os.walk(folder, onerror=refuse):
         folders.sort()
-        yield from (os.path.join(place, name) for name in sorted(names) if name.endswith(_ENDINGS))
+        for name in sorted(names):
+            path = os.path.join(place, name)
+            # Most .debug files on a machine are those of programs, some large.
+            if name.endswith(_ENDINGS) and (not name.endswith(_DEBUG) or elf.is_relocatable(files.start_of(path))):
+                yield path
 
 
 def load(path: str) -> Found:
@@ -135,7 +161,7 @@ def load(path: str) -> Found:
             return found
         found = beside(path, file.data)
         if not found:
-            raise FileError(missing(path), path=path, hint="name its manifest itself, or a place that has it")
+            raise ManifestError(missing(path), path=path, hint="name its manifest itself, or a place that has it")
         manifest = found.manifest
         if sha256(file.data) not in (manifest.input.sha256, manifest.output.sha256):
             raise ManifestError(
@@ -146,11 +172,11 @@ def load(path: str) -> Found:
 
 
 def inside(data: bytes, path: str) -> Found | None:
-    """The manifest that is embedded in a payload."""
+    """The manifest that is embedded in a payload, or was; then it is in the .debug file that eu-strip -f has made."""
     if data[: len(elf.ELFMAG)] != elf.ELFMAG or embed.SECTION.encode() not in data:
         return None
     with about(path):
-        text = embed.extract(elf.parse(data))
+        text = embed.extract(elf.parse_sections(data))
     return None if text is None else Found(path, text)
 
 

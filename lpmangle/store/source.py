@@ -6,6 +6,7 @@ line means is decided in `open`.
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from typing import NamedTuple, Protocol
 
 from lpmangle.errors import about
@@ -15,23 +16,24 @@ from lpmangle.xen.abi import MAX_NAME
 SQLITE_MAGIC = b"SQLite format 3\0"  # what a catalog begins with
 
 
-class Found(NamedTuple):
-    """One manifest: its text, and where it was found."""
+class Found:
+    """One manifest: its text, and where it was found. It is decoded when it is asked for, and then kept."""
 
-    where: str
-    text: bytes
+    def __init__(self, where: str, text: bytes) -> None:
+        self.where = where
+        self.text = text
 
-    @property
+    @cached_property
     def manifest(self) -> Manifest:
         with about(self.where):
             return decode(self.text)
 
-    @property
+    @cached_property
     def names(self) -> Names:
         with about(self.where):
             return decode_names(self.text)
 
-    @property
+    @cached_property
     def head(self) -> Head:
         with about(self.where):
             return decode_head(self.text)
@@ -98,7 +100,7 @@ def _unrepeated(several: Iterable[Found]) -> Iterator[Found]:
             yield found
 
 
-def warn(message: str) -> None:
-    """Something that is left out, and no reason to end."""
-    printable = "".join(c if c.isprintable() else "?" for c in message)
-    sys.stderr.write(f"lpmangle: warning: {printable}\n")  # at once: several processes may warn
+def warn(where: str, message: str) -> None:
+    """`lpmangle: WHERE: warning: message` on stderr: something that is left out, and no reason to end."""
+    printable = "".join(c if c.isprintable() else "?" for c in f"{where}: warning: {message}")
+    sys.stderr.write(f"lpmangle: {printable}\n")  # at once: several processes may warn

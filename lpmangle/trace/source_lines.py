@@ -82,7 +82,7 @@ class Lines:
 
 def _build_id(path: str) -> str:
     with about(path):
-        return (Payload(elf.parse(files.read(path).data)).build_id or b"").hex()
+        return (Payload(elf.parse_sections(files.read(path).data)).build_id or b"").hex()
 
 
 def _addr2line(path: str, section: str, address: int) -> str:

@@ -36,7 +36,7 @@ from lpmangle.manifest import embed
 from lpmangle.manifest import read as manifest
 from lpmangle.manifest import search as query
 from lpmangle.manifest.write import encode
-from lpmangle.store import debuginfod
+from lpmangle.store import debuginfod, local
 from lpmangle.store.catalog import Catalog
 from lpmangle.store.open import open_sources
 from lpmangle.trace.lookup import Lookup
@@ -147,7 +147,9 @@ def _use(found: manifest.Manifest) -> None:
 
 
 def read_embedded(data: bytes) -> None:
-    """A payload with a manifest inside."""
+    """A payload with a manifest inside, or the .debug file that was split from it."""
+    with suppress(LpmangleError):
+        local.inside(data, "")
     with suppress(LpmangleError):
         view = elf.parse(data)
         bare = embed.without(view)

@@ -33,6 +33,7 @@ from manifests import manifest
 from manifests import plain as manifest_of
 from stacked import ARM, ident, stacked
 
+from lpmangle import elf
 from lpmangle.manifest import embed
 from lpmangle.store.catalog import Catalog
 
@@ -116,7 +117,18 @@ def embedded() -> dict[str, bytes]:
     ):
         sections = [TEXT, build_id(), Sec(embed.SECTION, content, 0)]
         found[name] = build(sections, [Sym(b"a.c#f")]).data
+    found["debug-file"] = split(found["good"], ".symtab", ".strtab")
+    found["debug-file-without"] = split(found["good"], ".symtab", ".strtab", embed.SECTION)
     return found
+
+
+def split(data: bytes, *names: str) -> bytes:
+    """What eu-strip -f leaves of those sections in a .debug file: the header."""
+    view, out = elf.parse(data), bytearray(data)
+    for section in view.sections:
+        if section.name in names:
+            view.layout.word.pack_into(out, view.section_header_offset(section.number) + 4, elf.SHT_NOBITS)
+    return bytes(out)
 
 
 def bomb_of_symbols() -> bytes:
