@@ -15,8 +15,10 @@ All errors derive from `LpmangleError`.
 
 from lpmangle.elf import Object, parse
 from lpmangle.errors import LpmangleError
-from lpmangle.mangle.apply import apply, prove, undo
-from lpmangle.mangle.plan import Options, Plan, make_plan
+from lpmangle.mangle.apply import apply, prove
+from lpmangle.mangle.decide import make_plan
+from lpmangle.mangle.plan import Options, Plan
+from lpmangle.manifest.undo import undo
 from lpmangle.manifest.write import encode as encode_manifest
 from lpmangle.xen.payload import Payload
 from lpmangle.xen.symbols import Kind

@@ -20,9 +20,11 @@ from test_cli import EXAMPLES, lpmangle
 
 from lpmangle import elf
 from lpmangle.errors import LpmangleError, ManifestError, PlanError, ProofError
-from lpmangle.mangle.apply import apply, undo
-from lpmangle.mangle.plan import Options, make_plan
+from lpmangle.mangle.apply import apply
+from lpmangle.mangle.decide import make_plan
+from lpmangle.mangle.plan import Options
 from lpmangle.manifest import embed
+from lpmangle.manifest.undo import undo
 from lpmangle.manifest.write import encode
 from lpmangle.xen.payload import Payload
 

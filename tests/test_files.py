@@ -22,8 +22,8 @@ from lpmangle.jobs.mangle import mangle_file
 from lpmangle.mangle import apply as splice
 from lpmangle.mangle.plan import Options
 from lpmangle.manifest.read import decode
-from lpmangle.manifest.write import sha256
 from lpmangle.system import files
+from lpmangle.system.files import sha256
 
 SUF = Options(suffix="text:SUF")
 NOBODY = 65534

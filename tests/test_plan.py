@@ -11,7 +11,8 @@ from lpmangle import elf
 from lpmangle.errors import PlanError
 from lpmangle.mangle import mark
 from lpmangle.mangle.apply import apply
-from lpmangle.mangle.plan import REASONS, Options, Outcome, Plan, make_plan
+from lpmangle.mangle.decide import make_plan
+from lpmangle.mangle.plan import REASONS, Options, Outcome, Plan
 from lpmangle.xen.payload import Payload
 from lpmangle.xen.symbols import Kind
 

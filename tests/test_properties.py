@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 
 from lpmangle import elf
 from lpmangle.errors import LpmangleError, PlanError
-from lpmangle.mangle.apply import apply, prove, undo
-from lpmangle.mangle.plan import Options, make_plan
+from lpmangle.mangle.apply import apply, prove
+from lpmangle.mangle.decide import make_plan
+from lpmangle.mangle.plan import Options
 from lpmangle.manifest import read as manifest
+from lpmangle.manifest.undo import undo
 from lpmangle.manifest.write import encode
 from lpmangle.xen.payload import Payload
 from lpmangle.xen.symbols import Kind

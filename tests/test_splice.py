@@ -12,9 +12,11 @@ from elfbuild import GLOBAL, TEXT, Built, Sym, build, build_id, plain
 
 from lpmangle import elf
 from lpmangle.errors import ElfError, ManifestError, ProofError
-from lpmangle.mangle.apply import apply, prove, undo
-from lpmangle.mangle.plan import Options, Plan, make_plan
+from lpmangle.mangle.apply import apply, prove
+from lpmangle.mangle.decide import make_plan
+from lpmangle.mangle.plan import Options, Plan
 from lpmangle.manifest import read as manifest
+from lpmangle.manifest.undo import undo
 from lpmangle.manifest.write import encode
 from lpmangle.xen.payload import Payload
 

@@ -17,10 +17,12 @@ from toolchain import run
 from lpmangle import elf
 from lpmangle.errors import LpmangleError, PlanError, ProofError
 from lpmangle.mangle import function_names as functions
-from lpmangle.mangle.apply import apply, prove, undo
-from lpmangle.mangle.plan import Options, Plan, make_plan
+from lpmangle.mangle.apply import apply, prove
+from lpmangle.mangle.decide import make_plan
+from lpmangle.mangle.plan import Options, Plan
 from lpmangle.mangle.stack import Layer, Stack
 from lpmangle.manifest.read import decode
+from lpmangle.manifest.undo import undo
 from lpmangle.manifest.write import encode
 from lpmangle.xen.payload import Payload
 from lpmangle.xen.placement import place

@@ -15,7 +15,7 @@ from lpmangle.mangle.plan import REASONS, Options, Reference
 from lpmangle.xen.symbols import Kind
 
 if TYPE_CHECKING:
-    from lpmangle.mangle.stack import Against
+    from lpmangle.jobs.against import Against
 
 
 class Settings(NamedTuple):

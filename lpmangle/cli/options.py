@@ -11,7 +11,7 @@ from lpmangle.mangle.names import DEFAULT_SUFFIX, DEFAULT_TEMPLATE
 from lpmangle.mangle.plan import SCOPES, Options
 
 if TYPE_CHECKING:
-    from lpmangle.mangle.stack import Against
+    from lpmangle.jobs.against import Against
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -74,7 +74,7 @@ def read_against(against: tuple[str, ...], xen: str) -> "Against | None":
     """What --against and --xen say; None without. Nothing is opened yet."""
     if not against:
         return None
-    from lpmangle.mangle.stack import Against
+    from lpmangle.jobs.against import Against
 
     return Against(against, xen)
 

@@ -7,11 +7,11 @@ from lpmangle.cli.output import print_json, shown
 from lpmangle.cli.paths import FilePath
 from lpmangle.errors import ManifestError, about
 from lpmangle.jobs.outputs import check_output
-from lpmangle.mangle import apply as splice
 from lpmangle.manifest import embed
-from lpmangle.manifest.write import sha256
+from lpmangle.manifest.undo import undo
 from lpmangle.store.open import of_payload
 from lpmangle.system import files
+from lpmangle.system.files import sha256
 
 
 @click.command(
@@ -39,7 +39,7 @@ def command(payload: str, source: str | None, output: str | None, as_json: bool)
         if digest == found.input.sha256:
             status, original = "is the original already", file.data
         elif digest == found.output.sha256:
-            status, original = "restored", splice.undo(mangled, found)
+            status, original = "restored", undo(mangled, found)
         else:
             raise ManifestError(
                 "is not what lpmangle wrote: it was changed since, or the manifest belongs to another payload",

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from lpmangle.errors import BuildError, ResultError
 from lpmangle.jobs.command_line import calls
 from lpmangle.jobs.livepatch_build import is_livepatch_build, payload_names, read_arguments
-from lpmangle.manifest.write import ENDING
+from lpmangle.manifest.format import ENDING
 
 
 class BuildResult:

@@ -5,7 +5,7 @@ import re
 
 from lpmangle import elf
 from lpmangle.errors import FileError
-from lpmangle.manifest import write as manifest_writer
+from lpmangle.manifest import format as manifest_format
 from lpmangle.system import files
 
 # make and ninja agree on these: what stands for itself, and what does so behind a backslash. Backslashes before such a
@@ -18,7 +18,7 @@ def check(path: str, *others: str) -> None:
     """Raise FileError if the rule at `path` would cost one of the other files, or a payload or manifest."""
     start = files.start_of(path)
     needed = path in map(os.path.realpath, others)
-    if needed or start.startswith(elf.ELFMAG) or manifest_writer.begins(start):
+    if needed or start.startswith(elf.ELFMAG) or manifest_format.begins(start):
         raise FileError(
             "is no dependency file: not replaced",
             path=path,

@@ -9,15 +9,19 @@ from lpmangle.elf import appended as tail
 from lpmangle.errors import FileError, LpmangleError, about
 from lpmangle.jobs import outputs as targets
 from lpmangle.mangle import apply as splice
+from lpmangle.mangle.decide import make_plan
 from lpmangle.mangle.names import stem_of
-from lpmangle.mangle.plan import Options, Outcome, Plan, make_plan
+from lpmangle.mangle.plan import Options, Outcome, Plan
+from lpmangle.manifest import format as manifest_format
 from lpmangle.manifest import write as manifest_writer
 from lpmangle.system import files
+from lpmangle.system.files import sha256
 from lpmangle.xen.abi import FUNCS_SECTION, HOOKS_PREFIX, LIVEPATCH_MAX_SIZE
 from lpmangle.xen.payload import Payload
 
 if TYPE_CHECKING:
-    from lpmangle.mangle.stack import Against, Stack
+    from lpmangle.jobs.against import Against
+    from lpmangle.mangle.stack import Stack
 
 # A payload that other processes keep replacing is given up after as many readings.
 ATTEMPTS = 3
@@ -113,7 +117,7 @@ def mangle_file(
 def _mangle_file(request: _Request) -> Result:
     file = files.read(request.path)
     target = files.resolve(request.output)
-    manifest_path = files.resolve(request.manifest_path or manifest_writer.beside(target))
+    manifest_path = files.resolve(request.manifest_path or manifest_format.beside(target))
     stem = stem_of(request.output)
     with about(request.path):
         payload = Payload.parse(file.data)
@@ -204,8 +208,8 @@ def _existing_manifest(result: Result, file: files.File) -> bytes | None:
 
     if (text := embed.extract(result.view)) is not None:
         return text
-    digest = manifest_writer.sha256(file.data)
-    for path in (result.manifest_path, manifest_writer.beside(file.path)):
+    digest = sha256(file.data)
+    for path in (result.manifest_path, manifest_format.beside(file.path)):
         try:
             data = files.read(files.fitting(path, file.data)).data
             if decode(data).output.sha256 == digest:

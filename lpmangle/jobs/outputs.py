@@ -5,7 +5,7 @@ import re
 from typing import TYPE_CHECKING
 
 from lpmangle.errors import FileError, LpmangleError, PlanError
-from lpmangle.manifest import write as manifest_writer
+from lpmangle.manifest import format as manifest_format
 from lpmangle.system import files
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def check(result: "Result", stem: str, *, named: bool) -> None:
     PlanError.
     """
     start = files.start_of(result.manifest_path)
-    if start and not manifest_writer.begins(start):
+    if start and not manifest_format.begins(start):
         raise FileError(
             "exists and is no manifest: not replaced",
             path=result.manifest_path,
@@ -27,11 +27,11 @@ def check(result: "Result", stem: str, *, named: bool) -> None:
         )
     check_output(result.output)
     below = {os.path.realpath(layer.where) for layer in result.stack.layers} if result.stack else set()
-    below |= {path.removesuffix(manifest_writer.ENDING) for path in below}
+    below |= {path.removesuffix(manifest_format.ENDING) for path in below}
     for path in below & {result.output, result.manifest_path}:
         raise FileError("is of a payload below, which --against names: not replaced", path=path)
-    owner = manifest_writer.payload_in(start) if named and start else None
-    if owner not in (None, manifest_writer.payload_name(stem)):
+    owner = manifest_format.payload_in(start) if named and start else None
+    if owner not in (None, manifest_format.payload_name(stem)):
         raise FileError(
             f"is the manifest of {owner}: not replaced",
             path=result.manifest_path,
@@ -46,7 +46,7 @@ def check(result: "Result", stem: str, *, named: bool) -> None:
 
 def check_output(path: str) -> None:
     """Raise FileError if writing a payload to `path` would cost a manifest."""
-    if manifest_writer.begins(files.start_of(path)):
+    if manifest_format.begins(files.start_of(path)):
         raise FileError("is a manifest: not replaced by a payload", path=path)
 
 

@@ -1,7 +1,7 @@
 """The manifest's types: what was renamed in a payload, and what it takes to undo it. Read here alone.
 
-Readers ignore fields that they do not know; a newer major version is refused. `manifest_writer` writes it, apart from
-here because the command that runs in build loops has no time to load msgspec.
+Readers ignore fields that they do not know; a newer major version is refused. `write` writes it, apart from here
+because the command that runs in build loops has no time to load msgspec.
 """
 
 from typing import Annotated, Literal, TypeVar
@@ -9,7 +9,7 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 
 from lpmangle.errors import ManifestError
-from lpmangle.manifest.write import FORMAT, VERSION
+from lpmangle.manifest.format import FORMAT, VERSION
 
 MAJOR = VERSION.partition(".")[0]
 

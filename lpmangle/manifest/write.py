@@ -3,53 +3,22 @@
 The head is indented and the symbols stand one to a line, so that a diff or grep of two manifests shows symbols.
 """
 
-import hashlib
 import json
-import re
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from lpmangle import elf
 from lpmangle.mangle.plan import Outcome, Plan
+from lpmangle.manifest.format import FORMAT, VERSION, payload_name
+from lpmangle.system.files import sha256
 from lpmangle.xen.payload import Payload
 
 if TYPE_CHECKING:
     from lpmangle.mangle.stack import Stack
 
-FORMAT = "lpmangle-manifest"
-VERSION = "1.0"
-ENDING = ".manifest.json"
-
 # So many symbols are written at once: a manifest of a million symbols is never in memory whole.
 _LINES = 1024
-
-
-def beside(payload_path: str) -> str:
-    """Where the manifest of a payload is kept."""
-    return payload_path + ENDING
-
-
-def begins(start: bytes) -> bool:
-    """Whether a file that begins with `start` is a manifest."""
-    return start.startswith(b"{") and FORMAT.encode() in start
-
-
-def payload_name(stem: str) -> str:
-    """The name that a manifest has for a payload: that of its file, as text."""
-    return stem.encode("utf-8", "backslashreplace").decode()
-
-
-def payload_in(start: bytes) -> str | None:
-    """The payload's name in a manifest that begins with `start`; None if it does not stand there."""
-    found = re.search(rb'^  "payload": ("(?:[^"\\]|\\.)*"),$', start, re.MULTILINE)
-    name: str | None = json.loads(found[1]) if found else None
-    return name
-
-
-def sha256(data: bytes | bytearray) -> str:
-    """SHA-256 of a file's content, in hex."""
-    return hashlib.sha256(data).hexdigest()
 
 
 def encode(

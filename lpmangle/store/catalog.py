@@ -17,9 +17,9 @@ from lpmangle.errors import CatalogError, FileError, about
 from lpmangle.manifest.embed import decompress
 from lpmangle.manifest.read import decode
 from lpmangle.manifest.search import wanted
-from lpmangle.manifest.write import sha256
 from lpmangle.store.source import SQLITE_MAGIC, Found, Shape
 from lpmangle.system import files
+from lpmangle.system.files import sha256
 from lpmangle.xen.abi import MAX_NAME
 
 APPLICATION_ID = 0x6C706D67  # "lpmg", in the header of the file

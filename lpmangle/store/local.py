@@ -8,11 +8,12 @@ from operator import attrgetter
 from lpmangle import elf
 from lpmangle.errors import FileError, LpmangleError, ManifestError, about
 from lpmangle.manifest import embed
+from lpmangle.manifest.format import ENDING
+from lpmangle.manifest.format import beside as manifest_beside
 from lpmangle.manifest.read import Head, decode_head
-from lpmangle.manifest.write import ENDING, sha256
-from lpmangle.manifest.write import beside as manifest_beside
 from lpmangle.store.source import Found, Shape, warn
 from lpmangle.system import files
+from lpmangle.system.files import sha256
 
 _DEBUG = ".debug"
 _ENDINGS = (ENDING, ".livepatch", _DEBUG)

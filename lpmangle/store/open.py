@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from lpmangle import elf
 from lpmangle.errors import ManifestError, NoSourceError, about
 from lpmangle.manifest import embed
-from lpmangle.manifest.write import sha256
 from lpmangle.store import local
 from lpmangle.store.local import LocalSource
 from lpmangle.store.source import SQLITE_MAGIC, Found, Source, Sources
 from lpmangle.system import files
+from lpmangle.system.files import sha256
 from lpmangle.xen.payload import Payload
 
 # An entry of LPMANGLE_MANIFESTS: a URL with its port, if it has one, or a path.

@@ -291,3 +291,8 @@ def _signals_held() -> Iterator[None]:
 def _file_error(what: str, path: str, error: Exception) -> FileError:
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return FileError(f"{what}: {reason}", path=path)
+
+
+def sha256(data: bytes | bytearray) -> str:
+    """SHA-256 of a file's content, in hex."""
+    return hashlib.sha256(data).hexdigest()

@@ -12,10 +12,10 @@ from typing import Any
 
 from lpmangle import elf
 from lpmangle.errors import ElfError, LpmangleError
-from lpmangle.mangle import apply as splice
 from lpmangle.mangle import mark
 from lpmangle.manifest.read import Manifest
-from lpmangle.manifest.write import sha256
+from lpmangle.manifest.undo import prove_manifest, undo
+from lpmangle.system.files import sha256
 from lpmangle.verify import rewritten as changes
 from lpmangle.xen.payload import Payload
 
@@ -42,7 +42,7 @@ def findings(view: elf.Object, found: Manifest, original: bytes | None = None) -
 
     restored = None
     try:
-        restored = splice.undo(view, found)
+        restored = undo(view, found)
     except LpmangleError as error:
         yield error.message
     before = restored if original is None else original
@@ -50,7 +50,7 @@ def findings(view: elf.Object, found: Manifest, original: bytes | None = None) -
         return
     if before != restored:  # what `undo` gives is proven
         try:
-            splice.prove_manifest(elf.parse(before), view.data, found)
+            prove_manifest(elf.parse(before), view.data, found)
         except LpmangleError as error:
             yield error.message.removeprefix("proof failed, nothing was written: ")
             if isinstance(error, ElfError):

@@ -30,11 +30,13 @@ from lpmangle.errors import LpmangleError
 from lpmangle.loader import Hypervisor, Payload, State, check_sequence, take
 from lpmangle.loader.fleet import Matrix
 from lpmangle.mangle import apply as splice
-from lpmangle.mangle.plan import Options, make_plan
+from lpmangle.mangle.decide import make_plan
+from lpmangle.mangle.plan import Options
 from lpmangle.mangle.stack import Layer, Stack
 from lpmangle.manifest import embed
 from lpmangle.manifest import read as manifest
 from lpmangle.manifest import search as query
+from lpmangle.manifest.undo import prove_manifest, undo
 from lpmangle.manifest.write import encode
 from lpmangle.store import debuginfod, local
 from lpmangle.store.catalog import Catalog
@@ -81,7 +83,7 @@ def _mangle(data: bytes, options: Options, below: Stack | None) -> None:
     splice.prove(view, after, plan.names, plan.function_names)
     text = b"".join(encode(payload, plan, after, "stem", stack=below))
     mangled = elf.parse(after)
-    assert splice.undo(mangled, manifest.decode(text)) == data
+    assert undo(mangled, manifest.decode(text)) == data
     assert not make_plan(XenPayload(mangled), options, "stem", below).changes
     if not view.section_named(embed.SECTION) and len(view.sections) < MAX_SECTIONS:
         text = b"".join(encode(payload, plan, after, "stem", embedded=True))
@@ -130,9 +132,9 @@ def read_manifest(data: bytes) -> None:
     with suppress(LpmangleError):
         _use(manifest.decode(data))
         found = manifest.decode(data)
-        original = splice.undo(view, found)
+        original = undo(view, found)
         assert hashlib.sha256(original).hexdigest() == found.input.sha256
-        splice.prove_manifest(elf.parse(original), view.data, found)
+        prove_manifest(elf.parse(original), view.data, found)
 
 
 def _use(found: manifest.Manifest) -> None:
@@ -156,7 +158,7 @@ def read_embedded(data: bytes) -> None:
         assert len(bare.data) <= len(data)
         text = embed.extract(view)
         if text is not None:
-            original = splice.undo(bare, manifest.decode(text))
+            original = undo(bare, manifest.decode(text))
             assert elf.parse(original).data == original
 
 

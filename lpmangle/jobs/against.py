@@ -1,0 +1,170 @@
+"""Finding the payloads that a stacked one is put on: by manifest, payload, folder, catalog or server (--against)."""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+from lpmangle import elf
+from lpmangle.errors import ManifestError, PlanError, about
+from lpmangle.mangle import mark
+from lpmangle.mangle.decide import holds_build_id
+from lpmangle.mangle.names import stem_of
+from lpmangle.mangle.stack import Layer, Stack
+from lpmangle.manifest.read import Manifest
+from lpmangle.store import local
+from lpmangle.store.open import is_single, open_sources
+from lpmangle.store.source import Sources
+from lpmangle.system import files
+from lpmangle.system.files import sha256
+from lpmangle.xen.abi import MAX_NAME
+from lpmangle.xen.hypervisor import Hypervisor
+from lpmangle.xen.payload import Payload
+from lpmangle.xen.symbols import Kind
+
+
+class Against:
+    """Where the payloads are that others are put on (`--against`), and the hypervisor below all (`--xen`).
+
+    Both are opened when first asked for, in the process that asks.
+    """
+
+    def __init__(self, words: Sequence[str], xen: str = "") -> None:
+        self._words = words
+        self.xen = xen
+
+    @cached_property
+    def named(self) -> dict[str, Layer]:
+        """The payloads that were named one by one, by the word that names each. Raises LpmangleError."""
+        return {word: _layer_of(word) for word in self._words if is_single(word)}
+
+    @cached_property
+    def stores(self) -> Sources | None:
+        """The folders, catalogs and servers. Raises LpmangleError for a word that is no source."""
+        words = [word for word in self._words if word not in self.named]
+        return open_sources(words) if words else None
+
+    @cached_property
+    def hypervisor(self) -> Hypervisor | None:
+        """Raises FileError, ElfError."""
+        if not self.xen:
+            return None
+        return Hypervisor.at(self.xen)
+
+    def open(self) -> None:
+        """Read all now. Raises LpmangleError for what cannot be read.
+
+        Folders, catalogs and servers are opened again by who looks into them: that may be another process.
+        """
+        _ = self.named, self.stores, self.hypervisor
+        del self.stores
+
+    def stack_of(self, payload: Payload) -> Stack:
+        """The stack that `payload` depends on; empty if that is the hypervisor.
+
+        Raises PlanError if it is another one than that of which payloads were named.
+        """
+        depends, xen = payload.depends, self.hypervisor
+        if depends is None:
+            raise PlanError("has no .livepatch.depends: it does not say what it is to be put on")
+        self._check_hypervisor(payload.xen_depends)
+        below = {one.hex() for one in (payload.xen_depends, xen and xen.build_id) if one}
+        above = {payload.build_id.hex()} if payload.build_id else set()
+        layers: list[Layer] = []
+        build_id, missing = depends.hex(), ""
+        while build_id not in below:
+            if build_id in above:
+                raise PlanError(
+                    f"is put on itself, or what is below it is: .livepatch.depends leads to build-id {build_id} twice",
+                    hint="Xen applies no such payload; build it again, with the --depends of what it is put on",
+                )
+            above.add(build_id)
+            layer = self._layer(build_id)
+            if layer is None:
+                missing = build_id
+                break
+            layers.append(layer)
+            if layer.depends is None:
+                break
+            build_id = layer.depends
+        layers.reverse()
+        self._check_named(depends.hex(), layers, missing)
+        return Stack(layers, frozenset(xen.symbols) if xen else None, missing)
+
+    def _layer(self, build_id: str) -> Layer | None:
+        layers = [layer for layer in self.named.values() if layer.build_id == build_id]
+        if not layers and self.stores:
+            found = [_of_manifest(one.manifest, one.where) for one in self.stores.with_build_id(build_id)]
+            # What a catalog finds by a build-id need not have it, if somebody else has written it.
+            layers = [layer for layer in found if layer.build_id == build_id]
+        if any(layer.names != layers[0].names for layer in layers):
+            raise PlanError(
+                f"it depends on build-id {build_id}, which was mangled in several ways: "
+                + ", ".join(layer.where for layer in layers),
+                hint="name the payload that is loaded, or its manifest, with --against",
+            )
+        return layers[0] if layers else None
+
+    def _check_named(self, depends: str, layers: Sequence[Layer], missing: str) -> None:
+        """Every payload that was named is in the stack, and the one that is depended on was found."""
+        for word, named in self.named.items():
+            if named not in layers:
+                below = f", and below that on {missing}" if missing not in ("", depends) else ""
+                raise PlanError(
+                    f"depends on build-id {depends}{below}, but --against names {word} with build-id {named.build_id}",
+                    hint="name the payload that it was built on (livepatch-build --depends), and those below that one",
+                )
+        if missing == depends:
+            raise PlanError(
+                f"depends on build-id {depends}, which --against does not lead to",
+                hint="name that payload, or add its manifest to the catalog or folder; "
+                "if it is the hypervisor's, name that with --xen",
+            )
+
+    def _check_hypervisor(self, xen_depends: bytes | None) -> None:
+        xen = self.hypervisor
+        if xen and xen.build_id and xen_depends and xen.build_id != xen_depends:
+            raise PlanError(
+                f"is for the hypervisor {xen_depends.hex()}, but --xen names {self.xen} with {xen.build_id.hex()}",
+                hint="name the xen-syms of the hypervisor that it was built for",
+            )
+
+
+def _layer_of(path: str) -> Layer:
+    """The payload, or the one of the manifest, at `path`."""
+    file = files.read(path)
+    with about(path):
+        if file.data[: len(elf.ELFMAG)] == elf.ELFMAG:
+            payload = Payload.parse(file.data)
+            if mark.find(payload.elf) is None and not local.inside(file.data, path):
+                found = local.beside(path, file.data)
+                # A manifest stays where it is when its payload is restored.
+                if not found or found.manifest.input.sha256 == sha256(file.data):
+                    return _of_payload(payload, path)
+        found = local.load(path)
+        return _of_manifest(found.manifest, found.where)
+
+
+def _of_manifest(manifest: Manifest, where: str) -> Layer:
+    names = {symbol.original.encode(): symbol.name.encode() for symbol in manifest.symbols}
+    kept = frozenset(name.encode() for name in manifest.kept)
+    if manifest.build_id is None:
+        raise PlanError("has no build-id: nothing can be put on it", path=where)
+    for name in names.values():
+        if not 0 < len(name) <= MAX_NAME or b"\0" in name:
+            raise ManifestError(f"was not written by lpmangle: nothing can be called {name[:MAX_NAME]!r}", path=where)
+    template = manifest.options.template
+    return Layer(manifest.payload, manifest.build_id, manifest.depends, template, manifest.suffix, names, kept, where)
+
+
+def _of_payload(payload: Payload, path: str) -> Layer:
+    """One that is not mangled: it has the names that its sources have."""
+    view, kinds = payload.elf, payload.kinds
+    if payload.build_id is None:
+        raise PlanError("has no build-id: nothing can be put on it")
+    if holds_build_id(view, payload.build_id):
+        raise PlanError(
+            "is mangled, and was changed since by objcopy or strip; its manifest is not beside it",
+            hint="name its manifest with --against",
+        )
+    kept = frozenset(view.string(view.symbol(index).st_name) for index, kind in enumerate(kinds) if kind == Kind.NEW)
+    depends = payload.depends.hex() if payload.depends else None
+    return Layer(stem_of(path), payload.build_id.hex(), depends, "", "", {}, kept, path)
