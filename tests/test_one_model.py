@@ -5,6 +5,7 @@ import random
 from corpus import Item
 from elfbuild import ABS, ALLOC, EXEC, GLOBAL, MERGE, WRITE, Sec, Sym, build, build_id, funcs, note, rela
 
+from lpmangle.loader.image import Image
 from lpmangle.loader.profile import CHANGES
 from lpmangle.loader.rules import Report
 from lpmangle.loader.state import State
@@ -12,7 +13,7 @@ from lpmangle.loader.steps.functions import check_functions
 from lpmangle.loader.steps.memory import place_sections, resolve_symbols
 from lpmangle.loader.steps.names import new_symbols
 from lpmangle.loader.steps.relocations import perform_relocations
-from lpmangle.loader.steps.structure import Image, read_structure
+from lpmangle.loader.steps.structure import read_structure
 from lpmangle.xen.machines import machine_of
 from lpmangle.xen.payload import Payload
 from lpmangle.xen.symbols import Kind

@@ -5,9 +5,9 @@ from collections import Counter
 
 from lpmangle import elf
 from lpmangle.elf import text
+from lpmangle.loader.image import Image
 from lpmangle.loader.rules import Report
 from lpmangle.loader.state import State
-from lpmangle.loader.steps.structure import Image
 from lpmangle.mangle.mark import find_in
 from lpmangle.xen.abi import LIVEPATCH_MAX_SIZE, MAX_NAME
 

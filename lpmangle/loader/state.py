@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 from lpmangle import elf
 from lpmangle.loader.profile import Rules, rules_of
+from lpmangle.xen.abi import PAGE_SIZE
 from lpmangle.xen.hypervisor import Hypervisor
 from lpmangle.xen.machines import Machine
 from lpmangle.xen.versions import NEWEST, Version
 
-PAGE = 4096
 # vm_init_type takes the first pages of the area for its bitmap: one bit for each page of a GiB.
 _VMAP_BITMAP_PAGES = 8
 
@@ -126,13 +126,13 @@ class State:
     def free_address(self, pages: int, machine: Machine) -> int:
         """Where `pages` pages are mapped: the first gap, a page left free before it (xen/common/vmap.c:vm_alloc)."""
         end = self.xen.end if self.xen else None
-        at = (machine.base if end is None else _round_up(end)) + (_VMAP_BITMAP_PAGES + 1) * PAGE
+        at = (machine.base if end is None else _round_up(end)) + (_VMAP_BITMAP_PAGES + 1) * PAGE_SIZE
         if self.allocator:
             return self.allocator.take(at, pages)
         for start, size in sorted((payload.base, len(payload.memory)) for payload in self.loaded):
-            if at + pages * PAGE < start:
+            if at + pages * PAGE_SIZE < start:
                 break
-            at = start + size + PAGE
+            at = start + size + PAGE_SIZE
         return at
 
 
@@ -146,9 +146,9 @@ class Allocator:
 
     def take(self, base: int, pages: int) -> int:
         start = self._used
-        self._used = (start + (pages + 1) * PAGE) % self.AREA
+        self._used = (start + (pages + 1) * PAGE_SIZE) % self.AREA
         return base + start
 
 
 def _round_up(address: int) -> int:
-    return (address + PAGE - 1) & -PAGE
+    return (address + PAGE_SIZE - 1) & -PAGE_SIZE

@@ -4,15 +4,16 @@ import os
 
 from lpmangle.errors import PayloadError
 from lpmangle.loader import advice
+from lpmangle.loader.image import Image
 from lpmangle.loader.rules import CRASH, NOT_CHECKED, Finding, Report
 from lpmangle.loader.state import Loaded, State
 from lpmangle.loader.steps import actions
-from lpmangle.loader.steps.functions import functions
+from lpmangle.loader.steps.functions import FUNCS, functions
 from lpmangle.loader.steps.memory import place_sections, resolve_symbols
 from lpmangle.loader.steps.names import check_names, new_symbols
-from lpmangle.loader.steps.prepare import FUNCS, HOOKS, Contents, check_sections, check_xen_depends_first, prepare
+from lpmangle.loader.steps.prepare import HOOKS, Contents, check_sections, check_xen_depends_first, prepare
 from lpmangle.loader.steps.relocations import perform_relocations
-from lpmangle.loader.steps.structure import Image, read_structure
+from lpmangle.loader.steps.structure import read_structure
 from lpmangle.xen.abi import LIVEPATCH_MAX_SIZE, MAX_NAME
 from lpmangle.xen.machines import Machine, machine_of
 

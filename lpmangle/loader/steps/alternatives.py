@@ -2,9 +2,9 @@
 
 from struct import Struct
 
+from lpmangle.loader.image import Image
 from lpmangle.loader.rules import Report
 from lpmangle.loader.state import State
-from lpmangle.loader.steps.structure import Image
 from lpmangle.xen.machines import X86_64
 
 # struct alt_instr: orig_offset, repl_offset, cpuid, orig_len, repl_len; then pad_len and priv on x86.

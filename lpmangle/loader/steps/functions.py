@@ -1,13 +1,14 @@
 """The functions that a payload replaces: livepatch.c:prepare_payload, arch_livepatch_verify_func, _verify_distance."""
 
 from lpmangle.elf import text
+from lpmangle.loader.image import Image
 from lpmangle.loader.rules import Report
-from lpmangle.loader.state import PAGE, Function, State
-from lpmangle.loader.steps.structure import Image
+from lpmangle.loader.state import Function, State
+from lpmangle.xen.abi import FUNCS_SECTION, PAGE_SIZE
 from lpmangle.xen.hypervisor import ENDBR64_FORMS
 from lpmangle.xen.machines import X86_64, Machine
 
-FUNCS = b".livepatch.funcs"
+FUNCS = FUNCS_SECTION.encode()
 PAYLOAD_VERSION = 2  # LIVEPATCH_PAYLOAD_VERSION since 4.13
 OPAQUE_SIZE = 31  # LIVEPATCH_OPAQUE_SIZE: what Xen can keep of the old code
 _LONGEST_NAME = 4096
@@ -71,7 +72,7 @@ def old_address(image: Image, function: Function, state: State, report: Report) 
         return function.old_addr
     name = function_name(image, function, state)
     mapped = image.read(function.name, 1) or state.read(function.name, 1)
-    if function.name < PAGE or mapped == b"":
+    if function.name < PAGE_SIZE or mapped == b"":
         report.crash("func-name-pointer", f"at {function.name:#x}")
         return None
     if name is None:

@@ -4,9 +4,10 @@ from mmap import mmap
 
 from lpmangle import elf
 from lpmangle.elf import text
+from lpmangle.loader.image import Image
 from lpmangle.loader.rules import Report
-from lpmangle.loader.state import PAGE, State
-from lpmangle.loader.steps.structure import Image
+from lpmangle.loader.state import State
+from lpmangle.xen.abi import PAGE_SIZE
 from lpmangle.xen.placement import place
 
 # The area for all payloads together (x86: what the hypervisor leaves of a GiB; Arm: LIVEPATCH_VMAP_SIZE, asm/config.h).
@@ -30,7 +31,7 @@ def place_sections(image: Image, state: State, report: Report) -> bool:
     if total > AREA[image.machine.e_machine]:
         report.refuse("payload-memory", "Could not allocate memory for payload", f"{total} bytes")
         return False
-    image.base = state.free_address(total // PAGE, image.machine)
+    image.base = state.free_address(total // PAGE_SIZE, image.machine)
     image.memory = memory = _zeros(total)
     for number, offset in enumerate(offsets):
         if offset is None:

@@ -2,9 +2,9 @@
 
 from lpmangle import elf
 from lpmangle.elf import text
+from lpmangle.loader.image import Image
 from lpmangle.loader.rules import Report
 from lpmangle.loader.state import State
-from lpmangle.loader.steps.structure import Image
 from lpmangle.mangle.mark import find_in
 from lpmangle.xen.abi import MAX_NAME
 from lpmangle.xen.symbols import Kind, SymbolRules

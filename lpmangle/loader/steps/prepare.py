@@ -3,16 +3,15 @@
 import errno
 
 from lpmangle.elf import text
+from lpmangle.loader.image import Image
 from lpmangle.loader.rules import Report
 from lpmangle.loader.state import State
 from lpmangle.loader.steps.alternatives import check_alternatives
-from lpmangle.loader.steps.functions import check_functions
-from lpmangle.loader.steps.structure import Image
-from lpmangle.xen.abi import BUILD_ID_SECTION, DEPENDS_SECTION, FUNCS_SECTION, XEN_DEPENDS_SECTION
+from lpmangle.loader.steps.functions import FUNCS, check_functions
+from lpmangle.xen.abi import BUILD_ID_SECTION, DEPENDS_SECTION, XEN_DEPENDS_SECTION
 from lpmangle.xen.machines import X86_64
 from lpmangle.xen.notes import HEADER_SIZE, parse_build_id
 
-FUNCS = FUNCS_SECTION.encode()
 BUILD_ID, DEPENDS, XEN_DEPENDS = BUILD_ID_SECTION.encode(), DEPENDS_SECTION.encode(), XEN_DEPENDS_SECTION.encode()
 _KINDS = (b"load", b"unload", b"preapply", b"apply", b"postapply", b"prerevert", b"revert", b"postrevert")
 HOOKS = tuple(b".livepatch.hooks." + kind for kind in _KINDS)

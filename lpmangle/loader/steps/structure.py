@@ -4,84 +4,14 @@
 little-endian and with the structures of the hypervisor's own class, whatever the file says.
 """
 
-from mmap import mmap
-from typing import NamedTuple
-
 from lpmangle import elf
 from lpmangle.elf import text
+from lpmangle.loader.image import Header, Image
 from lpmangle.loader.rules import Report
-from lpmangle.xen.abi import LIVEPATCH_MAX_SIZE
-from lpmangle.xen.machines import ARM32, X86_64, Machine
+from lpmangle.xen.abi import LIVEPATCH_MAX_SIZE, MAX_SECTIONS
+from lpmangle.xen.machines import ARM32, X86_64
 
-MAX_SECTIONS = 1024  # livepatch_header_check
 _OSABI = (0, 9)  # ELFOSABI_SYSV, ELFOSABI_FREEBSD
-
-
-class Header(NamedTuple):
-    """Elf_Shdr."""
-
-    name: int
-    type: int
-    flags: int
-    addr: int
-    offset: int
-    size: int
-    link: int
-    info: int
-    addralign: int
-    entsize: int
-
-
-class Image:
-    """A payload on its way into the hypervisor. Filled in by the steps of the loader, in their order."""
-
-    def __init__(self, data: bytes, machine: Machine) -> None:
-        self.data = data
-        self.machine = machine
-        self.headers: list[Header] = []  # [0] is a place-holder: Xen never looks at section 0
-        self.names: list[bytes] = []
-        self.shstrndx = 0
-        self.symtab = 0
-        # Per symbol: name, st_shndx, st_value. Symbol 0 is a place-holder.
-        self.symbols: list[tuple[bytes, int, int]] = []
-        # From here on filled in by `memory`.
-        self.addresses: list[int | None] = []  # per section, as loaded; None if it is not
-        self.base = 0
-        self.memory: bytearray | mmap = bytearray()
-        self.text_size = 0
-        self.values: list[int] = []  # per symbol
-        self.ignored: set[int] = set()  # symbols in sections that are not loaded
-        self.unresolved: set[int] = set()  # symbols whose address we do not know
-
-    @property
-    def bindings(self) -> list[int]:
-        """STB_* of each symbol. Xen never looks at them; people do."""
-        header, layout = self.headers[self.symtab], self.machine.layout
-        at, step = header.offset + (4 if layout.is_64 else 12), header.entsize
-        return [self.data[at + index * step] >> 4 for index in range(len(self.symbols))]
-
-    def section(self, name: bytes) -> int:
-        """Number of the first section of that name, 0 if there is none (livepatch_elf_sec_by_name)."""
-        try:
-            return self.names.index(name, 1)
-        except ValueError:
-            return 0
-
-    def file_content(self, number: int) -> bytes:
-        header = self.headers[number]
-        if header.type == elf.SHT_NOBITS:
-            return bytes(min(header.size, LIVEPATCH_MAX_SIZE))  # a larger one is never loaded
-        return self.data[header.offset : header.offset + header.size]
-
-    def read(self, address: int, size: int) -> bytes:
-        """At most `size` bytes at an address of the loaded payload; none if it is not in the payload."""
-        start = address - self.base
-        return bytes(self.memory[start : start + size]) if 0 <= start < len(self.memory) else b""
-
-    def wraps(self, number: int) -> bool:
-        """Whether a section's end lies beyond the address space: Xen does not notice."""
-        header = self.headers[number]
-        return header.type != elf.SHT_NOBITS and header.offset + header.size > self.machine.mask
 
 
 def read_structure(image: Image, report: Report) -> bool:
@@ -130,7 +60,7 @@ def _read_header(image: Image, report: Report) -> bool:
         return False
     if e_shstrndx == 0:
         report.refuse("no-section-names", "Section name idx is undefined")
-    elif e_shnum >= MAX_SECTIONS:
+    elif e_shnum > MAX_SECTIONS:
         report.refuse("too-many-sections", f"Too many ({e_shnum}) sections")
     elif e_shstrndx >= e_shnum:
         says = f"Section name idx ({e_shstrndx}) is past end of sections ({e_shnum})"
