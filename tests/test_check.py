@@ -14,7 +14,7 @@ from xen.defects import DEFECTS, good_alternative
 from xen.editor import EHDR, Editor
 
 from lpmangle.loader import CRASH, REFUSED
-from lpmangle.loader.rules import MOST_PER_RULE, RULES
+from lpmangle.loader.rules import MOST_PER_RULE, Rule
 
 OK = (0, "")
 FUNCS = ".livepatch.funcs"
@@ -218,8 +218,8 @@ def test_a_thousand_bad_relocations_are_said_once_each_kind() -> None:
 
 def test_the_table() -> None:
     """Everything that can be found says what it means and what to do."""
-    for rule, (errno, meaning, remedy) in RULES.items():
-        assert rule.islower()
-        assert errno >= 0
-        assert meaning
-        assert remedy
+    for rule in Rule:
+        assert rule.name == rule.upper().replace("-", "_")
+        assert rule.errno >= 0
+        assert rule.meaning
+        assert rule.remedy

@@ -6,7 +6,7 @@ from collections import Counter
 from lpmangle import elf
 from lpmangle.elf import text
 from lpmangle.loader.image import Image
-from lpmangle.loader.rules import Report
+from lpmangle.loader.rules import Report, Rule
 from lpmangle.loader.state import State
 from lpmangle.mangle.mark import find_in
 from lpmangle.xen.abi import LIVEPATCH_MAX_SIZE, MAX_NAME
@@ -28,15 +28,15 @@ def advise(image: Image, new: list[int], state: State, report: Report) -> None:
     local = [name for index, name in zip(new, names, strict=True) if bindings[index] == elf.STB_LOCAL]
     others = [name for index, name in zip(new, names, strict=True) if bindings[index] != elf.STB_LOCAL]
     if local and not mangled:
-        report.warn("not-mangled", f"{len(local)} new LOCAL symbols as they were compiled: {_some(local)}")
+        report.warn(Rule.NOT_MANGLED, f"{len(local)} new LOCAL symbols as they were compiled: {_some(local)}")
     if others and not (mark and all(mark.suffix.encode() in name for name in others)):
-        report.warn("new-global", f"{len(others)} new GLOBAL or WEAK symbols: {_some(others)}")
+        report.warn(Rule.NEW_GLOBAL, f"{len(others)} new GLOBAL or WEAK symbols: {_some(others)}")
     if twice := _twice(names):
-        report.warn("same-name", _some(twice))
+        report.warn(Rule.SAME_NAME, _some(twice))
     if not mangled and (common := [name for name in names if _is_common(name, state)]):
-        report.warn("common-name", _some(sorted(set(common))))
+        report.warn(Rule.COMMON_NAME, _some(sorted(set(common))))
     if long := [name for name in names if len(name) > MAX_NAME]:
-        report.warn("long-name", _some([name[:MAX_NAME] for name in long]))
+        report.warn(Rule.LONG_NAME, _some([name[:MAX_NAME] for name in long]))
 
 
 def _twice(names: list[bytes]) -> list[bytes]:
@@ -64,7 +64,7 @@ def _debug_size(image: Image, report: Report) -> None:
         if name.startswith(_DEBUG) and header.type != elf.SHT_NOBITS
     )
     if 0 < size - debug <= LIVEPATCH_MAX_SIZE:
-        report.warn("debug-size", f"{debug} of {size} bytes are debug information")
+        report.warn(Rule.DEBUG_SIZE, f"{debug} of {size} bytes are debug information")
 
 
 def _some(names: list[bytes]) -> str:

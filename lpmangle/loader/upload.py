@@ -5,7 +5,7 @@ import os
 from lpmangle.errors import PayloadError
 from lpmangle.loader import advice
 from lpmangle.loader.image import Image
-from lpmangle.loader.rules import CRASH, NOT_CHECKED, Finding, Report
+from lpmangle.loader.rules import CRASH, NOT_CHECKED, Finding, Report, Rule
 from lpmangle.loader.state import Loaded, State
 from lpmangle.loader.steps import actions
 from lpmangle.loader.steps.functions import FUNCS, functions
@@ -118,7 +118,7 @@ def check_sequence(payloads: list[Payload], state: State) -> list[Verdict]:
 
 def perform(attempt: str, then: list[Finding], loaded: Loaded, state: State) -> None:
     """Do what would be tried with a payload that is loaded, with the outcome `then`."""
-    if attempt == actions.REPLACE and not any(finding.rule == "replace-hooks" for finding in then):
+    if attempt == actions.REPLACE and not any(finding.rule == Rule.REPLACE_HOOKS for finding in then):
         state.applied.clear()  # reverted, whether the rest goes well or not; their names stay taken
     if not any(finding.fatal for finding in then):
         state.applied.append(loaded)
@@ -172,12 +172,12 @@ def _check_request(payload: Payload, state: State, report: Report) -> bool:
     """What the tool (xen-livepatch, libxc) and verify_payload look at. All silent. False if there is no more to see."""
     size = len(payload.data)
     if len(os.fsencode(payload.name)) > MAX_PAYLOAD_NAME:
-        report.refuse("name-length", detail=f"{len(os.fsencode(payload.name))} bytes")
+        report.refuse(Rule.NAME_LENGTH, detail=f"{len(os.fsencode(payload.name))} bytes")
     if not size:
-        report.refuse("empty-file")
+        report.refuse(Rule.EMPTY_FILE)
         return False
     if size > LIVEPATCH_MAX_SIZE:
-        report.refuse("too-large", detail=f"{size} bytes, Xen takes {LIVEPATCH_MAX_SIZE}")
+        report.refuse(Rule.TOO_LARGE, detail=f"{size} bytes, Xen takes {LIVEPATCH_MAX_SIZE}")
     if any(loaded.name == payload.name for loaded in state.loaded):
-        report.refuse("name-in-use", detail=payload.name)
+        report.refuse(Rule.NAME_IN_USE, detail=payload.name)
     return True

@@ -1,7 +1,7 @@
 """What can be done with a payload that is loaded: livepatch.c:livepatch_action."""
 
 from lpmangle.elf import text
-from lpmangle.loader.rules import RULES, Finding, Report
+from lpmangle.loader.rules import Finding, Report, Rule
 from lpmangle.loader.state import Function, Loaded, State
 from lpmangle.xen.hypervisor import ENDBR64_FORMS
 from lpmangle.xen.machines import X86_64
@@ -23,12 +23,12 @@ def next_action(loaded: Loaded, xen_depends: bytes, state: State) -> tuple[str, 
     if top and loaded.depends == xen != top.build_id:
         action = REPLACE
         if any(payload.vetoing for payload in (loaded, *state.applied)):
-            report.refuse("replace-hooks", "REPLACE action is not supported on livepatches with vetoing hooks!")
+            report.refuse(Rule.REPLACE_HOOKS, "REPLACE action is not supported on livepatches with vetoing hooks!")
     elif not top and not xen:
-        report.not_checked("no-hypervisor-build-id", "whether the payload can be applied")
+        report.not_checked(Rule.NO_HYPERVISOR_BUILD_ID, "whether the payload can be applied")
     elif loaded.depends != (top.build_id if top else xen):
         report.refuse(
-            "apply-depends",
+            Rule.APPLY_DEPENDS,
             f"check against {top.name if top else 'hypervisor'} build-id failed",
             f"depends on {loaded.depends.hex()}, which is {_neither(top)}; apply --nodeps skips this check",
         )
@@ -50,7 +50,7 @@ def _check_deletion(loaded: Loaded, function: Function, state: State, report: Re
         return
     old = loaded.old_address(function, state)
     if old is not None and state.read(old, 4) in ENDBR64_FORMS:
-        report.crash("func-nop-endbr", f"{text(loaded.string(function.name))}: {function.new_size} bytes to delete")
+        report.crash(Rule.FUNC_NOP_ENDBR, f"{text(loaded.string(function.name))}: {function.new_size} bytes to delete")
 
 
 def _check_expectation(loaded: Loaded, function: Function, action: str, state: State, report: Report) -> None:
@@ -58,23 +58,24 @@ def _check_expectation(loaded: Loaded, function: Function, action: str, state: S
     flags, name = function.expect[0], text(loaded.string(function.name) or b"?")
     length, old = flags >> 1 & 31, loaded.old_address(function, state)
     expected = function.expect[1 : 1 + length]
-    rule, detail = "", f"{name}: {expected.hex()}"
+    rule: Rule | None = None
+    detail = f"{name}: {expected.hex()}"
     if old is None:
-        report.not_checked("no-hypervisor-table", f"what is expected of {detail}")
+        report.not_checked(Rule.NO_HYPERVISOR_TABLE, f"what is expected of {detail}")
     elif flags >> 6:
-        rule, detail = "expectation", f"{name}: reserved bits are set"
+        rule, detail = Rule.EXPECTATION, f"{name}: reserved bits are set"
     elif function.old_size < length:
-        rule = "expectation-size"
+        rule = Rule.EXPECTATION_SIZE
     else:
         actual = state.read(old, length)
         # Where a function is replaced now, it begins with a jump.
         patched = action == APPLY and any(payload.replaces(old, state) for payload in state.applied)
         if actual is None or patched:
-            report.not_checked("no-hypervisor-code", f"what is expected of {detail}")
+            report.not_checked(Rule.NO_HYPERVISOR_CODE, f"what is expected of {detail}")
         elif actual != expected:
-            rule, detail = "expectation", f"{detail}, found {actual.hex()}"
+            rule, detail = Rule.EXPECTATION, f"{detail}, found {actual.hex()}"
     if rule:
-        says = f"expectations of {name} failed (rc=-{RULES[rule].errno}), aborting!"
+        says = f"expectations of {name} failed (rc=-{rule.errno}), aborting!"
         if action == REPLACE:
             says += f"\nlivepatch: {loaded.name}: {_INSECURE}"
         report.refuse(rule, says, detail)

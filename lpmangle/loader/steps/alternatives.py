@@ -3,7 +3,7 @@
 from struct import Struct
 
 from lpmangle.loader.image import Image
-from lpmangle.loader.rules import Report
+from lpmangle.loader.rules import Report, Rule
 from lpmangle.loader.state import State
 from lpmangle.xen.machines import X86_64
 
@@ -19,7 +19,7 @@ def check_alternatives(image: Image, number: int, state: State, report: Report) 
     if not size:
         return
     if address is None:
-        report.crash("section-not-loaded", ".altinstructions")
+        report.crash(Rule.SECTION_NOT_LOADED, ".altinstructions")
         return
     entry = image.machine.alternative or 1
     if state.rules.alternatives_in_range and not _check_ranges(image, address, size, entry, report):
@@ -32,16 +32,16 @@ def check_alternatives(image: Image, number: int, state: State, report: Report) 
 def _check_ranges(image: Image, address: int, size: int, entry: int, report: Report) -> bool:
     """Whether both code and replacement of every entry lie where they should. No colon in these messages."""
     if not image.text_size:
-        report.refuse("alternatives-no-text", "Alternatives provided, but no .text", colon="")
+        report.refuse(Rule.ALTERNATIVES_NO_TEXT, "Alternatives provided, but no .text", colon="")
         return False
     number = image.section(b".altinstr_replacement")
     if not number:
         says = ".altinstructions provided, but no .altinstr_replacement"
-        report.refuse("alternatives-no-replacement", says, colon="")
+        report.refuse(Rule.ALTERNATIVES_NO_REPLACEMENT, says, colon="")
         return False
     start, length = image.addresses[number], image.headers[number].size
     if start is None:
-        report.crash("section-not-loaded", ".altinstr_replacement")
+        report.crash(Rule.SECTION_NOT_LOADED, ".altinstr_replacement")
         return False
     text, text_size, good = image.base, image.text_size, True
     for at in range(address, address + size, entry):
@@ -50,7 +50,7 @@ def _check_ranges(image: Image, address: int, size: int, entry: int, report: Rep
         if orig < text or orig_len > text_size or orig + orig_len > text + text_size:
             where = f"{text:016x}+{_hex(text_size)}"
             report.refuse(
-                "alternatives-range",
+                Rule.ALTERNATIVES_RANGE,
                 f"Alternative orig {orig:016x}+{_hex(orig_len)} outside payload text {where}",
                 colon="",
             )
@@ -58,7 +58,7 @@ def _check_ranges(image: Image, address: int, size: int, entry: int, report: Rep
         elif repl < start or repl_len > length or repl + repl_len > start + length:
             where = f"{start:016x}+{_hex(length)}"
             report.refuse(
-                "alternatives-range",
+                Rule.ALTERNATIVES_RANGE,
                 f"Alternative repl {repl:016x}+{_hex(repl_len)} outside .altinstr_replacement {where}",
                 colon="",
             )
@@ -74,14 +74,16 @@ def _check_entry(entry: bytes, state: State, report: Report) -> None:
     if repl_len > whole or whole > _LONGEST:
         detail = f"replacement of {repl_len} bytes for {whole}"
         if refuses:
-            report.refuse("alternatives-size", "applying alternatives failed: -28", detail, colon="")
+            report.refuse(Rule.ALTERNATIVES_SIZE, "applying alternatives failed: -28", detail, colon="")
         else:
-            report.crash("alternatives-bug", detail)
+            report.crash(Rule.ALTERNATIVES_BUG, detail)
     elif feature >= _FEATURES:
         if refuses:
-            report.refuse("alternatives-feature", "applying alternatives failed: -34", f"feature {feature}", colon="")
+            report.refuse(
+                Rule.ALTERNATIVES_FEATURE, "applying alternatives failed: -34", f"feature {feature}", colon=""
+            )
         else:
-            report.crash("alternatives-bug", f"CPU feature {feature}")
+            report.crash(Rule.ALTERNATIVES_BUG, f"CPU feature {feature}")
 
 
 def _hex(number: int) -> str:

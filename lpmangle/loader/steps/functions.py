@@ -2,7 +2,7 @@
 
 from lpmangle.elf import text
 from lpmangle.loader.image import Image
-from lpmangle.loader.rules import Report
+from lpmangle.loader.rules import Report, Rule
 from lpmangle.loader.state import Function, State
 from lpmangle.xen.abi import FUNCS_SECTION, PAGE_SIZE
 from lpmangle.xen.hypervisor import ENDBR64_FORMS
@@ -37,9 +37,9 @@ def check_functions(image: Image, state: State, report: Report) -> frozenset[int
         return frozenset()
     size, entry = image.headers[number].size, image.machine.func_size
     if size % entry:
-        report.refuse("section-size", f"Wrong size {size} of {text(FUNCS)} (must be multiple of {entry})")
+        report.refuse(Rule.SECTION_SIZE, f"Wrong size {size} of {text(FUNCS)} (must be multiple of {entry})")
     elif size and image.addresses[number] is None:
-        report.crash("section-not-loaded", text(FUNCS))
+        report.crash(Rule.SECTION_NOT_LOADED, text(FUNCS))
     found = functions(image)
     for function in found:
         _check_function(image, function, state, report)
@@ -48,10 +48,10 @@ def check_functions(image: Image, state: State, report: Report) -> frozenset[int
 
 def _check_function(image: Image, function: Function, state: State, report: Report) -> None:
     if function.version != PAYLOAD_VERSION:
-        report.refuse("func-version", f"Wrong version ({function.version}). Expected {PAYLOAD_VERSION}")
+        report.refuse(Rule.FUNC_VERSION, f"Wrong version ({function.version}). Expected {PAYLOAD_VERSION}")
         return
     if not function.old_size:
-        report.refuse("func-old-size-zero", "Address or size fields are zero")
+        report.refuse(Rule.FUNC_OLD_SIZE_ZERO, "Address or size fields are zero")
         return
     if state.rules.endbr:
         old = old_address(image, function, state, report)
@@ -63,7 +63,7 @@ def _check_function(image: Image, function: Function, state: State, report: Repo
         # arch_livepatch_verify_distance: how far the jump reaches.
         distance = _signed(old - function.new_addr, image.machine)
         if not -image.machine.distance <= distance < image.machine.distance:
-            report.refuse("func-distance", detail=f"from {old:#x} to {function.new_addr:#x}")
+            report.refuse(Rule.FUNC_DISTANCE, detail=f"from {old:#x} to {function.new_addr:#x}")
 
 
 def old_address(image: Image, function: Function, state: State, report: Report) -> int | None:
@@ -73,18 +73,18 @@ def old_address(image: Image, function: Function, state: State, report: Report) 
     name = function_name(image, function, state)
     mapped = image.read(function.name, 1) or state.read(function.name, 1)
     if function.name < PAGE_SIZE or mapped == b"":
-        report.crash("func-name-pointer", f"at {function.name:#x}")
+        report.crash(Rule.FUNC_NAME_POINTER, f"at {function.name:#x}")
         return None
     if name is None:
-        report.not_checked("no-hypervisor-code", f"a function's name at {function.name:#x}")
+        report.not_checked(Rule.NO_HYPERVISOR_CODE, f"a function's name at {function.name:#x}")
         return None
     found = state.find(name)
     if found is None:
         if state.xen:
             says = f"Could not resolve old address of {text(name)}"
-            report.refuse("func-old-address", says, symbol=text(name))
+            report.refuse(Rule.FUNC_OLD_ADDRESS, says, symbol=text(name))
         else:
-            report.not_checked("no-hypervisor-table", f"the function to replace: {text(name)}")
+            report.not_checked(Rule.NO_HYPERVISOR_TABLE, f"the function to replace: {text(name)}")
     return found
 
 
@@ -103,11 +103,11 @@ def _verify(image: Image, function: Function, old: int | None, state: State, rep
     if not function.new_addr:
         # Instructions are only deleted.
         if function.new_size > OPAQUE_SIZE or (not x86 and function.new_size % 4):
-            report.refuse("func-nop-size", detail=f"{detail}, to delete {function.new_size}")
+            report.refuse(Rule.FUNC_NOP_SIZE, detail=f"{detail}, to delete {function.new_size}")
         elif x86 and function.old_size < function.new_size:
-            report.refuse("func-nop-old-size", detail=f"{detail}, to delete {function.new_size}")
+            report.refuse(Rule.FUNC_NOP_OLD_SIZE, detail=f"{detail}, to delete {function.new_size}")
         elif not x86 and function.old_size < image.machine.jump:
-            report.refuse("func-old-size", detail=detail)
+            report.refuse(Rule.FUNC_OLD_SIZE, detail=detail)
         return
     need = image.machine.jump
     if x86 and state.rules.endbr and old is not None:
@@ -115,12 +115,12 @@ def _verify(image: Image, function: Function, old: int | None, state: State, rep
         if code in ENDBR64_FORMS:
             need += 4
         elif code is None and state.xen and need <= function.old_size < need + 4:
-            report.not_checked("no-hypervisor-code", f"{detail}; 9 are needed if it begins with ENDBR64")
+            report.not_checked(Rule.NO_HYPERVISOR_CODE, f"{detail}; 9 are needed if it begins with ENDBR64")
         elif code == b"":
-            report.crash("func-old-pointer", f"at {old:#x}")
+            report.crash(Rule.FUNC_OLD_POINTER, f"at {old:#x}")
             return
     if function.old_size < need:
-        report.refuse("func-old-size", detail=f"{detail}, at least {need} are needed")
+        report.refuse(Rule.FUNC_OLD_SIZE, detail=f"{detail}, at least {need} are needed")
 
 
 def _signed(number: int, machine: Machine) -> int:

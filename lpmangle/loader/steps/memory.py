@@ -5,7 +5,7 @@ from mmap import mmap
 from lpmangle import elf
 from lpmangle.elf import text
 from lpmangle.loader.image import Image
-from lpmangle.loader.rules import Report
+from lpmangle.loader.rules import Report, Rule
 from lpmangle.loader.state import State
 from lpmangle.xen.abi import PAGE_SIZE
 from lpmangle.xen.placement import place
@@ -27,9 +27,9 @@ def place_sections(image: Image, state: State, report: Report) -> bool:
         flags = image.headers[number].flags
         if offset is not None and flags & elf.SHF_WRITE and flags & elf.SHF_EXECINSTR:
             # Printed by debug hypervisors only ("Not supporting %s section!").
-            report.refuse("section-flags", detail=f"{text(image.names[number])} (section {number})")
+            report.refuse(Rule.SECTION_FLAGS, detail=f"{text(image.names[number])} (section {number})")
     if total > AREA[image.machine.e_machine]:
-        report.refuse("payload-memory", "Could not allocate memory for payload", f"{total} bytes")
+        report.refuse(Rule.PAYLOAD_MEMORY, "Could not allocate memory for payload", f"{total} bytes")
         return False
     image.base = state.free_address(total // PAGE_SIZE, image.machine)
     image.memory = memory = _zeros(total)
@@ -38,7 +38,7 @@ def place_sections(image: Image, state: State, report: Report) -> bool:
             continue
         header = image.headers[number]
         if offset + header.size > total or image.wraps(number):
-            report.crash("section-overrun", f"{text(image.names[number])} (section {number}): {header.size} bytes")
+            report.crash(Rule.SECTION_OVERRUN, f"{text(image.names[number])} (section {number}): {header.size} bytes")
             return False
         if header.type != elf.SHT_NOBITS:  # zero already, and not to be touched: it may be a GiB
             memory[offset : offset + header.size] = image.file_content(number)
@@ -62,7 +62,7 @@ def resolve_symbols(image: Image, state: State, report: Report) -> None:
                 # Any address of the hypervisor does for what follows.
                 found = image.machine.base - 0x100000
                 if state.xen or not name:
-                    report.refuse("unknown-symbol", f"Unknown symbol: {text(name)}", symbol=text(name))
+                    report.refuse(Rule.UNKNOWN_SYMBOL, f"Unknown symbol: {text(name)}", symbol=text(name))
                 else:
                     missing.append(name)
             values[index] = found
@@ -77,12 +77,12 @@ def resolve_symbols(image: Image, state: State, report: Report) -> None:
         elif shndx == elf.SHN_ABS:
             values[index] = value
         elif shndx == elf.SHN_COMMON:
-            report.refuse("common-symbol", f"Unexpected common symbol: {text(name)}", symbol=text(name))
+            report.refuse(Rule.COMMON_SYMBOL, f"Unexpected common symbol: {text(name)}", symbol=text(name))
         else:
-            rule = "symbol-section" if shndx < elf.SHN_LORESERVE else "reserved-symbol-section"
+            rule = Rule.SYMBOL_SECTION if shndx < elf.SHN_LORESERVE else Rule.RESERVED_SYMBOL_SECTION
             report.refuse(rule, f"Out of bounds symbol section {shndx:#x}", symbol=text(name))
     if missing:
-        report.not_checked("no-hypervisor-table", f"undefined symbols: {_list(missing)}")
+        report.not_checked(Rule.NO_HYPERVISOR_TABLE, f"undefined symbols: {_list(missing)}")
 
 
 def _zeros(size: int) -> bytearray | mmap:

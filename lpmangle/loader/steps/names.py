@@ -3,7 +3,7 @@
 from lpmangle import elf
 from lpmangle.elf import text
 from lpmangle.loader.image import Image
-from lpmangle.loader.rules import Report
+from lpmangle.loader.rules import Report, Rule
 from lpmangle.loader.state import State
 from lpmangle.mangle.mark import find_in
 from lpmangle.xen.abi import MAX_NAME
@@ -42,9 +42,9 @@ def check_names(image: Image, new: list[int], state: State, report: Report) -> d
         holder = state.holder(name)
         if holder is not None:
             says = f"duplicate new symbol: {text(name)}"
-            report.refuse("duplicate-symbol", says, f"{holder} has it", text(name), advice=_remedy(image, index))
+            report.refuse(Rule.DUPLICATE_SYMBOL, says, f"{holder} has it", text(name), advice=_remedy(image, index))
         # Two equal names within one payload are not noticed; look-ups find the first.
         names.setdefault(name, image.values[index])
     if not state.xen and names:
-        report.not_checked("no-hypervisor-table", f"whether the hypervisor has one of {len(names)} new names")
+        report.not_checked(Rule.NO_HYPERVISOR_TABLE, f"whether the hypervisor has one of {len(names)} new names")
     return names

@@ -4,7 +4,7 @@ import errno
 
 from lpmangle.elf import text
 from lpmangle.loader.image import Image
-from lpmangle.loader.rules import Report
+from lpmangle.loader.rules import Report, Rule
 from lpmangle.loader.state import State
 from lpmangle.loader.steps.alternatives import check_alternatives
 from lpmangle.loader.steps.functions import FUNCS, check_functions
@@ -36,16 +36,16 @@ def check_xen_depends_first(image: Image, state: State, report: Report) -> bytes
     name = text(XEN_DEPENDS)
     number = image.section(XEN_DEPENDS)
     if not number:
-        report.refuse("section-missing", f"section {name} is missing", name)
+        report.refuse(Rule.SECTION_MISSING, f"section {name} is missing", name)
         return b""
     content = image.file_content(number)
     error, build_id = parse_build_id(content, len(content), image.machine.layout.word)
     if error:
-        report.refuse("note-format", f"failed to parse section {name} as build-id: -{error}", name)
+        report.refuse(Rule.NOTE_FORMAT, f"failed to parse section {name} as build-id: -{error}", name)
         return b""
     if (found := _hypervisor_build_id(state, report)) not in (None, build_id):
         says = f"build-id mismatch:\n  livepatch: {build_id.hex()}\n        xen: {(found or b'').hex()}"
-        report.refuse("xen-depends", says)
+        report.refuse(Rule.XEN_DEPENDS, says)
     return build_id
 
 
@@ -55,17 +55,17 @@ def check_sections(image: Image, state: State, report: Report) -> None:
     for name in (DEPENDS, XEN_DEPENDS, BUILD_ID) if late else (DEPENDS, BUILD_ID):
         number = image.section(name)
         if not number:
-            report.refuse("section-missing", f"{text(name)} is missing", text(name))
+            report.refuse(Rule.SECTION_MISSING, f"{text(name)} is missing", text(name))
         elif not image.headers[number].size:
-            report.refuse("section-empty", f"{text(name)} is empty", text(name))
+            report.refuse(Rule.SECTION_EMPTY, f"{text(name)} is empty", text(name))
     something = False
     for name in (FUNCS, *HOOKS):
         number = image.section(name)
         if number and not image.headers[number].size:
-            report.refuse("section-empty", f"{text(name)} is empty", text(name))
+            report.refuse(Rule.SECTION_EMPTY, f"{text(name)} is empty", text(name))
         something = something or bool(number)
     if not something:
-        report.refuse("nothing-to-patch", "Nothing to patch. Aborting...")
+        report.refuse(Rule.NOTHING_TO_PATCH, "Nothing to patch. Aborting...")
 
 
 def prepare(image: Image, state: State, report: Report) -> Contents:
@@ -78,14 +78,14 @@ def prepare(image: Image, state: State, report: Report) -> Contents:
         same = next((payload for payload in state.loaded if payload.build_id == contents.build_id), None)
         if same:
             # Printed by debug hypervisors only ("Already loaded as %s!").
-            report.refuse("build-id-loaded", detail=f"build-id {contents.build_id.hex()} is loaded as {same.name}")
+            report.refuse(Rule.BUILD_ID_LOADED, detail=f"build-id {contents.build_id.hex()} is loaded as {same.name}")
     contents.depends = _note(image, DEPENDS, state, report)
     if not state.rules.xen_depends_first:
         contents.xen_depends = _note(image, XEN_DEPENDS, state, report)
     _check_optional(image, state, report)
     if contents.xen_depends and (found := _hypervisor_build_id(state, report)) not in (None, contents.xen_depends):
         detail = f"made for {contents.xen_depends.hex()}, running is {(found or b'').hex()}"
-        report.refuse("xen-depends", "check against hypervisor build-id failed", detail)
+        report.refuse(Rule.XEN_DEPENDS, "check against hypervisor build-id failed", detail)
     return contents
 
 
@@ -94,7 +94,7 @@ def section_ok(image: Image, number: int, entry: int, report: Report) -> bool:
     size = image.headers[number].size
     if size % entry:
         says = f"Wrong size {size} of {text(image.names[number])} (must be multiple of {entry})"
-        report.refuse("section-size", says)
+        report.refuse(Rule.SECTION_SIZE, says)
         return False
     return True
 
@@ -110,9 +110,9 @@ def _check_hooks(image: Image, report: Report) -> bool:
         if name in MANY_HOOKS or not size:
             continue
         if size != pointer:
-            report.refuse("hook-count", detail=f"{text(name)}: {size // pointer} hooks")
+            report.refuse(Rule.HOOK_COUNT, detail=f"{text(name)}: {size // pointer} hooks")
         elif address is None:
-            report.crash("section-not-loaded", text(name))
+            report.crash(Rule.SECTION_NOT_LOADED, text(name))
         elif name in VETOING_HOOKS and any(image.read(address, pointer)):
             vetoing = True
     return vetoing
@@ -130,20 +130,20 @@ def _note(image: Image, name: bytes, state: State, report: Report) -> bytes:
     elif size <= HEADER_SIZE or state.rules.xen_depends_first:
         content = image.file_content(number)
     else:
-        report.crash("section-not-loaded", text(name))
+        report.crash(Rule.SECTION_NOT_LOADED, text(name))
         return b""
     error, build_id = parse_build_id(content, size, image.machine.layout.word)
     if error:
         # Silent; which errno comes back has changed together with the early check.
         kept = error if state.rules.xen_depends_first else errno.EINVAL
-        report.refuse("note-format", detail=text(name), error=kept)
+        report.refuse(Rule.NOTE_FORMAT, detail=text(name), error=kept)
     return build_id
 
 
 def _hypervisor_build_id(state: State, report: Report) -> bytes | None:
     if state.xen and state.xen.build_id:
         return state.xen.build_id
-    report.not_checked("no-hypervisor-build-id", "whether the payload was made for the hypervisor that runs")
+    report.not_checked(Rule.NO_HYPERVISOR_BUILD_ID, "whether the payload was made for the hypervisor that runs")
     return None
 
 
@@ -155,22 +155,22 @@ def _check_optional(image: Image, state: State, report: Report) -> None:
             section_ok(image, number, machine.bug_frame, report)
     if number := image.section(b".altinstructions"):
         if machine.alternative is None:
-            report.refuse("alternatives", "We don't support alternative patching")
+            report.refuse(Rule.ALTERNATIVES, "We don't support alternative patching")
         elif section_ok(image, number, machine.alternative, report):
             check_alternatives(image, number, state, report)
     if number := image.section(b".ex_table"):
         if machine.exception is None:
-            report.refuse("ex-table", "We don't support .ex_table")
+            report.refuse(Rule.EX_TABLE, "We don't support .ex_table")
         elif section_ok(image, number, machine.exception, report) and _unreadable(image, number) and machine is X86_64:
-            report.crash("section-not-loaded", ".ex_table")
+            report.crash(Rule.SECTION_NOT_LOADED, ".ex_table")
     if number := image.section(b".modinfo"):
         size, address = image.headers[number].size, image.addresses[number]
         if not size:
-            report.crash("modinfo-empty", "")
+            report.crash(Rule.MODINFO_EMPTY, "")
         elif address is None:
-            report.crash("section-not-loaded", ".modinfo")
+            report.crash(Rule.SECTION_NOT_LOADED, ".modinfo")
         elif image.read(address + size - 1, 1) != b"\0":
-            report.refuse("modinfo", "Incorrect metadata format detected")
+            report.refuse(Rule.MODINFO, "Incorrect metadata format detected")
 
 
 def _unreadable(image: Image, number: int) -> bool:

@@ -6,7 +6,7 @@ from struct import Struct
 from lpmangle import elf
 from lpmangle.elf import text
 from lpmangle.loader.image import Image
-from lpmangle.loader.rules import Report
+from lpmangle.loader.rules import Report, Rule
 
 # offset, symbol, type, addend (0 for SHT_REL)
 Row = tuple[int, int, int, int]
@@ -45,13 +45,13 @@ class RelocationTable:
         """Whether an entry's symbol has a value; if not, it is refused."""
         image, report = self.image, self.report
         if symbol == 0:
-            report.refuse("reloc-symbol-zero", "Encountered STN_UNDEF")
+            report.refuse(Rule.RELOC_SYMBOL_ZERO, "Encountered STN_UNDEF")
         elif symbol >= len(image.symbols):
-            report.refuse("reloc-symbol", f"Relative {what} wants symbol@{symbol} which is past end")
+            report.refuse(Rule.RELOC_SYMBOL, f"Relative {what} wants symbol@{symbol} which is past end")
         elif symbol in image.ignored:
             name = text(image.symbols[symbol][0])
             report.refuse(
-                "reloc-ignored-symbol", f"Relocation against ignored symbol {name} cannot be resolved", symbol=name
+                Rule.RELOC_IGNORED_SYMBOL, f"Relocation against ignored symbol {name} cannot be resolved", symbol=name
             )
         else:
             return True
@@ -62,7 +62,7 @@ class RelocationTable:
         if offset < self.size and offset + width <= self.size:
             return True
         name = text(self.image.names[self.target])
-        self.report.refuse("reloc-offset", f"Relative relocation offset is past {name} section")
+        self.report.refuse(Rule.RELOC_OFFSET, f"Relative relocation offset is past {name} section")
         return False
 
     def write(self, offset: int, form: Struct, value: int) -> None:
@@ -75,10 +75,10 @@ class RelocationTable:
             image = self.image
             where = f"{text(image.names[self.number])} for {text(image.names[self.target])}"
             name = text(image.symbols[symbol][0])
-            self.report.refuse("reloc-overflow", f"Overflow in relocation {index} in {where}", name)
+            self.report.refuse(Rule.RELOC_OVERFLOW, f"Overflow in relocation {index} in {where}", name)
 
     def refuse_type(self, says: str) -> None:
-        self.report.refuse("reloc-type", f"Unhandled relocation {says}", f"in {text(self.image.names[self.number])}")
+        self.report.refuse(Rule.RELOC_TYPE, f"Unhandled relocation {says}", f"in {text(self.image.names[self.number])}")
 
 
 def signed(number: int, bits: int) -> int:

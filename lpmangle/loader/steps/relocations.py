@@ -5,7 +5,7 @@ from collections.abc import Callable
 from lpmangle import elf
 from lpmangle.elf import text
 from lpmangle.loader.image import Image
-from lpmangle.loader.rules import Report
+from lpmangle.loader.rules import Report, Rule
 from lpmangle.loader.steps import relocations_arm32, relocations_arm64, relocations_x86
 from lpmangle.loader.steps.relocation_table import RelocationTable, signed
 from lpmangle.xen.machines import ARM64, X86_64
@@ -28,23 +28,23 @@ def perform_relocations(image: Image, report: Report, only_into: int | None = No
         if only_into not in (None, target) or target >= len(image.headers):
             continue
         if target == 0:
-            report.crash("reloc-target-zero", f"{name}: perform_relocs follows a NULL pointer")
+            report.crash(Rule.RELOC_TARGET_ZERO, f"{name}: perform_relocs follows a NULL pointer")
             return
         if image.addresses[target] is None:
             continue
         if header.link != image.symtab:
             says = f"Relative link of {name} is incorrect ({signed(header.link, 32)}, expected={image.symtab})"
-            report.refuse("reloc-link", says)
+            report.refuse(Rule.RELOC_LINK, says)
         elif header.size:
             entry = machine.layout.rela if header.type == elf.SHT_RELA else machine.layout.rel
             if header.entsize < entry.size or header.size % header.entsize:
-                report.refuse("reloc-header", "Section relative header is corrupted", name)
+                report.refuse(Rule.RELOC_HEADER, "Section relative header is corrupted", name)
             elif image.wraps(number):
-                report.crash("section-wraps", f"section {number}: Xen reads far outside the file")
+                report.crash(Rule.SECTION_WRAPS, f"section {number}: Xen reads far outside the file")
                 return
             elif machine is X86_64 and header.type == elf.SHT_REL:
-                report.refuse("reloc-rel", "SHT_REL relocation unsupported", name)
+                report.refuse(Rule.RELOC_REL, "SHT_REL relocation unsupported", name)
             elif machine is ARM64 and header.type == elf.SHT_REL:
-                report.refuse("reloc-rel-arm64", detail=name)
+                report.refuse(Rule.RELOC_REL_ARM64, detail=name)
             else:
                 _RELOCATE[machine.e_machine](RelocationTable(image, number, target, report))

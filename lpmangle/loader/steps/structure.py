@@ -7,7 +7,7 @@ little-endian and with the structures of the hypervisor's own class, whatever th
 from lpmangle import elf
 from lpmangle.elf import text
 from lpmangle.loader.image import Header, Image
-from lpmangle.loader.rules import Report
+from lpmangle.loader.rules import Report, Rule
 from lpmangle.xen.abi import LIVEPATCH_MAX_SIZE, MAX_SECTIONS
 from lpmangle.xen.machines import ARM32, X86_64
 
@@ -28,10 +28,10 @@ def _read_header(image: Image, report: Report) -> bool:
     data, machine = image.data, image.machine
     layout, size = machine.layout, len(image.data)
     if size < layout.ehdr_size:
-        report.refuse("header-truncated", "Section header is bigger than payload")
+        report.refuse(Rule.HEADER_TRUNCATED, "Section header is bigger than payload")
         return False
     if data[:4] != elf.ELFMAG:
-        report.refuse("not-elf", "Not an ELF payload")
+        report.refuse(Rule.NOT_ELF, "Not an ELF payload")
         return False
     (e_type, e_machine, e_version, _, _, e_shoff, e_flags, _, _, e_phnum, e_shentsize, e_shnum, e_shstrndx) = (
         layout.ehdr.unpack_from(data, 16)
@@ -44,7 +44,7 @@ def _read_header(image: Image, report: Report) -> bool:
         or e_type != elf.ET_REL
         or e_phnum != 0
     ):
-        report.refuse("elf-header", "Invalid ELF payload")
+        report.refuse(Rule.ELF_HEADER, "Invalid ELF payload")
         return False
     # Only x86 looks at the byte order (xen/arch/*/livepatch.c:arch_livepatch_verify_elf).
     if (
@@ -53,25 +53,25 @@ def _read_header(image: Image, report: Report) -> bool:
         or (machine is X86_64 and data[5] != elf.ELFDATA2LSB)
     ):
         found = elf.EM_NAMES.get(e_machine, str(e_machine))
-        report.refuse("elf-machine", "Unsupported ELF Machine type", f"{found}, the hypervisor is {machine.name}")
+        report.refuse(Rule.ELF_MACHINE, "Unsupported ELF Machine type", f"{found}, the hypervisor is {machine.name}")
         return False
     if machine is ARM32 and e_flags & 0xFF000000 != 0x05000000:
-        report.refuse("arm-eabi", f"Unsupported ELF EABI({e_flags:x})")
+        report.refuse(Rule.ARM_EABI, f"Unsupported ELF EABI({e_flags:x})")
         return False
     if e_shstrndx == 0:
-        report.refuse("no-section-names", "Section name idx is undefined")
+        report.refuse(Rule.NO_SECTION_NAMES, "Section name idx is undefined")
     elif e_shnum > MAX_SECTIONS:
-        report.refuse("too-many-sections", f"Too many ({e_shnum}) sections")
+        report.refuse(Rule.TOO_MANY_SECTIONS, f"Too many ({e_shnum}) sections")
     elif e_shstrndx >= e_shnum:
         says = f"Section name idx ({e_shstrndx}) is past end of sections ({e_shnum})"
-        report.refuse("section-names-index", says)
+        report.refuse(Rule.SECTION_NAMES_INDEX, says)
     elif e_shoff >= size:
-        report.refuse("section-table-offset", "Bogus e_shoff")
+        report.refuse(Rule.SECTION_TABLE_OFFSET, "Bogus e_shoff")
     elif e_shentsize < layout.shdr.size:
         says = f"Section header size is {e_shentsize}! Expected {layout.shdr.size}."
-        report.refuse("section-header-size", says)
+        report.refuse(Rule.SECTION_HEADER_SIZE, says)
     elif (size - e_shoff) // e_shentsize < e_shnum:
-        report.refuse("section-table-truncated", "Section header size is corrupted")
+        report.refuse(Rule.SECTION_TABLE_TRUNCATED, "Section header size is corrupted")
     else:
         image.shstrndx = e_shstrndx
         _read_headers(image, e_shoff, e_shentsize, e_shnum)
@@ -93,52 +93,52 @@ def _read_sections(image: Image, report: Report) -> bool:
     for number in range(1, count):
         header = image.headers[number]
         if header.offset < machine.layout.ehdr_size:
-            report.refuse("section-in-header", f"Section [{number}] data at ELF header of payload")
+            report.refuse(Rule.SECTION_IN_HEADER, f"Section [{number}] data at ELF header of payload")
             readable = False
         elif header.type != elf.SHT_NOBITS and (
             header.offset > size or (header.offset + header.size) & machine.mask > size
         ):
-            report.refuse("section-past-end", f"Section [{number}] data is past end of payload")
+            report.refuse(Rule.SECTION_PAST_END, f"Section [{number}] data is past end of payload")
             readable = False
         align = header.addralign
         if align & (align - 1):
-            report.refuse("section-alignment", f"Section [{number}] alignment ({_hex(align)}) is not supported")
+            report.refuse(Rule.SECTION_ALIGNMENT, f"Section [{number}] alignment ({_hex(align)}) is not supported")
         elif align and header.addr % align:
             says = f"Section [{number}] addr ({_hex(header.addr)}) is not aligned properly ({_hex(align)})"
-            report.refuse("section-address", says)
+            report.refuse(Rule.SECTION_ADDRESS, says)
         if header.type == elf.SHT_NOBITS and header.flags & 3 and header.size > LIVEPATCH_MAX_SIZE:
-            report.refuse("section-nobits-size", detail=f"section {number}: {header.size} bytes")
+            report.refuse(Rule.SECTION_NOBITS_SIZE, detail=f"section {number}: {header.size} bytes")
             readable = False
         if header.type == elf.SHT_SYMTAB:
             if symtab:
-                report.refuse("two-symbol-tables", "Unsupported multiple symbol tables")
+                report.refuse(Rule.TWO_SYMBOL_TABLES, "Unsupported multiple symbol tables")
                 return False
             symtab = number
             if header.link >= count:
                 says = f"Symbol table idx ({header.link}) to strtab past end ({count})"
-                report.refuse("symtab-link", says)
+                report.refuse(Rule.SYMTAB_LINK, says)
                 return False
     if not readable:
         return False
     if not symtab:
-        report.refuse("no-symbol-table", "No symbol table found")
+        report.refuse(Rule.NO_SYMBOL_TABLE, "No symbol table found")
         return False
     header = image.headers[symtab]
     if not header.size or header.entsize < machine.layout.sym.size or header.size % header.entsize:
-        report.refuse("symtab-header", "Symbol table header is corrupted")
+        report.refuse(Rule.SYMTAB_HEADER, "Symbol table header is corrupted")
         return False
     if header.link == 0:
-        report.crash("symtab-link-zero", "elf_resolve_sections follows a NULL pointer")
+        report.crash(Rule.SYMTAB_LINK_ZERO, "elf_resolve_sections follows a NULL pointer")
         return False
     if not _is_string_table(image, header.link):
-        report.refuse("string-table", "String table section is corrupted")
+        report.refuse(Rule.STRING_TABLE, "String table section is corrupted")
         return False
     if not _is_string_table(image, image.shstrndx):
-        report.refuse("section-string-table", "Section string table is corrupted")
+        report.refuse(Rule.SECTION_STRING_TABLE, "Section string table is corrupted")
         return False
     for number in (symtab, header.link, image.shstrndx):
         if image.wraps(number):
-            report.crash("section-wraps", f"section {number}: Xen reads far outside the file")
+            report.crash(Rule.SECTION_WRAPS, f"section {number}: Xen reads far outside the file")
             return False
     image.symtab = symtab
     return True
@@ -159,7 +159,7 @@ def _read_section_names(image: Image, report: Report) -> bool:
     for number in range(1, len(image.headers)):
         name = image.headers[number].name
         if name >= table.size:
-            report.refuse("section-name", f"Section {number} name is not within .shstrtab")
+            report.refuse(Rule.SECTION_NAME, f"Section {number} name is not within .shstrtab")
             readable = False
         else:
             image.names[number] = _string(image.data, table.offset + name)
@@ -187,14 +187,14 @@ def _read_symbols(image: Image, report: Report) -> bool:
             append((b"", 0, 0))
             continue
         if st_name >= names_size:
-            report.refuse("symbol-name", f"Symbol [{index}] name is not within .strtab")
+            report.refuse(Rule.SYMBOL_NAME, f"Symbol [{index}] name is not within .strtab")
             append((b"", 0, 0))
             readable = False
             continue
         at = names + st_name
         name = _string(data, at)
         if not layout.is_64 and name[:2] == b"$t" and name[2:3] in (b"", b"."):
-            report.refuse("thumb-symbol", f"Symbol '{text(name)}' should not be in payload", symbol=text(name))
+            report.refuse(Rule.THUMB_SYMBOL, f"Symbol '{text(name)}' should not be in payload", symbol=text(name))
         append((name, shndx, value))
     return readable
 
