@@ -10,9 +10,9 @@ from livepatch import Source, build_payload
 from xen.defects import LOCALS
 from xen.editor import Editor
 
-from lpmangle.loader import Hypervisor, Payload, State, Verdict, check_upload
+from lpmangle.loader import Hypervisor, State, Upload, Verdict, check_upload
 from lpmangle.xen.machines import X86_64
-from lpmangle.xen.versions import parse_version
+from lpmangle.xen.versions import Version, parse_version
 
 BUILD_ID = b"\xaa" * 20
 START = 0xFFFF82D040200000
@@ -48,8 +48,14 @@ def state(version: str = "4.17.7") -> State:
     return State(Small(), parse_version(version))
 
 
+def before(first: Version) -> Version:
+    """The release before a first release."""
+    major, minor, point = first
+    return (major, minor, point - 1) if point else (major, minor - 1, 99)
+
+
 def upload(data: bytes | bytearray, version: str = "4.17.7", name: str = "two") -> Verdict:
-    return check_upload(Payload(name, bytes(data)), state(version))
+    return check_upload(Upload(name, bytes(data)), state(version))
 
 
 def outcome(verdict: Verdict) -> tuple[int, str]:
@@ -69,12 +75,12 @@ def base() -> bytes:
         return path.read_bytes()
 
 
-def payload(name: str, *, names: dict[str, str] | None = None, depends: bytes = BUILD_ID) -> Payload:
+def payload(name: str, *, names: dict[str, str] | None = None, depends: bytes = BUILD_ID) -> Upload:
     """The base under a build-id made of its name; its new symbols are its own, except `names`."""
     editor = Editor(base()).build_id(name.encode().ljust(20, b"\0")[:20]).build_id(depends, ".livepatch.depends")
     for local in LOCALS:
         editor.rename(local, (names or {}).get(local, f"{local}_{name}"))
-    return Payload(name, bytes(editor.data))
+    return Upload(name, bytes(editor.data))
 
 
 def identity(name: str) -> bytes:

@@ -14,7 +14,7 @@ from hypervisor import BUILD_ID, SYMBOLS, base, state
 from xen.editor import Editor
 
 from lpmangle.errors import PayloadError
-from lpmangle.loader import Payload, check_upload, take
+from lpmangle.loader import Upload, check_upload, take
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 ONE, TWO = EXAMPLES / "617712b.livepatch", EXAMPLES / "fbab204.livepatch"
@@ -167,7 +167,7 @@ def test_whatever_is_in_the_file_there_is_a_verdict() -> None:
             for _ in range(source.choice((1, 1, 2, 5))):
                 at, size = source.randrange(len(data) - 8), source.choice((1, 2, 4, 8))
                 data[at : at + size] = source.choice((0, 1, 255, source.getrandbits(64))).to_bytes(8, "little")[:size]
-            damaged = Payload("two", bytes(data))
+            damaged = Upload("two", bytes(data))
             try:
                 counts[check_upload(damaged, state(version)).status] += 1
                 take(damaged, state(version))

@@ -132,10 +132,10 @@ def _read_state(xen: str | None, loaded: tuple[str, ...]) -> "State":
 
 def _is_taken(path: str, state: "State", quiet: bool) -> bool:
     """Whether Xen takes the payload, by `lpmangle check`; says why not."""
-    from lpmangle.cli.check import print_findings, says
-    from lpmangle.loader import Payload, check_sequence
+    from lpmangle.cli.check_report import print_findings, says
+    from lpmangle.loader import Upload, check_sequence
 
-    (verdict,) = check_sequence([Payload.at(path, files.read(path).data)], state)
+    (verdict,) = check_sequence([Upload.at(path, files.read(path).data)], state)
     if not verdict.good:
         warn(path, f"check: {verdict.status}: {says(verdict)}")
         print_findings(verdict)

@@ -1,22 +1,23 @@
 """What Xen will say to an upload: its loader's rules played through offline, in its own order and words.
 
-    structure     header, sections, names, symbols          xen/common/livepatch_elf.c
-    memory        placement, symbol values                  livepatch.c:move_payload, livepatch_elf.c
-    relocations   and relocations_arm                       xen/arch/*/livepatch.c
-    contents      special sections, hooks, notes            livepatch.c:prepare_payload
-      functions   alternatives
-    symbols       duplicate names                           livepatch.c:build_symbol_table
-    actions       apply or replace                          livepatch.c:livepatch_action
-    advice        what the loader does not notice
+`upload` is the one place where the order can be read. Each of its steps is a page in `steps/` beside Xen's:
 
-`upload` calls them in that order; `state` is the hypervisor and its payloads; `versions`, `machines` and `findings` are
-data; `matrix` and `stacks` check many hosts at once. A package, because the loader's phases are many, and each is a
-page that can be read beside Xen's.
+    request       the upload itself                         xen/common/livepatch.c:verify_payload
+    structure     header, sections, names, symbols          livepatch_elf.c
+    memory        placement, symbol values                  livepatch.c:move_payload, livepatch_elf.c
+    relocations   one file per machine                      livepatch_elf.c, xen/arch/*/livepatch.c
+    prepare       sections that must be there, hooks, notes livepatch.c:prepare_payload
+      functions   alternatives
+    names         duplicate names                           livepatch.c:build_symbol_table
+    actions       apply or replace                          livepatch.c:livepatch_action
+
+`image` is the payload on its way through them, `state` the hypervisor that it meets, `profile` how loaders differ,
+`rules` all that can be found, `advice` what the loader does not notice; `fleet` checks many hosts at once.
 """
 
 from lpmangle.loader.rules import CRASH, NOT_CHECKED, REFUSED, WARNING, Finding
 from lpmangle.loader.state import Loaded, State
-from lpmangle.loader.upload import Payload, Verdict, check_sequence, check_upload, take
+from lpmangle.loader.upload import Upload, Verdict, check_sequence, check_upload, take
 from lpmangle.xen.hypervisor import Hypervisor
 
 __all__ = [
@@ -27,8 +28,8 @@ __all__ = [
     "Finding",
     "Hypervisor",
     "Loaded",
-    "Payload",
     "State",
+    "Upload",
     "Verdict",
     "check_sequence",
     "check_upload",

@@ -17,9 +17,10 @@ _COMPILER = re.compile(rb"(\.(cold|part|isra|constprop|lto_priv|\d+))+$")
 _DEBUG = (b".debug_", b".rela.debug_", b".rel.debug_", b".gdb_index", b".zdebug_")
 
 
-def advise(image: Image, new: list[int], state: State, report: Report) -> None:
-    """Warnings about a payload; `new` are the indices of its new symbols."""
+def advise(image: Image, state: State, report: Report) -> None:
+    """Warnings about a payload."""
     _debug_size(image, report)
+    new = image.new
     names = [image.symbols[index][0] for index in new]
     if not names:
         return

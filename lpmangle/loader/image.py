@@ -8,6 +8,18 @@ from lpmangle.xen.abi import LIVEPATCH_MAX_SIZE
 from lpmangle.xen.machines import Machine
 
 
+class Function(NamedTuple):
+    """struct livepatch_func after relocation."""
+
+    name: int
+    new_addr: int
+    old_addr: int
+    new_size: int
+    old_size: int
+    version: int
+    expect: bytes  # struct livepatch_expectation: flags, data
+
+
 class Header(NamedTuple):
     """Elf_Shdr."""
 
@@ -35,7 +47,7 @@ class Image:
         self.symtab = 0
         # Per symbol: name, st_shndx, st_value. Symbol 0 is a place-holder.
         self.symbols: list[tuple[bytes, int, int]] = []
-        # From here on filled in by `memory`.
+        # By `memory`.
         self.addresses: list[int | None] = []  # per section, as loaded; None if it is not
         self.base = 0
         self.memory: bytearray | mmap = bytearray()
@@ -43,6 +55,14 @@ class Image:
         self.values: list[int] = []  # per symbol
         self.ignored: set[int] = set()  # symbols in sections that are not loaded
         self.unresolved: set[int] = set()  # symbols whose address we do not know
+        # By `prepare` and what it calls.
+        self.functions: list[Function] = []
+        self.vetoing = False  # has an enabled preapply, postapply, prerevert or postrevert hook
+        self.build_id = b""
+        self.depends = b""
+        self.xen_depends = b""
+        # By `names`: the registered symbols that do not override.
+        self.new: list[int] = []
 
     @property
     def bindings(self) -> list[int]:

@@ -1,12 +1,11 @@
 """What a hypervisor looks like to a payload: its own symbols and code, and the payloads that are loaded."""
 
 from collections.abc import Iterable
-from mmap import mmap
-from typing import NamedTuple
 
 from lpmangle import elf
-from lpmangle.loader.profile import Rules, rules_of
-from lpmangle.xen.abi import PAGE_SIZE
+from lpmangle.loader.image import Function, Image
+from lpmangle.loader.profile import Profile
+from lpmangle.xen.abi import MAX_NAME, PAGE_SIZE
 from lpmangle.xen.hypervisor import Hypervisor
 from lpmangle.xen.machines import Machine
 from lpmangle.xen.versions import NEWEST, Version
@@ -15,40 +14,22 @@ from lpmangle.xen.versions import NEWEST, Version
 _VMAP_BITMAP_PAGES = 8
 
 
-class Function(NamedTuple):
-    """struct livepatch_func after relocation."""
-
-    name: int
-    new_addr: int
-    old_addr: int
-    new_size: int
-    old_size: int
-    version: int
-    expect: bytes  # struct livepatch_expectation: flags, data
-
-
 class Loaded:
     """A payload that is loaded: what it leaves for those after it to meet. `symbols` are its new ones, cut."""
 
-    def __init__(
-        self,
-        name: str,
-        build_id: bytes,
-        depends: bytes,
-        symbols: dict[bytes, int],
-        base: int,
-        memory: bytearray | mmap,
-        vetoing: bool,
-        functions: list[Function],
-    ) -> None:
+    def __init__(self, name: str, image: Image) -> None:
         self.name = name
-        self.build_id = build_id
-        self.depends = depends
-        self.symbols = symbols
-        self.base = base
-        self.memory = memory
-        self.vetoing = vetoing  # has an enabled preapply, postapply, prerevert or postrevert hook
-        self.functions = functions
+        self.build_id = image.build_id
+        self.depends = image.depends
+        self.xen_depends = image.xen_depends
+        self.base = image.base
+        self.memory = image.memory
+        self.vetoing = image.vetoing
+        self.functions = image.functions
+        self.symbols: dict[bytes, int] = {}
+        for index in image.new:
+            # Of two equal names in one payload look-ups find the first.
+            self.symbols.setdefault(image.symbols[index][0][:MAX_NAME], image.values[index])
 
     def replaces(self, address: int, state: "State") -> bool:
         """Whether it puts a jump at `address` when it is applied."""
@@ -81,7 +62,7 @@ class State:
         allocator: "Allocator | None" = None,
     ) -> None:
         self.xen = xen
-        self.rules: Rules = rules_of(version or (xen and xen.version) or NEWEST)
+        self.profile = Profile(version or (xen and xen.version) or NEWEST)
         self.machine = xen.machine if xen else None  # if not known, that of the first payload
         self.allocator = allocator
         self.loaded = list(loaded)
@@ -89,7 +70,7 @@ class State:
         self.asked: set[bytes] | None = None  # if wanted: every name that was looked up
 
     def copy(self) -> "State":
-        state = State(self.xen, self.rules.version, self.loaded, self.applied, self.allocator)
+        state = State(self.xen, self.profile.version, self.loaded, self.applied, self.allocator)
         state.machine = self.machine
         return state
 

@@ -1,4 +1,4 @@
-"""One upload played through the loader, and what could be done with the payload then."""
+"""One upload played through the loader, step by step in its order, and what could be done with the payload then."""
 
 import os
 
@@ -8,19 +8,17 @@ from lpmangle.loader.image import Image
 from lpmangle.loader.rules import CRASH, NOT_CHECKED, Finding, Report, Rule
 from lpmangle.loader.state import Loaded, State
 from lpmangle.loader.steps import actions
-from lpmangle.loader.steps.functions import FUNCS, functions
+from lpmangle.loader.steps.functions import FUNCS
 from lpmangle.loader.steps.memory import place_sections, resolve_symbols
-from lpmangle.loader.steps.names import check_names, new_symbols
-from lpmangle.loader.steps.prepare import HOOKS, Contents, check_sections, check_xen_depends_first, prepare
+from lpmangle.loader.steps.names import find_new_symbols, register_names
+from lpmangle.loader.steps.prepare import HOOKS, check_sections, check_xen_depends, check_xen_depends_first, prepare
 from lpmangle.loader.steps.relocations import perform_relocations
+from lpmangle.loader.steps.request import check_request
 from lpmangle.loader.steps.structure import read_structure
-from lpmangle.xen.abi import LIVEPATCH_MAX_SIZE, MAX_NAME
 from lpmangle.xen.machines import Machine, machine_of
 
-MAX_PAYLOAD_NAME = 127  # XEN_LIVEPATCH_NAME_SIZE is 128, with the NUL
 
-
-class Payload:
+class Upload:
     """A payload's bytes and the name that it is uploaded by."""
 
     def __init__(self, name: str, data: bytes, path: str = "") -> None:
@@ -29,7 +27,7 @@ class Payload:
         self.path = path or name
 
     @classmethod
-    def at(cls, path: str, data: bytes) -> "Payload":
+    def at(cls, path: str, data: bytes) -> "Upload":
         """`xen-livepatch load` names a payload after its file, up to the last dot."""
         stem, dot, _ = os.path.basename(path).rpartition(".")
         return cls(stem if dot else os.path.basename(path), data, path)
@@ -42,13 +40,12 @@ class Verdict:
     tried then, `apply` or `replace`, and `then` what was found about that.
     """
 
-    def __init__(self, payload: Payload, report: Report, loaded: Loaded | None) -> None:
-        self.payload = payload
+    def __init__(self, upload: Upload, report: Report, image: Image) -> None:
+        self.upload = upload
         self.findings = report.findings
         self.first: Finding | None = report.fatal
-        self.loaded = None if self.first else loaded
-        self.build_id = b""
-        self.xen_depends = b""
+        self.loaded = None if self.first else Loaded(upload.name, image)
+        self.build_id = image.build_id
         self.attempt = ""
         self.then: list[Finding] = []
 
@@ -79,36 +76,45 @@ class Verdict:
         return self.findings + self.then
 
 
-def check_upload(payload: Payload, state: State) -> Verdict:
-    """Play the upload of `payload` to a hypervisor in `state`, to which nothing is done."""
-    report = Report(payload.name)
-    image = Image(payload.data, _machine(payload, state))
-    contents = Contents()
-    xen_depends, names = b"", dict[bytes, int]()
-    new: list[int] = []
-    if _check_request(payload, state, report) and read_structure(image, report):
-        if state.rules.xen_depends_first:
-            xen_depends = check_xen_depends_first(image, state, report)
-        if place_sections(image, state, report):
-            resolve_symbols(image, state, report)
-            perform_relocations(image, report)
-            check_sections(image, state, report)
-            contents = prepare(image, state, report)
-            new = new_symbols(image, contents.new_addresses)
-            names = check_names(image, new, state, report)
-    verdict = Verdict(payload, report, None if report.fatal else _loaded(payload, image, contents, names))
-    verdict.build_id, verdict.xen_depends = contents.build_id, xen_depends or contents.xen_depends
-    advice.advise(image, new, state, report)
+def check_upload(upload: Upload, state: State) -> Verdict:
+    """Play `upload` to a hypervisor in `state`, to which nothing is done."""
+    report = Report(upload.name)
+    image = Image(upload.data, _machine(upload, state))
+    _load(upload, image, state, report)
+    verdict = Verdict(upload, report, image)
+    advice.advise(image, state, report)
     if verdict.loaded:
-        verdict.attempt, verdict.then = actions.next_action(verdict.loaded, verdict.xen_depends, state)
+        verdict.attempt, verdict.then = actions.next_action(verdict.loaded, state)
     return verdict
 
 
-def check_sequence(payloads: list[Payload], state: State) -> list[Verdict]:
+def _load(upload: Upload, image: Image, state: State, report: Report) -> None:
+    """The order of Xen's work (livepatch.c:livepatch_upload, load_payload_data), as far as the file can be read.
+
+    Xen stops at the first refusal; here the steps go on, to find all that is wrong.
+    """
+    if not check_request(upload.name, len(upload.data), state, report):  # verify_payload
+        return
+    if not read_structure(image, report):  # livepatch_elf_load
+        return
+    if state.profile.xen_depends_first:
+        check_xen_depends_first(image, state, report)  # check_xen_buildid
+    if not place_sections(image, state, report):  # move_payload
+        return
+    resolve_symbols(image, state, report)  # livepatch_elf_resolve_symbols
+    perform_relocations(image, report)  # livepatch_elf_perform_relocs
+    check_sections(image, state, report)  # check_special_sections, check_patching_sections
+    prepare(image, state, report)  # prepare_payload
+    if not state.profile.xen_depends_first:
+        check_xen_depends(image, state, report)  # check_xen_buildid
+    register_names(image, state, report)  # build_symbol_table
+
+
+def check_sequence(uploads: list[Upload], state: State) -> list[Verdict]:
     """Upload after upload, each followed by what can be done with it: apply, else replace. `state` follows."""
     verdicts = []
-    for payload in payloads:
-        verdict = check_upload(payload, state)
+    for upload in uploads:
+        verdict = check_upload(upload, state)
         verdicts.append(verdict)
         if verdict.loaded:
             state.loaded.append(verdict.loaded)
@@ -124,60 +130,30 @@ def perform(attempt: str, then: list[Finding], loaded: Loaded, state: State) -> 
         state.applied.append(loaded)
 
 
-def take(payload: Payload, state: State) -> Loaded:
+def take(upload: Upload, state: State) -> Loaded:
     """What a payload that is loaded already has left behind, without asking whether Xen should have taken it.
 
     Only what others can meet is read. Raises PayloadError if it cannot be.
     """
-    report = Report(payload.name)
-    image = Image(payload.data, _machine(payload, state))
+    report = Report(upload.name)
+    image = Image(upload.data, _machine(upload, state))
     if not read_structure(image, report) or not place_sections(image, state, report):
         assert report.fatal
         says = report.fatal.message or report.fatal.meaning
         raise PayloadError(f"cannot be loaded already: {says}")
-    silent, alone = Report(payload.name), State(state.xen, state.rules.version)
+    silent, alone = Report(upload.name), State(state.xen, state.profile.version)
     resolve_symbols(image, alone, silent)
     for name in (FUNCS, *HOOKS):
         if number := image.section(name):
             perform_relocations(image, silent, only_into=number)
-    contents = prepare(image, alone, silent)
-    if not contents.build_id or not contents.depends:
+    prepare(image, alone, silent)
+    if not image.build_id or not image.depends:
         raise PayloadError("cannot be loaded already: it has no build-id, or none that it depends on")
-    names: dict[bytes, int] = {}
-    for index in new_symbols(image, contents.new_addresses):
-        names.setdefault(image.symbols[index][0][:MAX_NAME], image.values[index])
-    return _loaded(payload, image, contents, names)
+    find_new_symbols(image)
+    return Loaded(upload.name, image)
 
 
-def _loaded(payload: Payload, image: Image, contents: Contents, names: dict[bytes, int]) -> Loaded:
-    return Loaded(
-        payload.name,
-        contents.build_id,
-        contents.depends,
-        names,
-        image.base,
-        image.memory,
-        contents.vetoing,
-        functions(image),
-    )
-
-
-def _machine(payload: Payload, state: State) -> Machine:
+def _machine(upload: Upload, state: State) -> Machine:
     if state.machine is None:
-        state.machine = machine_of(payload.data)
+        state.machine = machine_of(upload.data)
     return state.machine
-
-
-def _check_request(payload: Payload, state: State, report: Report) -> bool:
-    """What the tool (xen-livepatch, libxc) and verify_payload look at. All silent. False if there is no more to see."""
-    size = len(payload.data)
-    if len(os.fsencode(payload.name)) > MAX_PAYLOAD_NAME:
-        report.refuse(Rule.NAME_LENGTH, detail=f"{len(os.fsencode(payload.name))} bytes")
-    if not size:
-        report.refuse(Rule.EMPTY_FILE)
-        return False
-    if size > LIVEPATCH_MAX_SIZE:
-        report.refuse(Rule.TOO_LARGE, detail=f"{size} bytes, Xen takes {LIVEPATCH_MAX_SIZE}")
-    if any(loaded.name == payload.name for loaded in state.loaded):
-        report.refuse(Rule.NAME_IN_USE, detail=payload.name)
-    return True

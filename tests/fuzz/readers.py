@@ -24,10 +24,10 @@ from manifests import plain as manifest_of
 from stacked import ident, stacked
 
 from lpmangle import elf
-from lpmangle.cli.check import print_findings, record, says
+from lpmangle.cli.check_report import print_findings, record, says
 from lpmangle.elf import appended as tail
 from lpmangle.errors import LpmangleError
-from lpmangle.loader import Hypervisor, Payload, State, check_sequence, take
+from lpmangle.loader import Hypervisor, State, Upload, check_sequence, take
 from lpmangle.loader.fleet import Matrix
 from lpmangle.mangle import apply as splice
 from lpmangle.mangle.decide import make_plan
@@ -46,7 +46,7 @@ from lpmangle.trace.retrace import Retracer, blocks
 from lpmangle.verify import findings as verify
 from lpmangle.verify import rewritten as changes
 from lpmangle.xen.abi import MAX_SECTIONS
-from lpmangle.xen.payload import Payload as XenPayload
+from lpmangle.xen.payload import Payload
 from lpmangle.xen.versions import parse_version
 from lpmangle.xen.xensyms import captured_symbols, hypervisor_symbols
 
@@ -77,14 +77,14 @@ def read_elf(data: bytes) -> None:
 def _mangle(data: bytes, options: Options, below: Stack | None) -> None:
     view = elf.parse(data)
     tail.size(view)
-    payload = XenPayload(view)
+    payload = Payload(view)
     plan = make_plan(payload, options, "stem", below)
     after = bytes(splice.apply(view, plan))
     splice.prove(view, after, plan.names, plan.function_names)
     text = b"".join(encode(payload, plan, after, "stem", stack=below))
     mangled = elf.parse(after)
     assert undo(mangled, manifest.decode(text)) == data
-    assert not make_plan(XenPayload(mangled), options, "stem", below).changes
+    assert not make_plan(Payload(mangled), options, "stem", below).changes
     if not view.section_named(embed.SECTION) and len(view.sections) < MAX_SECTIONS:
         text = b"".join(encode(payload, plan, after, "stem", embedded=True))
         both = elf.parse(embed.add(after, text))
@@ -96,7 +96,7 @@ def read_verify(data: bytes) -> None:
     """The same with LIEF's opinion: it finds nothing in what lpmangle has made."""
     with suppress(LpmangleError):
         view = elf.parse(data)
-        payload = XenPayload(view)
+        payload = Payload(view)
         plan = make_plan(payload, OPTIONS[1], "stem")
         after = bytes(splice.apply(view, plan))
         found = manifest.decode(b"".join(encode(payload, plan, after, "stem")))
@@ -113,7 +113,7 @@ def _mangled() -> tuple[elf.Object, bytes]:
     """A mangled payload and its manifest."""
     names = ("x86_emulate.c#_get_fpu", "lp_helper")
     view = elf.parse(stacked(1, ident(2), new=names, undefined=["domain.c#hv_local"], replaces=["printk"]).data)
-    payload, below = XenPayload(view), stack()
+    payload, below = Payload(view), stack()
     plan = make_plan(payload, OPTIONS[0], "stem", below)
     assert plan.renames
     assert plan.references
@@ -289,7 +289,7 @@ VERSIONS = ("4.14", "4.17.2", "4.18", "4.21")
 
 
 def _play(parts: list[bytes], xen: Hypervisor | None, choice: int) -> None:
-    payloads = [Payload(name, part) for name, part in zip(("one", "two", "one"), parts, strict=False)]
+    payloads = [Upload(name, part) for name, part in zip(("one", "two", "one"), parts, strict=False)]
     state = State(xen, parse_version(VERSIONS[choice & 3]))
     uploads = list(payloads)
     if choice & 4:

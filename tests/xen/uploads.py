@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from random import Random
 
-from lpmangle.loader import CRASH, Hypervisor, Payload, State, Verdict, check_upload
+from lpmangle.loader import CRASH, Hypervisor, State, Upload, Verdict, check_upload
 from lpmangle.loader.upload import perform
 from xen.defects import DEFECTS, HYPERVISOR, LOCALS
 from xen.editor import Editor
@@ -198,7 +198,7 @@ class _Maker:
     def _upload(self, data: bytes, name: str = "") -> Verdict:
         self.number += 1
         name = name or f"u{self.number}"
-        verdict = check_upload(Payload(name, data), self.state)
+        verdict = check_upload(Upload(name, data), self.state)
         first = verdict.first
         step = Step("upload", name, data)
         if first:

@@ -1,8 +1,9 @@
 """What can be done with a payload that is loaded: livepatch.c:livepatch_action."""
 
 from lpmangle.elf import text
+from lpmangle.loader.image import Function
 from lpmangle.loader.rules import Finding, Report, Rule
-from lpmangle.loader.state import Function, Loaded, State
+from lpmangle.loader.state import Loaded, State
 from lpmangle.xen.hypervisor import ENDBR64_FORMS
 from lpmangle.xen.machines import X86_64
 
@@ -10,7 +11,7 @@ APPLY, REPLACE = "apply", "replace"
 _INSECURE = "SYSTEM MIGHT BE INSECURE: Replace action has been aborted after reverting ALL payloads!"
 
 
-def next_action(loaded: Loaded, xen_depends: bytes, state: State) -> tuple[str, list[Finding]]:
+def next_action(loaded: Loaded, state: State) -> tuple[str, list[Finding]]:
     """What can be tried with a payload just taken, and what was found on the way; a refusal says that it fails.
 
     `apply` wants the payload to depend on the last one applied, `replace` on the hypervisor. Where the hypervisor's
@@ -18,7 +19,7 @@ def next_action(loaded: Loaded, xen_depends: bytes, state: State) -> tuple[str, 
     """
     report = Report(loaded.name)
     top = state.applied[-1] if state.applied else None
-    xen = (state.xen and state.xen.build_id) or xen_depends
+    xen = (state.xen and state.xen.build_id) or loaded.xen_depends
     action = APPLY
     if top and loaded.depends == xen != top.build_id:
         action = REPLACE
@@ -46,7 +47,7 @@ def _neither(top: Loaded | None) -> str:
 
 def _check_deletion(loaded: Loaded, function: Function, state: State, report: Report) -> None:
     """arch_livepatch_apply: where a function begins with ENDBR64, 4 bytes are taken off what is to be deleted."""
-    if not state.rules.endbr or state.machine is not X86_64 or function.new_addr or function.new_size >= 4:
+    if not state.profile.endbr or state.machine is not X86_64 or function.new_addr or function.new_size >= 4:
         return
     old = loaded.old_address(function, state)
     if old is not None and state.read(old, 4) in ENDBR64_FORMS:

@@ -22,7 +22,7 @@ def check_alternatives(image: Image, number: int, state: State, report: Report) 
         report.crash(Rule.SECTION_NOT_LOADED, ".altinstructions")
         return
     entry = image.machine.alternative or 1
-    if state.rules.alternatives_in_range and not _check_ranges(image, address, size, entry, report):
+    if state.profile.alternatives_in_range and not _check_ranges(image, address, size, entry, report):
         return
     if image.machine is X86_64:
         for at in range(address, address + size, entry):
@@ -70,7 +70,7 @@ def _check_entry(entry: bytes, state: State, report: Report) -> None:
     """What apply_alternatives takes for granted, or since the early check of xen_depends refuses."""
     _, _, feature, orig_len, repl_len = _ENTRY.unpack_from(entry)
     whole, feature = orig_len + entry[12], feature & 0x7FFF
-    refuses = state.rules.xen_depends_first
+    refuses = state.profile.alternatives_without_bug
     if repl_len > whole or whole > _LONGEST:
         detail = f"replacement of {repl_len} bytes for {whole}"
         if refuses:

@@ -1,9 +1,9 @@
 """The functions that a payload replaces: livepatch.c:prepare_payload, arch_livepatch_verify_func, _verify_distance."""
 
 from lpmangle.elf import text
-from lpmangle.loader.image import Image
+from lpmangle.loader.image import Function, Image
 from lpmangle.loader.rules import Report, Rule
-from lpmangle.loader.state import Function, State
+from lpmangle.loader.state import State
 from lpmangle.xen.abi import FUNCS_SECTION, PAGE_SIZE
 from lpmangle.xen.hypervisor import ENDBR64_FORMS
 from lpmangle.xen.machines import X86_64, Machine
@@ -14,36 +14,23 @@ OPAQUE_SIZE = 31  # LIVEPATCH_OPAQUE_SIZE: what Xen can keep of the old code
 _LONGEST_NAME = 4096
 
 
-def functions(image: Image) -> list[Function]:
-    """The entries of .livepatch.funcs as Xen reads them; none if there are none or it cannot read them."""
+def check_functions(image: Image, state: State, report: Report) -> None:
+    """Every entry, one after the other."""
     machine, number = image.machine, image.section(FUNCS)
-    if not number or image.headers[number].size % machine.func_size:
-        return []
-    address, size = image.addresses[number], image.headers[number].size
-    if address is None:
-        return []
-    found = []
-    for start in range(address, address + size, machine.func_size):
-        entry = image.read(start, machine.func_size)
-        expect = entry[machine.expect_at : machine.expect_at + 32]
-        found.append(Function._make((*machine.func.unpack_from(entry), expect)))
-    return found
-
-
-def check_functions(image: Image, state: State, report: Report) -> frozenset[int]:
-    """Every entry, one after the other. Returns the addresses of the replacements."""
-    number = image.section(FUNCS)
     if not number:
-        return frozenset()
-    size, entry = image.headers[number].size, image.machine.func_size
+        return
+    address, size, entry = image.addresses[number], image.headers[number].size, machine.func_size
     if size % entry:
         report.refuse(Rule.SECTION_SIZE, f"Wrong size {size} of {text(FUNCS)} (must be multiple of {entry})")
-    elif size and image.addresses[number] is None:
+    elif address is not None:
+        for start in range(address, address + size, entry):
+            content = image.read(start, entry)
+            expect = content[machine.expect_at : machine.expect_at + 32]
+            image.functions.append(Function._make((*machine.func.unpack_from(content), expect)))
+        for function in image.functions:
+            _check_function(image, function, state, report)
+    elif size:
         report.crash(Rule.SECTION_NOT_LOADED, text(FUNCS))
-    found = functions(image)
-    for function in found:
-        _check_function(image, function, state, report)
-    return frozenset(function.new_addr for function in found)
 
 
 def _check_function(image: Image, function: Function, state: State, report: Report) -> None:
@@ -53,7 +40,7 @@ def _check_function(image: Image, function: Function, state: State, report: Repo
     if not function.old_size:
         report.refuse(Rule.FUNC_OLD_SIZE_ZERO, "Address or size fields are zero")
         return
-    if state.rules.endbr:
+    if state.profile.endbr:
         old = old_address(image, function, state, report)
         _verify(image, function, old, state, report)
     else:
@@ -110,7 +97,7 @@ def _verify(image: Image, function: Function, old: int | None, state: State, rep
             report.refuse(Rule.FUNC_OLD_SIZE, detail=detail)
         return
     need = image.machine.jump
-    if x86 and state.rules.endbr and old is not None:
+    if x86 and state.profile.endbr and old is not None:
         code = image.read(old, 4) or state.read(old, 4)
         if code in ENDBR64_FORMS:
             need += 4

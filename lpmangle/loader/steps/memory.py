@@ -21,7 +21,7 @@ def place_sections(image: Image, state: State, report: Report) -> bool:
     False if the sections do not fit into the memory that Xen allots for them.
     """
     offsets, image.text_size, total = place(
-        image.headers, image.machine.mask, empty_sections_placed=state.rules.empty_sections_placed
+        image.headers, image.machine.mask, empty_sections_placed=state.profile.empty_sections_placed
     )
     for number, offset in enumerate(offsets):
         flags = image.headers[number].flags
@@ -50,7 +50,7 @@ def resolve_symbols(image: Image, state: State, report: Report) -> None:
     """livepatch_elf_resolve_symbols: a value for every symbol, whether anything refers to it or not."""
     count, mask, addresses = len(image.headers), image.machine.mask, image.addresses
     values = image.values = [0] * len(image.symbols)
-    rules = state.rules
+    ignored_refused = state.profile.empty_sections_placed
     missing: list[bytes] = []
     for index, (name, shndx, value) in enumerate(image.symbols):
         if index == 0:
@@ -70,7 +70,7 @@ def resolve_symbols(image: Image, state: State, report: Report) -> None:
             address = addresses[shndx]
             if address is None:
                 values[index] = value
-                if rules.empty_sections_placed:
+                if ignored_refused:
                     image.ignored.add(index)
             else:
                 values[index] = (value + address) & mask

@@ -20,38 +20,27 @@ MANY_HOOKS = HOOKS[:2]
 VETOING_HOOKS = tuple(hook for hook in HOOKS if b".pre" in hook or b".post" in hook)
 
 
-class Contents:
-    """What the rest of the loader needs to know of a payload."""
-
-    def __init__(self) -> None:
-        self.new_addresses: frozenset[int] = frozenset()
-        self.build_id = b""
-        self.depends = b""
-        self.xen_depends = b""
-        self.vetoing = False
-
-
-def check_xen_depends_first(image: Image, state: State, report: Report) -> bytes:
+def check_xen_depends_first(image: Image, state: State, report: Report) -> None:
     """check_xen_buildid, of versions that look at it before anything else: in the file, not in memory."""
     name = text(XEN_DEPENDS)
     number = image.section(XEN_DEPENDS)
     if not number:
         report.refuse(Rule.SECTION_MISSING, f"section {name} is missing", name)
-        return b""
+        return
     content = image.file_content(number)
     error, build_id = parse_build_id(content, len(content), image.machine.layout.word)
     if error:
         report.refuse(Rule.NOTE_FORMAT, f"failed to parse section {name} as build-id: -{error}", name)
-        return b""
+        return
     if (found := _hypervisor_build_id(state, report)) not in (None, build_id):
         says = f"build-id mismatch:\n  livepatch: {build_id.hex()}\n        xen: {(found or b'').hex()}"
         report.refuse(Rule.XEN_DEPENDS, says)
-    return build_id
+    image.xen_depends = build_id
 
 
 def check_sections(image: Image, state: State, report: Report) -> None:
     """check_special_sections and check_patching_sections."""
-    late = not state.rules.xen_depends_first
+    late = not state.profile.xen_depends_first
     for name in (DEPENDS, XEN_DEPENDS, BUILD_ID) if late else (DEPENDS, BUILD_ID):
         number = image.section(name)
         if not number:
@@ -68,25 +57,27 @@ def check_sections(image: Image, state: State, report: Report) -> None:
         report.refuse(Rule.NOTHING_TO_PATCH, "Nothing to patch. Aborting...")
 
 
-def prepare(image: Image, state: State, report: Report) -> Contents:
-    """prepare_payload, and the check of xen_depends that follows it where it does not come first."""
-    contents = Contents()
-    contents.new_addresses = check_functions(image, state, report)
-    contents.vetoing = _check_hooks(image, report)
-    contents.build_id = _note(image, BUILD_ID, state, report)
-    if contents.build_id:
-        same = next((payload for payload in state.loaded if payload.build_id == contents.build_id), None)
+def prepare(image: Image, state: State, report: Report) -> None:
+    """prepare_payload, in its order."""
+    check_functions(image, state, report)
+    _check_hooks(image, report)
+    image.build_id = _note(image, BUILD_ID, state, report)
+    if image.build_id:
+        same = next((payload for payload in state.loaded if payload.build_id == image.build_id), None)
         if same:
             # Printed by debug hypervisors only ("Already loaded as %s!").
-            report.refuse(Rule.BUILD_ID_LOADED, detail=f"build-id {contents.build_id.hex()} is loaded as {same.name}")
-    contents.depends = _note(image, DEPENDS, state, report)
-    if not state.rules.xen_depends_first:
-        contents.xen_depends = _note(image, XEN_DEPENDS, state, report)
+            report.refuse(Rule.BUILD_ID_LOADED, detail=f"build-id {image.build_id.hex()} is loaded as {same.name}")
+    image.depends = _note(image, DEPENDS, state, report)
+    if not state.profile.xen_depends_first:
+        image.xen_depends = _note(image, XEN_DEPENDS, state, report)
     _check_optional(image, state, report)
-    if contents.xen_depends and (found := _hypervisor_build_id(state, report)) not in (None, contents.xen_depends):
-        detail = f"made for {contents.xen_depends.hex()}, running is {(found or b'').hex()}"
+
+
+def check_xen_depends(image: Image, state: State, report: Report) -> None:
+    """check_xen_buildid, of versions that look at it after all else but the names."""
+    if image.xen_depends and (found := _hypervisor_build_id(state, report)) not in (None, image.xen_depends):
+        detail = f"made for {image.xen_depends.hex()}, running is {(found or b'').hex()}"
         report.refuse(Rule.XEN_DEPENDS, "check against hypervisor build-id failed", detail)
-    return contents
 
 
 def section_ok(image: Image, number: int, entry: int, report: Report) -> bool:
@@ -99,9 +90,9 @@ def section_ok(image: Image, number: int, entry: int, report: Report) -> bool:
     return True
 
 
-def _check_hooks(image: Image, report: Report) -> bool:
-    """Hook sections, in Xen's order. Whether one is there that keeps the payload from replacing others."""
-    pointer, vetoing = image.machine.pointer, False
+def _check_hooks(image: Image, report: Report) -> None:
+    """Hook sections, in Xen's order."""
+    pointer = image.machine.pointer
     for name in HOOKS:
         number = image.section(name)
         if not number or not section_ok(image, number, pointer, report):
@@ -114,8 +105,7 @@ def _check_hooks(image: Image, report: Report) -> bool:
         elif address is None:
             report.crash(Rule.SECTION_NOT_LOADED, text(name))
         elif name in VETOING_HOOKS and any(image.read(address, pointer)):
-            vetoing = True
-    return vetoing
+            image.vetoing = True
 
 
 def _note(image: Image, name: bytes, state: State, report: Report) -> bytes:
@@ -127,7 +117,7 @@ def _note(image: Image, name: bytes, state: State, report: Report) -> bytes:
     if address is not None:
         # A descriptor behind an unpadded name may end a few bytes behind its section.
         content = image.read(address, size + 3)
-    elif size <= HEADER_SIZE or state.rules.xen_depends_first:
+    elif size <= HEADER_SIZE or state.profile.notes_read_in_file:
         content = image.file_content(number)
     else:
         report.crash(Rule.SECTION_NOT_LOADED, text(name))
@@ -135,7 +125,7 @@ def _note(image: Image, name: bytes, state: State, report: Report) -> bytes:
     error, build_id = parse_build_id(content, size, image.machine.layout.word)
     if error:
         # Silent; which errno comes back has changed together with the early check.
-        kept = error if state.rules.xen_depends_first else errno.EINVAL
+        kept = error if state.profile.notes_read_in_file else errno.EINVAL
         report.refuse(Rule.NOTE_FORMAT, detail=text(name), error=kept)
     return build_id
 

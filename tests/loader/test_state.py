@@ -10,8 +10,8 @@ from xen.defects import DEFECTS
 from xen.editor import Editor
 
 from lpmangle.errors import ElfError, NamingError
-from lpmangle.loader import NOT_CHECKED, WARNING, Hypervisor, Payload, State, Verdict, check_sequence, check_upload
-from lpmangle.loader.profile import CHANGES, rules_of
+from lpmangle.loader import NOT_CHECKED, WARNING, Hypervisor, State, Upload, Verdict, check_sequence, check_upload
+from lpmangle.loader.profile import CHANGES, Profile
 from lpmangle.xen.versions import NEWEST, parse_version
 
 
@@ -54,7 +54,7 @@ def test_names_are_cut_at_126(first: int, second: int, taken: bool) -> None:
 def test_undefined_symbols_are_found_in_loaded_payloads() -> None:
     one = payload("one", names={"lp_data": "shared"})
     two = Editor(payload("two", names={"lp_data": "shared"}).data).edit_symbol("shared", shndx=0)
-    user = Payload("two", bytes(two.data))
+    user = Upload("two", bytes(two.data))
     assert [v.status for v in check_sequence([one, user], state())] == ["taken", "taken"]
     assert outcome(check_upload(user, state())) == (2, "Unknown symbol: shared")
 
@@ -63,12 +63,12 @@ def test_a_longer_name_is_not_found_its_beginning_is() -> None:
     one = payload("one", names={"lp_data": "n" * 127})
     for length, taken in ((126, True), (127, False)):
         editor = Editor(payload("two", names={"lp_data": "n" * length}).data).edit_symbol("n" * length, shndx=0)
-        assert (check_sequence([one, Payload("two", bytes(editor.data))], state())[1].first is None) is taken
+        assert (check_sequence([one, Upload("two", bytes(editor.data))], state())[1].first is None) is taken
 
 
 def test_the_same_name_and_the_same_build_id() -> None:
     one = payload("one")
-    by_name, by_build_id = check_sequence([one, Payload("one", b"junk"), Payload("two", one.data)], state())[1:]
+    by_name, by_build_id = check_sequence([one, Upload("one", b"junk"), Upload("two", one.data)], state())[1:]
     assert by_name.first
     assert by_build_id.first
     assert (by_name.first.rule, by_name.first.errno, by_name.first.message) == ("name-in-use", 17, "")
@@ -94,7 +94,7 @@ def test_apply_on_top_or_replace() -> None:
 def test_a_vetoing_hook_forbids_replace() -> None:
     editor = Editor(payload("one").data).add(".livepatch.hooks.postapply", bytes(8), flags=3)
     editor.add_relocation(".livepatch.hooks.postapply", 0, 2)
-    verdicts = check_sequence([Payload("one", bytes(editor.data)), payload("two")], state())
+    verdicts = check_sequence([Upload("one", bytes(editor.data)), payload("two")], state())
     assert [finding.rule for finding in verdicts[1].then] == ["replace-hooks"]
 
 
@@ -107,7 +107,7 @@ def test_expectations(flags: int, code: bytes, rule: str) -> None:
     editor = Editor(payload("one").data).function(expect=flags)
     at = editor.content(".livepatch.funcs") + 73
     editor.data[at : at + 7 * len(code)] = code * 7
-    (verdict,) = check_sequence([Payload("one", bytes(editor.data))], state())
+    (verdict,) = check_sequence([Upload("one", bytes(editor.data))], state())
     assert [finding.rule for finding in verdict.then] == ([rule] if rule else [])
 
 
@@ -163,8 +163,8 @@ def test_alternatives() -> None:
 def test_versions() -> None:
     assert parse_version("4.17.7+13-g2445b30a44") == parse_version("4.17.7-pre") == (4, 17, 7)
     assert parse_version("4.17") > parse_version("4.17.7")
-    assert rules_of(NEWEST) == (NEWEST, *([True] * len(CHANGES)))
-    assert not any(rules_of((4, 14, 0))[1:])
+    assert all(change.is_in(NEWEST) and getattr(Profile(NEWEST), name) for name, change in CHANGES.items())
+    assert not any(change.is_in((4, 14, 0)) for change in CHANGES.values())
     for wrong in ("", "4", "four", "4.17.1.2"):
         with pytest.raises(NamingError):
             parse_version(wrong)
@@ -181,7 +181,7 @@ def test_a_copy_of_xensyms() -> None:
     assert verdict.status == "taken"
     assert not verdict.complete
     assert set(rules(verdict, NOT_CHECKED)) == {"no-hypervisor-build-id"}
-    short = Payload("one", bytes(Editor(payload("one").data).function(old_size=8).data))
+    short = Upload("one", bytes(Editor(payload("one").data).function(old_size=8).data))
     assert "no-hypervisor-code" in rules(check_upload(short, State(xen, (4, 17, 7))), NOT_CHECKED)
     for wrong in (b"", b"garbage\n", b"\x7fELF garbage"):
         with pytest.raises(ElfError):
@@ -196,7 +196,7 @@ def test_without_a_hypervisor() -> None:
     clash = {"lp_data": "x"}
     verdicts = check_sequence([payload("one", names=clash), payload("two", names=clash)], State())
     assert outcome(verdicts[1]) == (17, "duplicate new symbol: x")
-    bad = Payload("two", bytes(Editor(base()).relocation(".rela.text", 0, type=10).data))
+    bad = Upload("two", bytes(Editor(base()).relocation(".rela.text", 0, type=10).data))
     assert outcome(check_upload(bad, State())) == (95, "Unhandled relocation 10")
 
 

@@ -7,25 +7,24 @@ import click
 
 from lpmangle.cli.output import print_json, print_table, shown
 from lpmangle.errors import EXIT_NO, PayloadError, about
-from lpmangle.loader import Loaded, Payload, State, take
-from lpmangle.loader.fleet import Cell, Matrix
-from lpmangle.loader.stacks import Stack, read_stacks
+from lpmangle.loader import Loaded, State, Upload, take
+from lpmangle.loader.fleet import Cell, Host, Matrix, read_hosts
 from lpmangle.system import files
 
 
-def check_stacks(path: str, payloads: list[Payload], state: State, as_json: bool) -> int:
+def check_fleet(path: str, payloads: list[Upload], state: State, as_json: bool) -> int:
     """Check `payloads` against every stack in the file at `path`; returns the exit code."""
     with about(path):
         try:
             text = files.read(path).data.decode()
         except UnicodeDecodeError:
             raise PayloadError("is no text") from None
-        stacks = read_stacks(text, os.path.dirname(path))
+        stacks = read_hosts(text, os.path.dirname(path))
     matrix = Matrix(payloads, state)
     deployed: dict[str, Loaded] = {}
     for file in dict.fromkeys(file for stack in stacks for file in stack.paths):
         with about(file):
-            deployed[file] = take(Payload.at(file, files.read(file).data), matrix.state)
+            deployed[file] = take(Upload.at(file, files.read(file).data), matrix.state)
     rows = [(stack, matrix.check([deployed[file] for file in stack.paths])) for stack in stacks]
     if as_json:
         print_json({"payloads": [payload.path for payload in payloads], "stacks": [_record(*row) for row in rows]})
@@ -34,7 +33,7 @@ def check_stacks(path: str, payloads: list[Payload], state: State, as_json: bool
     return 0 if all(cell.good for _, cells in rows for cell in cells) else EXIT_NO
 
 
-def _record(stack: Stack, cells: list[Cell]) -> dict[str, Any]:
+def _record(stack: Host, cells: list[Cell]) -> dict[str, Any]:
     results = []
     for cell in cells:
         finding = cell.first or cell.then
@@ -52,7 +51,7 @@ def _record(stack: Stack, cells: list[Cell]) -> dict[str, Any]:
     return {"stack": stack.name, "loaded": list(stack.paths), "results": results}
 
 
-def _print(rows: list[tuple[Stack, list[Cell]]], payloads: list[Payload]) -> None:
+def _print(rows: list[tuple[Host, list[Cell]]], payloads: list[Upload]) -> None:
     table: list[tuple[str, ...]] = [("STACK", *(shown(payload.path) for payload in payloads))]
     reasons: dict[tuple[str, str], int] = {}
     for stack, cells in rows:

@@ -4,6 +4,7 @@ import random
 
 from corpus import Item
 from elfbuild import ABS, ALLOC, EXEC, GLOBAL, MERGE, WRITE, Sec, Sym, build, build_id, funcs, note, rela
+from hypervisor import before
 
 from lpmangle.loader.image import Image
 from lpmangle.loader.profile import CHANGES
@@ -11,7 +12,7 @@ from lpmangle.loader.rules import Report
 from lpmangle.loader.state import State
 from lpmangle.loader.steps.functions import check_functions
 from lpmangle.loader.steps.memory import place_sections, resolve_symbols
-from lpmangle.loader.steps.names import new_symbols
+from lpmangle.loader.steps.names import find_new_symbols
 from lpmangle.loader.steps.relocations import perform_relocations
 from lpmangle.loader.steps.structure import read_structure
 from lpmangle.xen.machines import machine_of
@@ -23,8 +24,8 @@ SEED, ROUNDS = 20260, 300
 # Both sides of every change of the rules.
 VERSIONS = sorted(
     {OLDEST, NEWEST}
-    | {first for change in CHANGES.values() for first in (change.since, *change.backports)}
-    | {(major, minor, max(point - 1, 0)) for change in CHANGES.values() for major, minor, point in (change.since,)}
+    | {first for change in CHANGES.values() for first in change.first}
+    | {before(first) for change in CHANGES.values() for first in change.first}
 )
 
 
@@ -34,7 +35,9 @@ def _new_to_the_loader(data: bytes, version: Version) -> set[int]:
     assert place_sections(image, state, report), report.findings
     resolve_symbols(image, state, report)
     perform_relocations(image, report)
-    return set(new_symbols(image, check_functions(image, state, report)))
+    check_functions(image, state, report)
+    find_new_symbols(image)
+    return set(image.new)
 
 
 def _assert_one_model(data: bytes, what: str) -> int:
@@ -44,7 +47,7 @@ def _assert_one_model(data: bytes, what: str) -> int:
     overriding = {index for index, kind in enumerate(payload.kinds) if kind == Kind.OVERRIDING}
     found = {version: _new_to_the_loader(data, version) for version in VERSIONS}
     for version, there in found.items():
-        placed = State(version=version).rules.empty_sections_placed
+        placed = State(version=version).profile.empty_sections_placed
         assert there == new - payload.coincidences[placed], (what, version)
         assert not there & overriding, (what, version)
     return len(payload.coincidences[0] ^ payload.coincidences[1])

@@ -9,7 +9,7 @@ from corpus import Item
 from xen.editor import Editor
 
 from lpmangle import elf
-from lpmangle.loader import Payload, State, Verdict, check_upload
+from lpmangle.loader import State, Upload, Verdict, check_upload
 from lpmangle.xen.versions import parse_version
 
 ARM64, ARM32 = "aarch64-gcc-ld", "arm-gcc-ld"
@@ -19,7 +19,7 @@ STT_SECTION = 3
 
 def check(data: bytes | bytearray, version: str = NOTHING_KNOWN) -> Verdict:
     """By the rules alone: there is no table of a hypervisor on Arm here."""
-    return check_upload(Payload("two", bytes(data)), State(None, parse_version(version)))
+    return check_upload(Upload("two", bytes(data)), State(None, parse_version(version)))
 
 
 def says(data: bytes | bytearray, version: str = NOTHING_KNOWN) -> tuple[int, str]:
@@ -86,8 +86,8 @@ def test_big_endian(corpus: dict[str, Item]) -> None:
 
 def test_one_hypervisor_is_one_machine(corpus: dict[str, Item]) -> None:
     state = State()
-    check_upload(Payload("one", corpus[ARM64].path.read_bytes()), state)
-    verdict = check_upload(Payload("two", corpus["x86_64-gcc-ld"].path.read_bytes()), state)
+    check_upload(Upload("one", corpus[ARM64].path.read_bytes()), state)
+    verdict = check_upload(Upload("two", corpus["x86_64-gcc-ld"].path.read_bytes()), state)
     assert verdict.first
     assert verdict.first.message == "livepatch: two: Unsupported ELF Machine type"
 

@@ -10,9 +10,8 @@ from xen.defects import LOCALS
 from xen.editor import Editor
 
 from lpmangle.errors import PayloadError
-from lpmangle.loader import Payload, check_sequence, take
-from lpmangle.loader.fleet import Matrix
-from lpmangle.loader.stacks import Stack, read_stacks
+from lpmangle.loader import Upload, check_sequence, take
+from lpmangle.loader.fleet import Host, Matrix, read_hosts
 
 
 def test_matrix_says_what_single_checks_say() -> None:
@@ -21,8 +20,8 @@ def test_matrix_says_what_single_checks_say() -> None:
     pool = [payload(f"p{n}", names=random.choice(names), depends=random.choice((BUILD_ID, identity(f"p{n - 1}"))))
             for n in range(12)]  # fmt: skip
     user = Editor(payload("user", names={"lp_data": "s1"}).data).edit_symbol("s1", shndx=0)
-    again, top = Payload("again", pool[4].data), payload("top", depends=identity("p5"))
-    uploads = [payload("new", names=names[1]), pool[3], Payload("user", bytes(user.data)), again, top]
+    again, top = Upload("again", pool[4].data), payload("top", depends=identity("p5"))
+    uploads = [payload("new", names=names[1]), pool[3], Upload("user", bytes(user.data)), again, top]
     matrix = Matrix(uploads, state())
     deployed = [take(one, matrix.state) for one in pool]
     seen = set()
@@ -53,14 +52,14 @@ def test_take_reads_what_an_upload_leaves() -> None:
     assert sorted(taken.symbols) == sorted(f"{local}_one".encode() for local in LOCALS)
     for data in (b"", b"\x7fELF", base()[:500], bytes(Editor(base()).edit(".livepatch.depends", size=0).data)):
         with pytest.raises(PayloadError):
-            take(Payload("x", data), state())
+            take(Upload("x", data), state())
 
 
 def test_stack_files() -> None:
-    wanted = [Stack("web", ("/d/a", "/d/b")), Stack("stack 2", ("/d/c",)), Stack("empty", ())]
-    assert read_stacks("# web\na\n b \n\n\nc\n\n# empty\n", "/d") == wanted
-    assert read_stacks('[["a", "b"], ["c"]]', "/d")[1] == Stack("stack 2", ("/d/c",))
-    assert read_stacks('{"web": ["a", "/b"], "empty": []}', "/d") == [Stack("web", ("/d/a", "/b")), Stack("empty", ())]
+    wanted = [Host("web", ("/d/a", "/d/b")), Host("stack 2", ("/d/c",)), Host("empty", ())]
+    assert read_hosts("# web\na\n b \n\n\nc\n\n# empty\n", "/d") == wanted
+    assert read_hosts('[["a", "b"], ["c"]]', "/d")[1] == Host("stack 2", ("/d/c",))
+    assert read_hosts('{"web": ["a", "/b"], "empty": []}', "/d") == [Host("web", ("/d/a", "/b")), Host("empty", ())]
     for wrong in ("", "\n\n", "[1]", '{"a": "b"}', "[", '[["a", 1]]'):
         with pytest.raises(PayloadError):
-            read_stacks(wrong, "/d")
+            read_hosts(wrong, "/d")

@@ -1,0 +1,105 @@
+"""What `lpmangle check` says: a table, all findings with remedies; or JSON."""
+
+from typing import Any
+
+import click
+
+from lpmangle.cli.output import print_table, shown
+from lpmangle.loader import CRASH, NOT_CHECKED, REFUSED, WARNING, Finding, State, Verdict
+
+COLOURS = {REFUSED: "red", CRASH: "red", WARNING: "yellow", NOT_CHECKED: "cyan"}
+
+
+def report(verdicts: list[Verdict], state: State) -> dict[str, Any]:
+    """All uploads for JSON."""
+    return {"xen_version": _version(state), "payloads": [record(verdict) for verdict in verdicts]}
+
+
+def _version(state: State) -> str:
+    major, minor, point = state.profile.version
+    return f"{major}.{minor}.{point}" if point < 99 else f"{major}.{minor}"
+
+
+def record(verdict: Verdict) -> dict[str, Any]:
+    """One upload for JSON."""
+    first = verdict.first
+    return {
+        "payload": verdict.upload.path,
+        "name": verdict.upload.name,
+        "verdict": verdict.status,
+        "complete": verdict.complete,
+        "errno": first.errno if first else 0,
+        "errno_name": first.errno_name if first else "",
+        "message": first.message if first else "",
+        "action": verdict.action,
+        "findings": [_finding(finding, finding is first) for finding in verdict.everything],
+    }
+
+
+def _finding(finding: Finding, reported: bool) -> dict[str, Any]:
+    return {
+        "rule": finding.rule,
+        "severity": finding.severity,
+        "reported": reported,
+        "errno": finding.errno,
+        "errno_name": finding.errno_name,
+        "message": finding.message,
+        "meaning": finding.meaning,
+        "detail": finding.detail,
+        "symbol": finding.symbol,
+        "remedy": finding.remedy,
+    }
+
+
+def print_report(verdicts: list[Verdict], state: State) -> None:
+    """A table of all uploads, then what was found about each."""
+    rows: list[tuple[str, ...]] = [("PAYLOAD", "VERDICT", "ERRNO", "XEN SAYS")]
+    for verdict in verdicts:
+        status = verdict.status if verdict.first or verdict.complete else f"{verdict.status} (not all checked)"
+        rows.append((shown(verdict.upload.path), status, _errno(verdict.first), says(verdict)))
+    print_table(rows)
+    for verdict in verdicts:
+        if verdict.everything:
+            click.echo(f"\n{shown(verdict.upload.path)}")
+            print_findings(verdict)
+    known = "" if state.xen else "; without --xen nothing is known of the hypervisor's own symbols"
+    click.echo(f"\nBy the rules of Xen {_version(state)}{known}.")
+
+
+def says(verdict: Verdict) -> str:
+    """What the console shows, or what happens next."""
+    if verdict.first:
+        return shown(verdict.first.message) or f"nothing ({verdict.first.meaning})"
+    refused = next((finding for finding in verdict.then if finding.fatal), None)
+    if refused:
+        return f"then: {shown(refused.message.partition(chr(10))[0] or refused.meaning)}"
+    return f"then: xen-livepatch {verdict.action} {shown(verdict.upload.name)}"
+
+
+def _errno(finding: Finding | None) -> str:
+    return f"{finding.errno_name} ({finding.errno})" if finding and finding.errno else ""
+
+
+def print_findings(verdict: Verdict) -> None:
+    """All of them, those of one kind together, the one that Xen reports marked."""
+    groups: dict[tuple[str, str], list[Finding]] = {}
+    for finding in verdict.everything:
+        groups.setdefault((finding.severity, finding.rule), []).append(finding)
+    for (severity, rule), findings in groups.items():
+        first = verdict.first in findings
+        head = click.style(severity, fg=COLOURS[severity], bold=first)
+        errno = f" {_errno(findings[0])}" if findings[0].fatal and findings[0].errno else ""
+        click.echo(f"  {'>' if first else ' '} {head}{errno}: {findings[0].meaning}  [{rule}]")
+        for finding in findings:
+            for line in filter(None, [*finding.message.splitlines(), _small(finding)]):
+                click.echo(f"      {shown(line)}")
+        for remedy in dict.fromkeys(finding.remedy for finding in findings):
+            click.echo(f"      remedy: {remedy}")
+
+
+def _small(finding: Finding) -> str:
+    if finding.severity == CRASH:
+        return f"(the hypervisor dies) {finding.detail}"
+    if finding.fatal and not finding.message:
+        return f"(nothing is printed) {finding.detail}"
+    return f"    {finding.detail}" if finding.detail and finding.message else finding.detail
