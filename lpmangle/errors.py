@@ -47,6 +47,10 @@ class ManifestError(LpmangleError):
     """No manifest, a damaged one, or one that belongs to another payload."""
 
 
+class NoManifestError(ManifestError):
+    """A payload whose manifest is nowhere to be found."""
+
+
 class NoSourceError(LpmangleError):
     """Nobody said where manifests are."""
 

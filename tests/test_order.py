@@ -1,12 +1,11 @@
 """Things done in the wrong order: signed before, changed after. Detected, named, and as much told as can be."""
 
-import json
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
-from builds import ROOT, names, run
+from builds import ROOT, run
 from corpus import Item
 from elfbuild import plain
 
@@ -81,80 +80,10 @@ def test_tail_counts_every_byte() -> None:
 
 
 def test_signed_afterwards(payload: Path) -> None:
-    """The right order: it verifies as it is, and the way back asks for the file without the signature."""
+    """The right order: the way back asks for the file without the signature."""
     lpmangle(payload.name, cwd=payload.parent)
     mangled = payload.read_bytes()
     append(payload, SIGNATURE)
-    done = lpmangle("verify", payload.name, "--original", EXAMPLE, cwd=payload.parent)
-    assert f"{len(SIGNATURE)} bytes of a signature were appended since; without them:\n" in done.stdout
-    assert "verified, 5 renamed symbols" in done.stdout
-    report = json.loads(lpmangle("verify", "--json", payload.name, cwd=payload.parent).stdout)
-    assert (report["verified"], report["appended_bytes"]) == (True, len(SIGNATURE))
     assert "already mangled" in lpmangle(payload.name, cwd=payload.parent).stdout
     assert payload.read_bytes() == mangled + SIGNATURE
     lpmangle("restore", payload.name, cwd=payload.parent, code=3)
-    damaged = bytearray(payload.read_bytes())
-    damaged[damaged.index(b"_get_fpu_")] ^= 1
-    payload.write_bytes(damaged)
-    done = lpmangle("verify", payload.name, cwd=payload.parent, code=1)
-    assert "sha256 is" in done.stdout
-
-
-@pytest.mark.parametrize("command", [["objcopy"], ["strip", "-g"], ["llvm-objcopy"]], ids=" ".join)
-def test_rewritten_afterwards(payload: Path, command: list[str]) -> None:
-    """The tool keeps all symbols: verify finds them by name."""
-    lpmangle(payload.name, cwd=payload.parent)
-    subprocess.run([*command, payload], check=True)
-    lines = lpmangle("verify", payload.name, cwd=payload.parent, code=1).stdout.splitlines()
-    assert len(lines) == 2
-    assert lines[0].startswith("p.livepatch: sha256 is ")
-    assert "objcopy, strip" in lines[0]
-    assert lines[1].startswith("p.livepatch: since then: 5 of 5 renamed symbols are there, ")
-
-
-def test_what_a_tool_took_and_added(payload: Path, tmp_path: Path) -> None:
-    lpmangle("--suffix", "name", payload.name, cwd=tmp_path)
-    (tmp_path / "note").write_bytes(b"note")
-    options = [
-        *("--strip-symbol=x86_emulate.c", "--remove-section=.comment", "--add-section=.vendor=note"),
-        "--redefine-sym=lp_helper_p=lp_helper",
-        "--globalize-symbol=x86_emulate.c#_put_fpu_p",
-        "--rename-section=.data=.data2",
-    ]
-    subprocess.run(["objcopy", *options, payload], check=True, cwd=tmp_path)
-    done = lpmangle("verify", payload.name, "--original", EXAMPLE, cwd=tmp_path, code=1)
-    said = [line.removeprefix("p.livepatch: ") for line in done.stdout.splitlines()]
-    assert said[1].startswith("since then: 4 of 5 renamed symbols are there, ")
-    assert "gone: lp_helper_p is called lp_helper again" in said
-    assert "changed: x86_emulate.c#_put_fpu_p: binding is GLOBAL, the manifest says LOCAL" in said
-    assert "changed: x86_emulate.c#extra_version_p: section is .data2, the manifest says .data" in said
-    assert "section gone: .data" in said
-    assert {"section added: .vendor", "section added: .data2"} <= set(said)
-    assert not [line for line in said if line.startswith("section changed")]
-    assert "x86_emulate.c#_get_fpu_p" in names(payload)
-
-
-def test_a_changed_section(payload: Path, tmp_path: Path) -> None:
-    lpmangle(payload.name, cwd=tmp_path)
-    (tmp_path / "text").write_bytes(b"\x90" * 100)
-    subprocess.run(["objcopy", "--update-section", ".text=text", payload], check=True, cwd=tmp_path)
-    done = lpmangle("verify", payload.name, "--original", EXAMPLE, cwd=tmp_path, code=1)
-    assert "section changed: .text\n" in done.stdout
-    assert "5 of 5 renamed symbols" in done.stdout
-
-
-def test_all_symbols_gone(payload: Path, tmp_path: Path) -> None:
-    """What nothing refers to goes with strip --strip-unneeded; another payload has none of ours."""
-    lpmangle(payload.name, cwd=tmp_path)
-    manifest = f"{payload}.manifest.json"
-    subprocess.run(["strip", "--strip-unneeded", payload], check=True)
-    said = lpmangle("verify", payload.name, cwd=tmp_path, code=1).stdout
-    assert "since then: " in said
-    other = ROOT / "examples" / "617712b.livepatch"
-    said = lpmangle("verify", other, "-m", manifest, cwd=tmp_path, code=1).stdout
-    assert "build-id is a46b5c175e2839ad0fcd31212d3715bde54b2c28, the manifest says" in said
-    assert "since then: 0 of 5 renamed symbols are there" in said
-    assert (
-        "gone: x86_emulate.c#_get_fpu_d967c17f6518371e26e591728fd30fa3f292977c is called x86_emulate.c#_get_fpu again"
-        in said
-    )

@@ -2,15 +2,11 @@
 
 import click
 
-from lpmangle import elf
 from lpmangle.cli.output import print_json, shown
 from lpmangle.cli.paths import FilePath
-from lpmangle.elf import appended as tail
-from lpmangle.errors import EXIT_NO, about
-from lpmangle.manifest import embed
+from lpmangle.errors import EXIT_NO
+from lpmangle.jobs.verify import verify
 from lpmangle.manifest.read import Manifest
-from lpmangle.store.open import of_payload
-from lpmangle.system import files
 
 
 @click.command(
@@ -20,11 +16,12 @@ Examples:
   lpmangle verify fbab204.livepatch
   lpmangle verify fbab204.livepatch --original build/fbab204.livepatch
 
-Check that PAYLOAD and its manifest agree (digests, build-id, every renamed symbol), that the
-original can be had back, and that nothing but names differs from it; a second reading by LIEF
-must agree. One line for each finding; the exit code is 1 if there is any. Of a payload that objcopy
-or strip has written anew it says what changed since. Bytes appended since, such as a signature,
-are left out of account and mentioned.
+Check that PAYLOAD and its manifest agree in every field (options, digests, build-id, the file's
+name, every symbol), that the original can be had back, and that nothing but names differs from it;
+a second reading by LIEF must agree. One line for each finding; the exit code is 1 if there is any.
+Of a payload that objcopy or strip has written anew it says, by name, what changed since. Bytes
+appended since, such as a signature, are left out of account and mentioned. If SOURCE is a folder, a
+catalog or a server, the manifests of the payloads below must agree as well.
 """,
 )
 @click.argument("payload", type=FilePath())
@@ -33,35 +30,24 @@ are left out of account and mentioned.
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
 @click.pass_context
 def command(ctx: click.Context, payload: str, source: str | None, original: str | None, as_json: bool) -> None:
-    from lpmangle.verify.findings import findings
-
-    file = files.read(payload)
-    found = of_payload(file, payload, source).manifest
-    before = files.read(original).data if original else None
-    if original and before is not None:
-        with about(original):
-            elf.parse(before)
-    with about(payload):
-        view = elf.parse(file.data)
-        appended = tail.size(view)
-        if appended:
-            view = elf.parse(file.data[:-appended])
-        bare = embed.without(view)
-        lines = list(findings(bare, found, before))
-        if view.section_named(embed.SECTION):
-            from lpmangle.verify import embedded as verify_embedded
-
-            lines = [*verify_embedded.findings(view, bare, found), *lines]
+    done = verify(payload, source, original)
     if as_json:
-        print_json({"payload": payload, "verified": not lines, "findings": lines, "appended_bytes": appended})
+        print_json(
+            {
+                "payload": payload,
+                "verified": done.verified,
+                "findings": done.findings,
+                "appended_bytes": done.appended_bytes,
+            }
+        )
     else:
-        if appended:
-            click.echo(f"{shown(payload)}: {tail.describe(file.data, appended)} were appended since; without them:")
-        for line in lines:
+        if done.appended:
+            click.echo(f"{shown(payload)}: {done.appended} were appended since; without them:")
+        for line in done.findings:
             click.echo(f"{shown(payload)}: {shown(line)}")
-        if not lines:
-            click.echo(f"{shown(payload)}: verified, {_renamed(found)}, nothing else differs")
-    if lines:
+        if done.verified:
+            click.echo(f"{shown(payload)}: verified, {_renamed(done.manifest)}, nothing else differs")
+    if not done.verified:
         ctx.exit(EXIT_NO)
 
 

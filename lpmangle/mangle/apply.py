@@ -32,7 +32,7 @@ def apply(view: elf.Object, plan: Plan) -> bytes | bytearray:
         view = elf.parse(functions.rename(Payload(view), plan.function_names))
     renames = plan.names
     names, mark = b"\0".join([*renames.values(), b""]), plan.mark.encode()
-    table_offset = -(-len(view.data) // ALIGNMENT) * ALIGNMENT
+    table_offset = aligned(len(view.data))
     table_size = view.strtab.size + len(mark) + 1 + len(names)
     limit = 2**64 if view.layout.is_64 else 2**32
     if table_size >= 2**32 or table_offset + table_size > limit:
@@ -54,6 +54,11 @@ def apply(view: elf.Object, plan: Plan) -> bytes | bytearray:
     _put_symbol_words(out, view, words, column)
     view.put_place(out, view.strtab.number, table_offset, table_size)
     return out
+
+
+def aligned(size: int) -> int:
+    """Where the new string table begins in a file that had so many bytes."""
+    return -(-size // ALIGNMENT) * ALIGNMENT
 
 
 def prove(

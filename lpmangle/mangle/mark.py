@@ -21,7 +21,7 @@ from lpmangle import elf
 MAX_GLOBS = 1000
 CHECK_DIGITS = 12
 
-_MAGIC = b"\0lpmangle "
+MAGIC = b"\0lpmangle "
 _AGAINST = " --against "
 # Not compiled here: a payload that is mangled has no mark yet.
 _VERSION = r"(?s)([0-9]{1,9}) (.*)"
@@ -51,6 +51,7 @@ class Mark(NamedTuple):
     scope: str
     globs: str = ""
     below: tuple[Below, ...] = ()
+    version: int = 2
 
     def same_way(self, other: "Mark") -> bool:
         """Whether both say that the same was done, however the suffix was typed and whatever is below."""
@@ -66,7 +67,7 @@ class Mark(NamedTuple):
         """As it stands in the string table, without the NULs around it."""
         below = [f"--against {one.build_id}:{one.taken}:{one.check}" for one in self.below]
         words = " ".join(filter(None, (self.suffix, self._options, *below, self.globs)))
-        return _MAGIC[1:] + b"2 " + words.encode("utf-8", "surrogateescape")
+        return MAGIC[1:] + b"2 " + words.encode("utf-8", "surrogateescape")
 
     @property
     def _options(self) -> str:
@@ -85,10 +86,10 @@ def find_in(table: bytes) -> Mark | None:
 
 def _find(data: bytes, start: int, end: int) -> Mark | None:
     """The last mark between two places: what has been mangled again keeps the strings that it had."""
-    while (at := data.rfind(_MAGIC, start, end)) >= 0:
+    while (at := data.rfind(MAGIC, start, end)) >= 0:
         # No name: with many payloads below it is longer than any.
         stop = data.find(b"\0", at + 1)
-        text = data[at + len(_MAGIC) : stop if stop >= 0 else len(data)].decode("utf-8", "surrogateescape")
+        text = data[at + len(MAGIC) : stop if stop >= 0 else len(data)].decode("utf-8", "surrogateescape")
         if found := re.fullmatch(_VERSION, text):
             return _read(found[1], found[2])
         end = at + 1
@@ -105,12 +106,12 @@ def _read(version: str, words: str) -> Mark:
             several.pop()
         globs = _AGAINST.join([rest, *several]).removeprefix(" ")
         suffix = found["typed"].removeprefix("text:")
-        return Mark(suffix, found["typed"], found["template"], found["scope"], globs, tuple(below))
+        return Mark(suffix, found["typed"], found["template"], found["scope"], globs, tuple(below), 1)
     if version == "2" and (found := re.fullmatch(_VERSION_2, words)):
         below = list(_below(found["below"]))
         options = found["suffix"], found["typed"], found["template"], found["scope"], found["globs"] or ""
         return Mark(*options, tuple(below))
-    return Mark("", "", "", "", words)
+    return Mark("", "", "", "", words, (), int(version))
 
 
 def _below(words: str) -> Iterator[Below]:

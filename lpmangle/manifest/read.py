@@ -122,6 +122,11 @@ class Manifest(msgspec.Struct, frozen=True):
         """Every symbol that got a new name."""
         return [*self.symbols, *self.references]
 
+    @property
+    def taken(self) -> "list[Reference | FunctionName]":
+        """Every name that was taken from a payload below."""
+        return [*self.references, *self.functions]
+
 
 class Head(msgspec.Struct, frozen=True):
     """What a manifest is found by. A thousand of them are read in the time of a few whole manifests."""

@@ -6,7 +6,7 @@ from contextlib import suppress
 from operator import attrgetter
 
 from lpmangle import elf
-from lpmangle.errors import FileError, LpmangleError, ManifestError, about
+from lpmangle.errors import FileError, LpmangleError, ManifestError, NoManifestError, about
 from lpmangle.manifest import embed
 from lpmangle.manifest.format import ENDING
 from lpmangle.manifest.format import beside as manifest_beside
@@ -162,7 +162,7 @@ def load(path: str) -> Found:
             return found
         found = beside(path, file.data)
         if not found:
-            raise ManifestError(missing(path), path=path, hint="name its manifest itself, or a place that has it")
+            raise NoManifestError(missing(path), path=path, hint="name its manifest itself, or a place that has it")
         manifest = found.manifest
         if sha256(file.data) not in (manifest.input.sha256, manifest.output.sha256):
             raise ManifestError(

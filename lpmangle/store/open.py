@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 
 from lpmangle import elf
-from lpmangle.errors import ManifestError, NoSourceError, about
+from lpmangle.errors import NoManifestError, NoSourceError, about
 from lpmangle.manifest import embed
 from lpmangle.store import local
 from lpmangle.store.local import LocalSource
@@ -66,14 +66,14 @@ def from_environment() -> list[str]:
 def of_payload(payload: files.File, name: str, word: str | None = None) -> Found:
     """The manifest of one payload: from the source `word`; else from inside it, beside it, or from the environment.
 
-    `name` is the payload as the user calls it. Raises ManifestError if there is none.
+    `name` is the payload as the user calls it. Raises NoManifestError if there is none.
     """
     if word is None:
         found = local.inside(payload.data, name) or local.beside(name, payload.data)
         if found:
             return found
         if not from_environment():
-            raise ManifestError(local.missing(name), path=name, hint=HINT)
+            raise NoManifestError(local.missing(name), path=name, hint=HINT)
     elif is_single(word):
         return local.load(files.fitting(word, payload.data))
     return _choose(open_sources([word] if word else []), payload, name)
@@ -90,7 +90,7 @@ def _choose(sources: Sources, payload: files.File, name: str) -> Found:
         if digest in (found.manifest.output.sha256, found.manifest.input.sha256):
             return found
     if not several:
-        raise ManifestError(
+        raise NoManifestError(
             f"no manifest with its build-id ({build_id and build_id.hex()}) was found", path=name, hint=HINT
         )
     return several[0]

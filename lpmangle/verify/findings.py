@@ -1,61 +1,91 @@
-"""Does a payload agree with its manifest, and does nothing but names differ? Checked twice.
+"""Does a payload agree with its manifest, and does nothing but names differ? Every disagreement in one line.
 
-First by our own reading: digests, every renamed symbol, the way back to the original and the proof between the two.
-Then by LIEF, which shares no code with us: all fields of all symbols but the names, all section headers but the string
-table's place. LIEF is fed only bytes that our strict reader has taken, reads nothing but sections and symbols, and
-never writes.
+By our own reading: digests, notes, options, the way back to the original and the proof between the two, and the
+manifest made again from it. Where there is no way back, each symbol of the manifest, or, if the symbol table was
+written anew, each name. Then by LIEF (`second_opinion`).
 """
 
-import warnings
 from collections.abc import Iterator
-from typing import Any
 
 from lpmangle import elf
-from lpmangle.errors import ElfError, LpmangleError
+from lpmangle.errors import LpmangleError
 from lpmangle.mangle import mark
-from lpmangle.manifest.read import Manifest
+from lpmangle.mangle.apply import aligned
+from lpmangle.manifest.read import Manifest, Symbol
 from lpmangle.manifest.undo import prove_manifest, undo
 from lpmangle.system.files import sha256
-from lpmangle.verify import rewritten as changes
+from lpmangle.verify import again, claims, rewritten, second_opinion
 from lpmangle.xen.payload import Payload
 
 CHANGED_SINCE = "the payload was changed after lpmangle wrote it (objcopy, strip, a signature), or is another one"
+NOT_MANGLED = "it is not mangled, and was built anew, or is another payload"
 
 
-def findings(view: elf.Object, found: Manifest, original: bytes | None = None) -> Iterator[str]:
-    """One line for each disagreement; none if all is well. `original` is the file it was made from, if at hand."""
-    digest_now = sha256(view.data)
-    if digest_now != found.output.sha256:
-        if digest_now == found.input.sha256:
-            yield "is the original: it is not mangled"
-        else:
-            yield f"sha256 is {digest_now}, the manifest says {found.output.sha256}: {CHANGED_SINCE}"
-    if original is not None and (digest := sha256(original)) != found.input.sha256:
-        yield f"the original's sha256 is {digest}, the manifest says {found.input.sha256}"
+def findings(view: elf.Object, found: Manifest, name: str, original: elf.Object | None = None) -> Iterator[str]:
+    """One line for each disagreement; none if all is well.
 
+    `name` is what the payload is uploaded as by its file name, `original` the file that it was made from, if at hand.
+    """
+    digest = sha256(view.data)
+    if digest == found.input.sha256 != found.output.sha256:
+        yield "is the original: it is not mangled"
+        return
+    restored, no_way_back = _restored(view, found)
+    unmangled = restored is None and rewritten.is_unmangled(view, found)
+    if digest != found.output.sha256:
+        why = "" if restored else f": {NOT_MANGLED if unmangled else CHANGED_SINCE}"
+        yield f"sha256 is {digest}, the manifest says {found.output.sha256}{why}"
+    if original and (of_original := sha256(original.data)) != found.input.sha256:
+        yield f"the original's sha256 is {of_original}, the manifest says {found.input.sha256}"
     yield from _note_findings(view, found)
-    if digest_now not in (found.input.sha256, found.output.sha256) and found.symbols and mark.find(view) is None:
-        # Nothing refers to the mark: whoever writes the string table anew drops it, and our indices with it.
-        yield from changes.since(view, found, original)
-        return
-    yield from _symbol_findings(view, found)
+    if name != found.payload:
+        yield f"its file is called {name}, the manifest says that it is uploaded as {found.payload}"
+    yield from claims.about_itself(found)
+    wrong_options = list(claims.about_options(view, found))
+    yield from wrong_options
+    yield from claims.about_below(view, found)
 
-    restored = None
-    try:
-        restored = undo(view, found)
-    except LpmangleError as error:
-        yield error.message
-    before = restored if original is None else original
-    if before is None:
+    if unmangled:
         return
-    if before != restored:  # what `undo` gives is proven
+    if restored is None:
+        if digest != found.output.sha256 and _is_rewritten(view, found):
+            yield from rewritten.since(view, found, original)
+            return
+        yield from _symbol_findings(view, found)
+        yield from _place_findings(view, found)
+        yield no_way_back
+    before = restored
+    if original and original.data != (restored and restored.data):  # what `undo` gives is proven
         try:
-            prove_manifest(elf.parse(before), view.data, found)
+            prove_manifest(original, view.data, found)
+            before = restored or original
         except LpmangleError as error:
             yield error.message.removeprefix("proof failed, nothing was written: ")
-            if isinstance(error, ElfError):
-                return
-    yield from lief_findings(before, view.data, found)
+    if before and not wrong_options:
+        yield from again.differences(before, view.data, found)
+    elif restored:
+        yield from _symbol_findings(view, found)
+    if older := original or before:
+        yield from second_opinion.on_names(older.data, view.data, found)
+
+
+def _restored(view: elf.Object, found: Manifest) -> tuple[elf.Object | None, str]:
+    """The original; or None, and why it cannot be had."""
+    try:
+        return elf.parse(undo(view, found)), ""
+    except LpmangleError as error:
+        return None, error.message
+
+
+def _is_rewritten(view: elf.Object, found: Manifest) -> bool:
+    """Whether another tool has written the string table, and may have numbered the symbols, anew.
+
+    What lpmangle writes ends with the string table, and that has the mark. objcopy drops the mark, to which nothing
+    refers; eu-strip may keep it.
+    """
+    if not found.named and not found.functions:
+        return False
+    return mark.find(view) is None or not view.strtab.end == len(view.data) == found.output.size
 
 
 def _note_findings(view: elf.Object, found: Manifest) -> Iterator[str]:
@@ -76,103 +106,37 @@ def _note_findings(view: elf.Object, found: Manifest) -> Iterator[str]:
 
 
 def _symbol_findings(view: elf.Object, found: Manifest) -> Iterator[str]:
-    for entry in found.symbols:
+    """By index: the symbol table is as lpmangle left it, but for what was damaged."""
+    for entry in found.named:
         if entry.index >= view.symbol_count:
             yield f"symbol {entry.index} ({entry.name}) does not exist"
             continue
         symbol = view.symbol(entry.index)
-        section = view.sections[symbol.st_shndx].name if symbol.st_shndx < len(view.sections) else ""
-        for what, is_now, was in (
-            ("name", elf.text(view.string(symbol.st_name)), entry.name),
-            ("section", section, entry.section),
-            ("value", symbol.st_value, entry.value),
-            ("size", symbol.st_size, entry.size),
-            ("type", elf.STT_NAMES.get(symbol.type, str(symbol.type)), entry.type),
-            ("binding", elf.STB_NAMES.get(symbol.binding, str(symbol.binding)), entry.binding),
-        ):
-            if is_now != was:
-                yield f"symbol {entry.index}: {what} is {is_now}, the manifest says {was}"
-    for reference in found.references:
-        if reference.index >= view.symbol_count:
-            yield f"symbol {reference.index} ({reference.name}) does not exist"
-        elif (name := view.string(view.symbol(reference.index).st_name)) != reference.name.encode():
-            yield f"symbol {reference.index}: name is {elf.text(name)}, the manifest says {reference.name}"
-    if found.functions:
-        yield from _function_findings(view, found)
+        name = elf.text(view.string(symbol.st_name))
+        if name != entry.name:
+            yield f"symbol {entry.index}: name is {name}, the manifest says {entry.name}"
+        if isinstance(entry, Symbol):
+            yield from (f"symbol {entry.index}: {line}" for line in rewritten.differences(view, symbol, entry))
+        original = elf.text(view.string(entry.st_name)) if entry.st_name < found.string_table.size else None
+        if original != entry.original:
+            yield f"symbol {entry.index}: at st_name {entry.st_name} is {original}, the manifest says {entry.original}"
+    yield from rewritten.function_differences(view, found)
 
 
-def _function_findings(view: elf.Object, found: Manifest) -> Iterator[str]:
-    from lpmangle.mangle.function_names import by_name
-
-    try:
-        names = {entry.entry: elf.text(entry.name) for entry in by_name(Payload(view))}
-    except LpmangleError as error:
-        yield error.message
+def _place_findings(view: elf.Object, found: Manifest) -> Iterator[str]:
+    """Where in the file things were, as far as it can be told from the mangled one (`mangle.apply`)."""
+    if not found.named and not found.functions:
         return
-    for function in found.functions:
-        if (name := names.get(function.entry)) != function.name:
-            yield f".livepatch.funcs entry {function.entry}: name is {name}, the manifest says {function.name}"
-
-
-def lief_findings(before: bytes, after: bytes, found: Manifest) -> Iterator[str]:
-    """What LIEF sees that differs between the two files beyond the renames of the manifest."""
-    old, new = lief_view(before), lief_view(after)
-    if old is None or new is None:
-        yield "LIEF cannot read it"
-        return
-    names = {symbol.index: symbol.name for symbol in found.named}
-    moved = {place.section for place in found.string_sections}
-    if names or moved:
-        moved.add(found.string_table.section)
-    if len(old["symbols"]) != len(new["symbols"]) or len(old["sections"]) != len(new["sections"]):
-        yield "LIEF: the number of symbols or sections differs"
-        return
-    for index, (was, is_now) in enumerate(zip(old["symbols"], new["symbols"], strict=True)):
-        expected = (names.get(index, was[0]), *was[1:])
-        if is_now != expected:
-            yield f"LIEF: symbol {index} is {is_now}, expected {expected}"
-    for index, (was, is_now) in enumerate(zip(old["sections"], new["sections"], strict=True)):
-        if index in moved:
-            was, is_now = was[:2], is_now[:2]
-        if is_now != was:
-            yield f"LIEF: section {index} is {is_now}, was {was}"
-
-
-def lief_view(data: bytes) -> dict[str, list[tuple[Any, ...]]] | None:
-    import lief
-
-    config = lief.ELF.ParserConfig()
-    config.parse_relocations = False
-    config.parse_dyn_symbols = False
-    config.parse_symbol_versions = False
-    config.parse_notes = False
-    config.parse_overlay = False
-    config.parse_symtab_symbols = True
-    lief.logging.disable()
-    with warnings.catch_warnings():  # of types that it has no name for
-        warnings.simplefilter("ignore")
-        return _lief_tables(lief.ELF.parse(data, config))
-
-
-def _lief_tables(binary: Any) -> dict[str, list[tuple[Any, ...]]] | None:
-    if binary is None:
-        return None
-    return {
-        "symbols": [
-            (s.name, int(s.value), s.size, int(s.type), int(s.binding), s.other, s.shndx) for s in binary.symtab_symbols
-        ],
-        "sections": [
-            (
-                s.name,
-                int(s.type),
-                s.file_offset,
-                s.size,
-                s.flags,
-                s.link,
-                s.information,
-                s.alignment,
-                s.entry_size,
-            )
-            for s in binary.sections
-        ],
-    }
+    table, now, data = found.string_table, view.strtab, view.data
+    if len(data) != found.output.size:
+        yield f"output: size is {len(data)}, the manifest says {found.output.size}"
+    if table.section != now.number:
+        yield f"string_table: section is {now.number}, the manifest says {table.section}"
+    # The new table begins with the old one, then comes the mark.
+    end = now.offset + table.size
+    if data[end - 1 : end + len(mark.MAGIC) - 1] != mark.MAGIC:
+        yield f"string_table: size is not {table.size}, as the manifest says"
+    elif data[table.offset : table.offset + table.size] != data[now.offset : end]:
+        yield f"string_table: offset is not {table.offset}, as the manifest says"
+    if not found.functions and now.offset != aligned(found.input.size):
+        yield f"input: size is not {found.input.size}, as the manifest says"

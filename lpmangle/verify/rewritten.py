@@ -9,38 +9,53 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from lpmangle import elf
-from lpmangle.manifest.read import Manifest, Symbol
+from lpmangle.errors import LpmangleError
+from lpmangle.mangle import function_names, mark
+from lpmangle.manifest.read import Manifest, Reference, Symbol
+from lpmangle.xen.payload import Payload
 
 # So many are named of one kind; the number is said always.
 MOST_NAMES = 20
 
 
-def since(view: elf.Object, found: Manifest, original: bytes | None = None) -> Iterator[str]:
+def since(view: elf.Object, found: Manifest, original: elf.Object | None = None) -> Iterator[str]:
     """What is different, a line for each, by the manifest and the original; the first line says how much is not."""
     present: dict[str, list[int]] = defaultdict(list)
-    for index, (st_name, *_) in enumerate(view.symbol_fields()):
-        present[elf.text(view.string(st_name))].append(index)
+    for index, name in enumerate(_names(view)):
+        present[name].append(index)
     gone, moved, differing = [], 0, []
-    for entry in found.symbols:
+    for entry in found.named:
         # Two symbols of one file may share a name.
         candidates = present[entry.name]
-        same = [index for index in candidates if not _differences(view, index, entry)]
+        same = [index for index in candidates if not _entry_differences(view, index, entry)]
         if not candidates:
             gone.append(f"{entry.name} is called {entry.original} again" if entry.original in present else entry.name)
         elif not same:
-            differing += [f"{entry.name}: {words}" for words in _differences(view, candidates[0], entry)]
+            differing += [f"{entry.name}: {words}" for words in _entry_differences(view, candidates[0], entry)]
         else:
             moved += entry.index not in same
-    there = len(found.symbols) - len(gone)
-    yield f"since then: {there} of {len(found.symbols)} renamed symbols are there, {moved} of them at another index"
+    count = len(found.named)
+    what = "renamed symbols" if not found.references else "symbols with new names"
+    yield f"since then: {count - len(gone)} of {count} {what} are there, {moved} of them at another index"
     yield from _named("gone", gone)
     yield from _named("changed", differing)
-    if original is not None:
-        yield from _section_changes(elf.parse(original), view)
+    yield from _named("changed", list(function_differences(view, found)))
+    if original:
+        yield from _section_changes(original, view)
 
 
-def _differences(view: elf.Object, index: int, entry: Symbol) -> list[str]:
-    symbol = view.symbol(index)
+def is_unmangled(view: elf.Object, found: Manifest) -> bool:
+    """Whether the payload has the names that the manifest says were there before, and none of the new ones."""
+    if not found.named or mark.find(view):
+        return False
+    names = set(_names(view))
+    return names.isdisjoint(entry.name for entry in found.named) and not names.isdisjoint(
+        entry.original for entry in found.named
+    )
+
+
+def differences(view: elf.Object, symbol: elf.Symbol, entry: Symbol) -> list[str]:
+    """What of a symbol is not as the manifest says, its name and index aside."""
     section = view.sections[symbol.st_shndx].name if symbol.st_shndx < len(view.sections) else ""
     return [
         f"{what} is {is_now}, the manifest says {was}"
@@ -53,6 +68,31 @@ def _differences(view: elf.Object, index: int, entry: Symbol) -> list[str]:
         )
         if is_now != was
     ]
+
+
+def function_differences(view: elf.Object, found: Manifest) -> Iterator[str]:
+    """Entries of .livepatch.funcs without the names that the manifest says. They keep their order, whatever is done."""
+    if not found.functions:
+        return
+    try:
+        names = {entry.entry: elf.text(entry.name) for entry in function_names.by_name(Payload(view))}
+    except LpmangleError as error:
+        yield error.message
+        return
+    for one in found.functions:
+        if (name := names.get(one.entry)) != one.name:
+            yield f".livepatch.funcs entry {one.entry}: name is {name}, the manifest says {one.name}"
+
+
+def _entry_differences(view: elf.Object, index: int, entry: Symbol | Reference) -> list[str]:
+    symbol = view.symbol(index)
+    if isinstance(entry, Symbol):
+        return differences(view, symbol, entry)
+    return [] if symbol.st_shndx == elf.SHN_UNDEF else ["is undefined no longer"]
+
+
+def _names(view: elf.Object) -> Iterator[str]:
+    return (elf.text(view.string(st_name)) for st_name, *_ in view.symbol_fields())
 
 
 def _section_changes(before: elf.Object, after: elf.Object) -> Iterator[str]:

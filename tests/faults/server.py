@@ -32,8 +32,7 @@ def _serve() -> None:
         "manifest.read",
         "store.local",
         "store.catalog",
-        "verify.findings",
-        "verify.embedded",
+        "verify.payload",
     ):
         importlib.import_module(f"lpmangle.{name}")
     importlib.import_module("lief")

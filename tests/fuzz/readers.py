@@ -43,8 +43,9 @@ from lpmangle.store.catalog import Catalog
 from lpmangle.store.open import open_sources
 from lpmangle.trace.lookup import Lookup
 from lpmangle.trace.retrace import Retracer, blocks
-from lpmangle.verify import findings as verify
-from lpmangle.verify import rewritten as changes
+from lpmangle.verify.claims import about_one_below
+from lpmangle.verify.findings import findings
+from lpmangle.verify.rewritten import since
 from lpmangle.xen.abi import MAX_SECTIONS
 from lpmangle.xen.payload import Payload
 from lpmangle.xen.versions import parse_version
@@ -100,7 +101,7 @@ def read_verify(data: bytes) -> None:
         plan = make_plan(payload, OPTIONS[1], "stem")
         after = bytes(splice.apply(view, plan))
         found = manifest.decode(b"".join(encode(payload, plan, after, "stem")))
-        lines = list(verify.findings(elf.parse(after), found, data))
+        lines = list(findings(elf.parse(after), found, "stem", view))
         assert not lines or lines == ["LIEF cannot read it"] or _is_note(lines), lines
 
 
@@ -109,8 +110,8 @@ def _is_note(lines: list[str]) -> bool:
 
 
 @cache
-def _mangled() -> tuple[elf.Object, bytes]:
-    """A mangled payload and its manifest."""
+def _mangled() -> tuple[elf.Object, elf.Object, bytes]:
+    """A payload, the same mangled, its manifest."""
     names = ("x86_emulate.c#_get_fpu", "lp_helper")
     view = elf.parse(stacked(1, ident(2), new=names, undefined=["domain.c#hv_local"], replaces=["printk"]).data)
     payload, below = Payload(view), stack()
@@ -119,12 +120,12 @@ def _mangled() -> tuple[elf.Object, bytes]:
     assert plan.references
     assert plan.functions
     after = bytes(splice.apply(view, plan))
-    return elf.parse(after), b"".join(encode(payload, plan, after, "stem", stack=below))
+    return view, elf.parse(after), b"".join(encode(payload, plan, after, "stem", stack=below))
 
 
 def read_manifest(data: bytes) -> None:
     """A manifest: what is read can be used and shown, and leads back to an original that is proven, or nowhere."""
-    view, _ = _mangled()
+    _, view, _ = _mangled()
     with suppress(LpmangleError):
         manifest.decode_head(data)
     with suppress(LpmangleError):
@@ -138,13 +139,13 @@ def read_manifest(data: bytes) -> None:
 
 
 def _use(found: manifest.Manifest) -> None:
-    view, _ = _mangled()
+    before, view, _ = _mangled()
     for symbol in query.find(found, "*#*"):
         json.dumps([symbol.value, symbol.size, query.file_of(symbol)])
         f"{symbol.value:#x} {symbol.size} {symbol.name}".encode()
-    for line in (*verify._note_findings(view, found), *verify._symbol_findings(view, found)):
+    for line in (*findings(view, found, "stem"), *findings(view, found, "stem", before)):
         line.encode()
-    for line in changes.since(view, found, view.data):
+    for line in (*since(view, found, before), *about_one_below(found, found)):
         line.encode()
 
 
@@ -229,7 +230,7 @@ def _look_up(path: str) -> None:
 
 def _write_to(opened: Catalog) -> None:
     with suppress(LpmangleError):
-        assert len(list(opened.add([_mangled()[1]]))) == 1
+        assert len(list(opened.add([_mangled()[2]]))) == 1
     opened.remove("stem")
 
 

@@ -76,7 +76,7 @@ def payloads() -> dict[str, bytes]:
 
 
 def manifests() -> dict[str, bytes]:
-    text = _mangled()[1]
+    text = _mangled()[2]
     evil = manifest(EVIL, {EVIL: EVIL + "_SUF", "a": "a_SUF"}, suffix="SUF")
     deep = b'{"format": "lpmangle-manifest", "version": "1.0", "payload": ' + b"[" * 5000
     return {
@@ -101,7 +101,7 @@ def manifests() -> dict[str, bytes]:
 
 
 def embedded() -> dict[str, bytes]:
-    view, text = _mangled()
+    _, view, text = _mangled()
     found = {"good": embed.add(view.data, text)}
     bare = json.loads(text)
     bare["section_headers"] = view.e_shoff
@@ -144,7 +144,7 @@ def catalogs() -> dict[str, bytes]:
         path = Path(name) / "catalog.db"
         opened = Catalog(str(path), write=True)
         evil = json.dumps(manifest(EVIL, {EVIL: "x_SUF"}, suffix="SUF")).encode()
-        list(opened.add([_mangled()[1], MANIFEST, evil]))
+        list(opened.add([_mangled()[2], MANIFEST, evil]))
         opened.close()
         db = sqlite3.connect(path, isolation_level=None)
         db.executescript("PRAGMA page_size = 512; VACUUM")

@@ -47,7 +47,7 @@ def test_globs_make_one_text() -> None:
 
 def test_version_1() -> None:
     text = b"lpmangle 1 --suffix text:SUF --template {name}_{suffix} --scope new"
-    assert found(text) == Mark("SUF", "text:SUF", "{name}_{suffix}", "new")
+    assert found(text) == Mark("SUF", "text:SUF", "{name}_{suffix}", "new", version=1)
     several = b" --only a --against b:1 --keep x --against abcd:12 --against ef:3"
     one = found(text + several)
     assert one is not None
@@ -108,7 +108,7 @@ def test_a_payload_with_the_old_mark_is_mangled_already() -> None:
     text = f"lpmangle 1 {words}".encode()
     # What is left of the longer mark becomes a string of its own, which nothing refers to either.
     done = elf.parse(after[:start] + text + b"\0" + b"x" * (end - start - len(text) - 1) + after[end:])
-    assert mark.find(done) == Mark("SUF", "text:SUF", "{symbol}_{suffix}", "local")
+    assert mark.find(done) == Mark("SUF", "text:SUF", "{symbol}_{suffix}", "local", version=1)
     assert make_plan(Payload(done), options, "stem").already
     with pytest.raises(PlanError, match="is mangled already, with --suffix text:SUF"):
         make_plan(Payload(done), Options("text:SUF", scope="new"), "stem")

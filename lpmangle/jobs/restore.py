@@ -1,0 +1,58 @@
+"""The original again, from file to file."""
+
+from typing import NamedTuple
+
+from lpmangle import elf
+from lpmangle.errors import ManifestError, about
+from lpmangle.jobs.manifest_of import manifest_of
+from lpmangle.jobs.outputs import check_output
+from lpmangle.manifest import embed
+from lpmangle.manifest.read import Manifest
+from lpmangle.manifest.undo import undo
+from lpmangle.system import files
+from lpmangle.system.files import sha256
+from lpmangle.verify import rewritten
+
+
+class Restored(NamedTuple):
+    """Where the original is now, and its SHA-256; `status` is `restored` or `is the original already`."""
+
+    path: str
+    output: str
+    status: str
+    sha256: str
+
+
+def restore(path: str, source: str | None = None, output: str | None = None) -> Restored:
+    """Turn the mangled payload at `path` back into the original, byte for byte, in place or into `output`.
+
+    The manifest is found as by `verify`. Raises LpmangleError; then all files are as they were.
+    """
+    file = files.read(path)
+    manifest = manifest_of(file, path, source)
+    target = files.resolve(output or path)
+    with about(path):
+        status, original = _original(file.data, manifest)
+    check_output(target)
+    if target != file.path or original is not file.data:
+        files.replace([files.Output(target, (original,), like=file.state)], unchanged=file)
+    return Restored(path, target, status, manifest.input.sha256)
+
+
+def _original(data: bytes, manifest: Manifest) -> tuple[str, bytes]:
+    """Raises ManifestError for a payload that the manifest does not lead back from."""
+    mangled = embed.without(elf.parse(data))
+    digest = sha256(mangled.data)
+    if digest == manifest.input.sha256:
+        return "is the original already", data
+    if digest == manifest.output.sha256:
+        return "restored", undo(mangled, manifest)
+    if rewritten.is_unmangled(mangled, manifest):
+        raise ManifestError(
+            "is not mangled, and its manifest is another payload's, or that of another build",
+            hint="there is nothing to restore; take the file that lpmangle wrote",
+        )
+    raise ManifestError(
+        "is not what lpmangle wrote: it was changed since, or the manifest belongs to another payload",
+        hint="take the file as lpmangle left it (before signing or stripping), or its own manifest with -m",
+    )

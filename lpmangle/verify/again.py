@@ -1,0 +1,98 @@
+"""Made again from the original, as the manifest says that it was: is it the same manifest?
+
+So every field is held against the payload, those included that a later version adds. What the manifest alone says, the
+options and the payloads below, is taken from it here, and checked in `claims`.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from lpmangle import elf
+from lpmangle.errors import LpmangleError
+from lpmangle.mangle.decide import make_plan
+from lpmangle.mangle.plan import Options
+from lpmangle.mangle.plan import Reference as Taken
+from lpmangle.mangle.stack import Stack
+from lpmangle.manifest import write
+from lpmangle.manifest.read import FunctionName, Manifest, Reference, decode
+from lpmangle.xen.payload import Payload
+
+# So many wrong entries of one kind are told one by one.
+MOST_ENTRIES = 20
+_ELSEWHERE = ("format", "version", "against")
+_KEYS = {"symbols": "index", "references": "index", "functions": "entry", "string_sections": "section"}
+_WORDS = {"index": "symbol", "entry": ".livepatch.funcs entry", "section": "section"}
+
+
+def differences(before: elf.Object, after: bytes, found: Manifest) -> Iterator[str]:
+    """One line for each field in which `found` is not the manifest of `before`, which became `after`."""
+    try:
+        again = _made_again(before, after, found)
+    except LpmangleError as error:
+        yield f"the original cannot be mangled as the manifest says: {error.message}"
+        return
+    except UnicodeDecodeError:  # what is no text is never taken from a payload below
+        yield "the original has a name that is no text where the manifest says that it was changed"
+        return
+    for field in Manifest.__struct_fields__:
+        is_now, said = getattr(again, field), getattr(found, field)
+        if field in _ELSEWHERE or is_now == said:
+            continue
+        if field in _KEYS:
+            yield from _some(list(_entry_differences(_KEYS[field], is_now, said)), field)
+        elif isinstance(said, list):
+            yield from _some(list(_name_differences(field, is_now, said)), field)
+        elif isinstance(is_now, msgspec.Struct):
+            yield from (f"{field}: {line}" for line in _field_differences(is_now, said))
+        else:
+            yield f"{field} is {is_now}, the manifest says {said}"
+
+
+def _made_again(before: elf.Object, after: bytes, found: Manifest) -> Manifest:
+    """The manifest that lpmangle writes when it is told what `found` says."""
+    payload = Payload(before)
+    asked = found.options
+    options = Options(asked.suffix, asked.template, asked.scope, tuple(asked.only), tuple(asked.keep))
+    plan = make_plan(payload, options, found.payload)
+    plan.references = {one.index: _taken(one) for one in found.references}
+    plan.functions = {one.entry: _taken(one) for one in found.functions}
+    embedded = found.section_headers is not None
+    text = write.encode(payload, plan, after, found.payload, embedded=embedded, stack=Stack([], None))
+    return decode(b"".join(text))
+
+
+def _taken(one: Reference | FunctionName) -> Taken:
+    return Taken(one.name.encode(), one.build_id)
+
+
+def _entry_differences(key: str, is_now: list[Any], said: list[Any]) -> Iterator[str]:
+    """Entries are told apart by their field `key`."""
+    now, then = ({getattr(entry, key): entry for entry in entries} for entries in (is_now, said))
+    for number in sorted({*now, *then}):
+        what = f"{_WORDS[key]} {number}"
+        if number not in then:
+            yield f"{what} is missing in the manifest"
+        elif number not in now:
+            yield f"{what} does not belong into the manifest"
+        else:
+            yield from (f"{what}: {line}" for line in _field_differences(now[number], then[number]))
+
+
+def _name_differences(field: str, is_now: list[str], said: list[str]) -> Iterator[str]:
+    now, then = set(is_now), set(said)
+    yield from (f"{field}: {name} is missing in the manifest" for name in is_now if name not in then)
+    yield from (f"{field}: {name} does not belong into the manifest" for name in said if name not in now)
+
+
+def _some(lines: list[str], field: str) -> Iterator[str]:
+    yield from lines[:MOST_ENTRIES] or [f"{field}: the entries are in another order, or stand twice"]
+    if len(lines) > MOST_ENTRIES:
+        yield f"{field}: {len(lines) - MOST_ENTRIES} more"
+
+
+def _field_differences(is_now: msgspec.Struct, said: msgspec.Struct) -> Iterator[str]:
+    for field in is_now.__struct_fields__:
+        if (now := getattr(is_now, field)) != (then := getattr(said, field)):
+            yield f"{field} is {now}, the manifest says {then}"

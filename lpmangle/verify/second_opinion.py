@@ -1,0 +1,98 @@
+"""The same question to LIEF, which shares no code with us: does anything but names differ?
+
+All fields of all symbols but the names, all section headers but the string table's place. LIEF is fed only bytes that
+our strict reader has taken, reads nothing but sections and symbols, and never writes: it corrupts relocatable files.
+"""
+
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+from lpmangle import elf
+from lpmangle.manifest import embed
+from lpmangle.manifest.read import Manifest
+
+Tables = dict[str, list[tuple[Any, ...]]]
+
+
+def on_names(before: bytes, after: bytes, found: Manifest) -> Iterator[str]:
+    """What LIEF sees that differs between the two files beyond the new names of the manifest."""
+    old, new = tables(before), tables(after)
+    if old is None or new is None:
+        yield "LIEF cannot read it"
+        return
+    names = {symbol.index: symbol.name for symbol in found.named}
+    moved = {place.section for place in found.string_sections}
+    if names or moved:
+        moved.add(found.string_table.section)
+    if len(old["symbols"]) != len(new["symbols"]) or len(old["sections"]) != len(new["sections"]):
+        yield "LIEF: the number of symbols or sections differs"
+        return
+    for index, (was, is_now) in enumerate(zip(old["symbols"], new["symbols"], strict=True)):
+        expected = (names.get(index, was[0]), *was[1:])
+        if is_now != expected:
+            yield f"LIEF: symbol {index} is {is_now}, expected {expected}"
+    for index, (was, is_now) in enumerate(zip(old["sections"], new["sections"], strict=True)):
+        if index in moved:
+            was, is_now = was[:2], is_now[:2]
+        if is_now != was:
+            yield f"LIEF: section {index} is {is_now}, was {was}"
+
+
+def on_embedding(bare: elf.Object, view: elf.Object) -> Iterator[str]:
+    """What LIEF sees that differs between a payload without its manifest and with it, beyond that section."""
+    old, new = tables(bare.data), tables(view.data)
+    if old is None or new is None:
+        yield "LIEF cannot read it with the manifest embedded"
+        return
+    if old["symbols"] != new["symbols"]:
+        yield "LIEF: symbols differ with the manifest embedded"
+    *sections, last = new["sections"]
+    for index, (was, is_now) in enumerate(zip(old["sections"], sections, strict=True)):
+        if index == bare.section_names.number:
+            was, is_now = was[:2], is_now[:2]
+        if is_now != was:
+            yield f"LIEF: section {index} is {is_now} with the manifest embedded, was {was}"
+    if last[0] != embed.SECTION:
+        yield f"LIEF: the last section is {last[0]}, not {embed.SECTION}"
+
+
+def tables(data: bytes) -> Tables | None:
+    """Symbols and sections as LIEF reads them; None if it cannot."""
+    import lief  # 30 times the start of Python
+
+    config = lief.ELF.ParserConfig()
+    config.parse_relocations = False
+    config.parse_dyn_symbols = False
+    config.parse_symbol_versions = False
+    config.parse_notes = False
+    config.parse_overlay = False
+    config.parse_symtab_symbols = True
+    lief.logging.disable()
+    with warnings.catch_warnings():  # of types that it has no name for
+        warnings.simplefilter("ignore")
+        return _tables(lief.ELF.parse(data, config))
+
+
+def _tables(binary: Any) -> Tables | None:
+    if binary is None:
+        return None
+    return {
+        "symbols": [
+            (s.name, int(s.value), s.size, int(s.type), int(s.binding), s.other, s.shndx) for s in binary.symtab_symbols
+        ],
+        "sections": [
+            (
+                s.name,
+                int(s.type),
+                s.file_offset,
+                s.size,
+                s.flags,
+                s.link,
+                s.information,
+                s.alignment,
+                s.entry_size,
+            )
+            for s in binary.sections
+        ],
+    }

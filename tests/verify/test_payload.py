@@ -1,0 +1,166 @@
+"""lpmangle verify: what holds, what does not, and how it is said."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from builds import ROOT, run
+from elfbuild import GLOBAL, TEXT, Sym, build, build_id
+
+from lpmangle.jobs.verify import verify
+
+EXAMPLES = ROOT / "examples"
+EXAMPLE = EXAMPLES / "fbab204.livepatch"
+SIGNATURE = b"\x30\x82\x01\x02" + bytes(range(200)) + bytes(8) + b"\0\0\0\xcc" + b"~Module signature appended~\n"
+
+
+@pytest.fixture
+def payload(tmp_path: Path) -> Path:
+    path = Path(shutil.copy(EXAMPLE, tmp_path))
+    lpmangle(str(path))
+    return path
+
+
+def lpmangle(*words: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
+    return run(["lpmangle", *map(str, words)], ROOT, code=code)
+
+
+def test_it_holds(payload: Path) -> None:
+    for options in ((), ("--original", EXAMPLE), ("-m", f"{payload}.manifest.json"), ("-m", payload.parent)):
+        done = lpmangle("verify", payload, *options)
+        assert done.stdout == f"{payload}: verified, 5 renamed symbols, nothing else differs\n"
+    report = json.loads(lpmangle("verify", "--json", payload).stdout)
+    assert report == {"payload": str(payload), "verified": True, "findings": [], "appended_bytes": 0}
+
+
+def test_nothing_was_renamed(tmp_path: Path) -> None:
+    payload = tmp_path / "p.livepatch"
+    payload.write_bytes(build([TEXT, build_id()], [Sym(b"f", bind=GLOBAL)]).data)
+    lpmangle(payload)
+    assert verify(str(payload)).verified
+    manifest = json.loads(Path(f"{payload}.manifest.json").read_text())
+    manifest["kept"] = []
+    Path(f"{payload}.manifest.json").write_text(json.dumps(manifest))
+    assert verify(str(payload)).findings == ["kept: f is missing in the manifest"]
+
+
+def test_a_payload_with_the_mark_of_version_1() -> None:
+    """What lpmangle 0.1.0 has made is still verified, mangled already, and restored."""
+    crash = ROOT / "tests" / "data" / "crash" / "crash.livepatch"
+    assert b"\0lpmangle 1 --suffix text:" in crash.read_bytes()
+    assert verify(str(crash)).verified
+
+
+@pytest.mark.parametrize("with_original", [False, True])
+def test_a_damaged_payload(payload: Path, with_original: bool) -> None:
+    good = payload.read_bytes()
+    damaged = bytearray(good)
+    damaged[good.index(b"_get_fpu_") + 1] = 0x47
+    payload.write_bytes(damaged)
+    said = lpmangle("verify", payload, *(("--original", EXAMPLE) if with_original else ()), code=1).stdout
+    assert "sha256 is" in said
+    assert "name is x86_emulate.c#_Get_fpu_" in said
+    assert ("LIEF: symbol" in said) == with_original
+    assert json.loads(lpmangle("verify", "--json", payload, code=1).stdout)["verified"] is False
+
+
+def test_several_false_fields_are_all_told(payload: Path) -> None:
+    path = Path(f"{payload}.manifest.json")
+    manifest = json.loads(path.read_text())
+    manifest["symbols"][0]["size"] += 1
+    manifest["build_id"] = "ab"
+    manifest["kept"] = ["x"]
+    path.write_text(json.dumps(manifest))
+    said = "\n".join(verify(str(payload)).findings)
+    assert "symbol 9: size is 13, the manifest says 14" in said
+    assert "the manifest says ab" in said
+    assert "--suffix buildid comes to ab" in said
+
+
+def test_a_wrong_original(payload: Path, tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong"
+    wrong.write_bytes(EXAMPLE.read_bytes()[:-1] + b"\x01")
+    assert "the original's sha256 is" in lpmangle("verify", payload, "--original", wrong, code=1).stdout
+    wrong.write_text("no ELF file")
+    assert f"{wrong}: not an ELF file" in lpmangle("verify", payload, "--original", wrong, code=3).stderr
+
+
+def test_the_original_is_not_mangled(payload: Path) -> None:
+    shutil.copy(EXAMPLE, payload)
+    assert lpmangle("verify", payload, code=1).stdout == f"{payload}: is the original: it is not mangled\n"
+
+
+def test_not_mangled_and_no_manifest(payload: Path) -> None:
+    """Whether it is mangled is said, and that there is no manifest."""
+    manifest = Path(f"{payload}.manifest.json")
+    manifest.unlink()
+    for command in ("verify", "restore"):
+        said = lpmangle(command, payload, code=3).stderr
+        assert f"{payload}: is mangled, but has no manifest beside it ({manifest}) and none inside\n" in said
+    subprocess.run(["objcopy", payload], check=True)
+    said = lpmangle("verify", payload, code=3).stderr
+    assert "is mangled, and was changed since by objcopy or strip; has no manifest beside it" in said
+    shutil.copy(EXAMPLE, payload)
+    for command in ("verify", "restore"):
+        said = lpmangle(command, payload, code=3).stderr
+        assert f"{payload}: is not mangled (it has no mark), and has no manifest beside it" in said
+    folder = payload.parent / "empty"
+    folder.mkdir()
+    assert "is not mangled (it has no mark), and no" in lpmangle("verify", payload, "-m", folder, code=3).stderr
+    payload.write_text("no ELF file\n")
+    assert lpmangle("verify", payload, code=3).stderr == f"lpmangle: {payload}: not an ELF file\n"
+
+
+def test_the_name_of_the_file(payload: Path) -> None:
+    """It is uploaded by another name than the manifest says; a symbolic link's name does not matter."""
+    link = payload.parent / "link.livepatch"
+    link.symlink_to(payload.name)
+    lpmangle("verify", link)
+    other = payload.parent / "other.livepatch"
+    shutil.copy(payload, other)
+    said = lpmangle("verify", other, "-m", f"{payload}.manifest.json", code=1).stdout
+    assert said == f"{other}: its file is called other, the manifest says that it is uploaded as fbab204\n"
+
+
+def test_signed_afterwards(payload: Path) -> None:
+    """The right order: it verifies as it is."""
+    with payload.open("ab") as file:
+        file.write(SIGNATURE)
+    said = lpmangle("verify", payload, "--original", EXAMPLE).stdout
+    assert said == (
+        f"{payload}: {len(SIGNATURE)} bytes of a signature were appended since; without them:\n"
+        f"{payload}: verified, 5 renamed symbols, nothing else differs\n"
+    )
+    report = json.loads(lpmangle("verify", "--json", payload).stdout)
+    assert (report["verified"], report["appended_bytes"]) == (True, len(SIGNATURE))
+    damaged = bytearray(payload.read_bytes())
+    damaged[damaged.index(b"_get_fpu_")] ^= 1
+    payload.write_bytes(damaged)
+    assert "sha256 is" in lpmangle("verify", payload, code=1).stdout
+
+
+def test_what_is_said_of_payloads_below(tmp_path: Path) -> None:
+    """Held against their own manifests, where SOURCE has them."""
+    a, b = tmp_path / "617712b.livepatch", tmp_path / "8d4a1c7.livepatch"
+    shutil.copy(EXAMPLES / a.name, a)
+    shutil.copy(EXAMPLES / "stacked" / b.name, b)
+    lpmangle(a)
+    lpmangle("--against", a, b)
+    assert verify(str(b), str(tmp_path)).verified
+    beside = Path(f"{b}.manifest.json")
+    manifest = json.loads(beside.read_text())
+    assert [one["payload"] for one in manifest["against"]] == ["617712b"]
+    manifest["against"][0]["payload"] = "other"
+    beside.write_text(json.dumps(manifest))
+    assert verify(str(b)).verified  # nothing in the payload tells what another one is called
+    build_id = manifest["against"][0]["build_id"]
+    said = f"below it: payload is 617712b in the manifest of {build_id}, in this one other"
+    assert verify(str(b), str(tmp_path)).findings == [said]
+    # The same payload mangled in another way does not have the names.
+    lpmangle("restore", a)
+    lpmangle("--suffix", "text:OTHER", a)
+    assert any("is called" in line for line in verify(str(b), str(tmp_path)).findings)
