@@ -134,3 +134,11 @@ def test_fields_make_the_symbol(symbol: bytes) -> None:
     file, name = field_of(symbol, "file"), field_of(symbol, "name")
     assert symbol in (file + b"#" + name, name)
     assert b"#" not in name
+
+
+@pytest.mark.parametrize("build_id", [b"\xab", b"\xab\xcd\xef"])
+def test_a_build_id_too_short_to_be_unique(build_id: bytes) -> None:
+    for spec in ("buildid", "buildid:7"):
+        with pytest.raises(PayloadError, match=f"its build-id has only {2 * len(build_id)} digits"):
+            resolve_suffix(spec, build_id, "stem")
+    assert resolve_suffix("buildid", b"\xab\xcd\xef\x01", "stem") == "abcdef01"

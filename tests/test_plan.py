@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 import pytest
 from corpus import Item
-from elfbuild import ABS, GLOBAL, TEXT, WEAK, Sec, Sym, build, build_id, plain
+from elfbuild import ABS, ALLOC, GLOBAL, MERGE, TEXT, WEAK, Sec, Sym, build, build_id, plain
+from stacked import AARCH64, ARM, X86_64
 
 from lpmangle import elf
-from lpmangle.errors import PlanError
+from lpmangle.errors import PayloadError, PlanError
 from lpmangle.mangle import mark
 from lpmangle.mangle.apply import apply
 from lpmangle.mangle.decide import make_plan
@@ -170,7 +171,7 @@ def test_names_carry_the_suffix_but_the_mark_is_gone() -> None:
     for options, suffix in ((Options(), own), (Options("buildid:12"), own[:12])):
         plan = plan_of([Sym(b"a.c#f_" + suffix), Sym(b"g_" + suffix)], options, sections)
         assert (plan.already, dict(plan.renames)) == (True, {})
-        with pytest.raises(PlanError, match=r"1 of its new symbols carry the suffix ab.* already, 1 do not"):
+        with pytest.raises(PlanError, match=r"1 of its 2 new symbols carry the suffix ab.* already, others do not"):
             plan_of([Sym(b"a.c#f_" + suffix), Sym(b"g")], options, sections)
     for options in (SUF, Options("buildid:12"), Options(template="{name}.{suffix}")):
         with pytest.raises(PlanError, match="is mangled already: names hold its build-id"):
@@ -178,12 +179,65 @@ def test_names_carry_the_suffix_but_the_mark_is_gone() -> None:
 
 
 @pytest.mark.parametrize("others", [[], [Sym(b"g")]])
-def test_names_that_carry_a_suffix_by_hand(others: list[Sym]) -> None:
-    """A suffix that is not the build-id may have been given by hand: not ours to say that lpmangle was there."""
-    with pytest.raises(PlanError, match="1 of its new symbols carry the suffix SUF already") as caught:
-        plan_of([Sym(b"a.c#f_SUF"), *others])
-    assert "--keep '*SUF'" in caught.value.hint
-    assert plan_of([Sym(b"a.c#f_SUF"), *others], SUF._replace(keep=("*SUF",))).already is False
+def test_names_that_end_in_the_suffix_by_chance(others: list[Sym]) -> None:
+    """Only a mark, or the build-id, says that lpmangle was there: such a name is renamed like any other."""
+    plan = plan_of([Sym(b"a.c#f_SUF"), *others])
+    assert not plan.already
+    assert plan.renames[1] == b"a.c#f_SUF_SUF"
+    assert len(plan.renames) == 1 + len(others)
+
+
+def test_equal_names_stay_equal() -> None:
+    """Xen finds the first of them by name: renamed alone, the one that is meant would change."""
+    plan = plan_of([Sym(b"f"), Sym(b"g"), Sym(b"f", bind=GLOBAL), Sym(b"f"), Sym(b"f", 0, bind=GLOBAL)])
+    assert dict(plan.renames) == {2: b"g_SUF"}
+    assert [Outcome(n) for n in (plan.outcomes[1], plan.outcomes[3], plan.outcomes[4])] == [
+        Outcome.TWIN, Outcome.GLOBAL, Outcome.TWIN,
+    ]  # fmt: skip
+    plan = plan_of([Sym(b"f"), Sym(b"f", bind=GLOBAL)], SUF._replace(scope="new"))
+    assert dict(plan.renames) == {1: b"f_SUF", 2: b"f_SUF"}
+
+
+def test_a_group_signature_keeps_its_twins() -> None:
+    group = Sec(".group", struct.pack("<II", 1, 1), flags=0, type=17, link=".symtab", info=1, entsize=4)
+    plan = plan_of([Sym(b"f"), Sym(b"f"), Sym(b"g")], sections=(TEXT, group))
+    assert plan.outcomes[1:3] == bytes([Outcome.GROUP_SIGNATURE, Outcome.TWIN])
+    assert dict(plan.renames) == {3: b"g_SUF"}
+
+
+def test_names_are_equal_if_their_first_126_bytes_are() -> None:
+    long = b"n" * 126
+    plan = plan_of([Sym(long + b"1"), Sym(long + b"2", bind=GLOBAL), Sym(long[1:])])
+    assert plan.outcomes[1] == Outcome.TWIN
+    assert list(plan.renames) == [3]
+
+
+@pytest.mark.parametrize(
+    ("machine", "template", "name"),
+    [
+        (X86_64, ".L{symbol}_{suffix}", b"s"),
+        (X86_64, "{name}_{suffix}", b"a.c#.Lstring"),
+        (AARCH64, "$d.{symbol}_{suffix}", b"f"),
+        (AARCH64, "$x.{symbol}.{suffix}", b"f"),
+        (ARM, "$t.{symbol}.{suffix}", b"f"),
+    ],
+)
+def test_a_new_name_must_be_to_the_loader_what_the_old_one_was(machine: int, template: str, name: bytes) -> None:
+    strings = Sec(".rodata.str1.1", b"x\0", ALLOC | MERGE)
+    built = build([TEXT, strings], [Sym(name, strings.name)], machine=machine, is_64=machine != ARM)
+    options = SUF._replace(template=template)
+    with pytest.raises(PlanError, match="which Xen does not register as a symbol"):
+        make_plan(Payload(elf.parse(built.data)), options, "stem")
+    plain_data = Sec(".rodata", b"x\0", ALLOC)
+    kept = build([TEXT, plain_data], [Sym(name, plain_data.name)], machine=X86_64)
+    assert make_plan(Payload(elf.parse(kept.data)), options, "stem").renames
+
+
+def test_relocations_that_xen_ignores() -> None:
+    """SHT_CREL: what is overriding could not be told."""
+    crel = Sec(".crel.livepatch.funcs", b"\0" * 8, flags=0, type=0x40000014, link=".symtab")
+    with pytest.raises(PayloadError, match=r"section 2 \(\.crel\.livepatch\.funcs\) has relocations of type SHT_CREL"):
+        plan_of([Sym(b"f")], sections=(TEXT, crel))
 
 
 def test_many_globs_fit_into_the_mark() -> None:

@@ -60,7 +60,7 @@ def test_one_table_for_both_string_tables() -> None:
 
 def test_shared_and_tail_shared_names() -> None:
     """Only the planned symbol changes where another shares its st_name or points into its name."""
-    first = build([TEXT], [Sym(b"emulate_retry"), Sym(b"emulate_retry", bind=GLOBAL)])
+    first = build([TEXT], [Sym(b"emulate_retry"), Sym(b"emulate_retry", 0, bind=GLOBAL)])
     built = build([TEXT], [Sym(b"emulate_retry"), Sym(1 + 8, bind=GLOBAL), Sym(1, 0, bind=GLOBAL)])
     for each, names in ((first, [b"emulate_retry"]), (built, [b"retry", b"emulate_retry"])):
         _, _, after, _ = mangled(each)

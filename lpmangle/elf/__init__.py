@@ -2,6 +2,7 @@
 
 from lpmangle.elf.reader import is_relocatable, parse, parse_sections
 from lpmangle.elf.view import (
+    COMPACT_RELOCATIONS,
     ELFCLASS32,
     ELFCLASS64,
     ELFDATA2LSB,
@@ -44,6 +45,7 @@ from lpmangle.elf.view import (
 )
 
 __all__ = [
+    "COMPACT_RELOCATIONS",
     "ELFCLASS32",
     "ELFCLASS64",
     "ELFDATA2LSB",

@@ -34,7 +34,7 @@ class Against:
     @cached_property
     def named(self) -> dict[str, Layer]:
         """The payloads that were named one by one, by the word that names each. Raises LpmangleError."""
-        return {word: _layer_of(word) for word in self._words if is_single(word)}
+        return {word: layer_of(word) for word in self._words if is_single(word)}
 
     @cached_property
     def stores(self) -> Sources | None:
@@ -92,7 +92,7 @@ class Against:
     def _layer(self, build_id: str) -> Layer | None:
         layers = [layer for layer in self.named.values() if layer.build_id == build_id]
         if not layers and self.stores:
-            found = [_of_manifest(one.manifest, one.where) for one in self.stores.with_build_id(build_id)]
+            found = [layer_of_manifest(one.manifest, one.where) for one in self.stores.with_build_id(build_id)]
             # What a catalog finds by a build-id need not have it, if somebody else has written it.
             layers = [layer for layer in found if layer.build_id == build_id]
         if any(layer.names != layers[0].names for layer in layers):
@@ -128,7 +128,7 @@ class Against:
             )
 
 
-def _layer_of(path: str) -> Layer:
+def layer_of(path: str) -> Layer:
     """The payload, or the one of the manifest, at `path`."""
     file = files.read(path)
     with about(path):
@@ -138,24 +138,27 @@ def _layer_of(path: str) -> Layer:
                 found = local.beside(path, file.data)
                 # A manifest stays where it is when its payload is restored.
                 if not found or found.manifest.input.sha256 == sha256(file.data):
-                    return _of_payload(payload, path)
+                    return layer_of_payload(payload, path)
         found = local.load(path)
-        return _of_manifest(found.manifest, found.where)
+        return layer_of_manifest(found.manifest, found.where)
 
 
-def _of_manifest(manifest: Manifest, where: str) -> Layer:
-    names = {symbol.original.encode(): symbol.name.encode() for symbol in manifest.symbols}
-    kept = frozenset(name.encode() for name in manifest.kept)
+def layer_of_manifest(manifest: Manifest, where: str) -> Layer:
+    names: dict[bytes, bytes] = {}
+    for symbol in manifest.symbols:
+        names.setdefault(symbol.original.encode()[:MAX_NAME], symbol.name.encode())
+    kept, unsure = (frozenset(name.encode()[:MAX_NAME] for name in some) for some in (manifest.kept, manifest.unsure))
     if manifest.build_id is None:
         raise PlanError("has no build-id: nothing can be put on it", path=where)
     for name in names.values():
         if not 0 < len(name) <= MAX_NAME or b"\0" in name:
             raise ManifestError(f"was not written by lpmangle: nothing can be called {name[:MAX_NAME]!r}", path=where)
     template = manifest.options.template
-    return Layer(manifest.payload, manifest.build_id, manifest.depends, template, manifest.suffix, names, kept, where)
+    how = template, manifest.suffix
+    return Layer(manifest.payload, manifest.build_id, manifest.depends, *how, names, kept, unsure, where)
 
 
-def _of_payload(payload: Payload, path: str) -> Layer:
+def layer_of_payload(payload: Payload, path: str) -> Layer:
     """One that is not mangled: it has the names that its sources have."""
     view, kinds = payload.elf, payload.kinds
     if payload.build_id is None:
@@ -165,6 +168,7 @@ def _of_payload(payload: Payload, path: str) -> Layer:
             "is mangled, and was changed since by objcopy or strip; its manifest is not beside it",
             hint="name its manifest with --against",
         )
-    kept = frozenset(view.string(view.symbol(index).st_name) for index, kind in enumerate(kinds) if kind == Kind.NEW)
+    new = [index for index, kind in enumerate(kinds) if kind == Kind.NEW]
+    kept = frozenset(view.string(view.symbol(index).st_name)[:MAX_NAME] for index in new)
     depends = payload.depends.hex() if payload.depends else None
-    return Layer(stem_of(path), payload.build_id.hex(), depends, "", "", {}, kept, path)
+    return Layer(stem_of(path), payload.build_id.hex(), depends, "", "", {}, kept, payload.unsure_names, path)

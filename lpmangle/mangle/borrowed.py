@@ -8,6 +8,7 @@ from lpmangle.mangle import function_names as functions
 from lpmangle.mangle.mark import Below, Mark, check_of
 from lpmangle.mangle.plan import Outcome, Plan
 from lpmangle.mangle.stack import Stack
+from lpmangle.xen.abi import MAX_NAME
 from lpmangle.xen.payload import Payload
 from lpmangle.xen.symbols import Kind
 
@@ -18,7 +19,7 @@ def refer(plan: Plan, payload: Payload, stack: Stack, mark: Mark | None) -> None
     Raises PlanError for a mangled payload to which other names belong now, and for a new name that is new below as
     well; PayloadError, ElfError.
     """
-    _check_unlike(plan, stack)
+    _check_unlike(plan, payload, stack)
     view, kinds, undefined = payload.elf, payload.kinds, int(Kind.UNDEFINED)
     entries = functions.by_name(payload)
     names = [entry.name for entry in entries]
@@ -42,15 +43,22 @@ def refer(plan: Plan, payload: Payload, stack: Stack, mark: Mark | None) -> None
     plan.mark = plan.mark._replace(below=tuple(below))
 
 
-def _check_unlike(plan: Plan, stack: Stack) -> None:
-    """The payloads of a stack are loaded together: no new name may be one that is new below."""
-    made = set(plan.renames.values())
+def _check_unlike(plan: Plan, payload: Payload, stack: Stack) -> None:
+    """The payloads of a stack are loaded together: no name may be new in two of them, renamed or kept."""
+    view = payload.elf
+    names = {
+        plan.renames.get(index) or view.string(view.symbol(index).st_name)[:MAX_NAME]
+        for index, kind in enumerate(payload.kinds)
+        if kind == Kind.NEW
+    }
     for layer in stack.layers:
-        if clash := made.intersection(layer.names.values()) | (made & layer.kept):
-            name = elf.text(min(clash))
+        if clash := names.intersection(layer.names.values()) | (names & layer.kept):
+            name = min(clash)
             raise PlanError(
-                f"{name} would be new in it and is new in {layer.payload}: Xen refuses the second one",
-                hint="give each payload a suffix of its own; the default, the build-id, is one",
+                f"{elf.text(name)} would be new in it and is new in {layer.payload}: Xen refuses the second one",
+                hint="give each payload a suffix of its own; the default, the build-id, is one"
+                if name in plan.renames.values()
+                else "it keeps this name: rename it with --scope new, without --keep or in the source",
             )
 
 

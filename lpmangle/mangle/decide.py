@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 from lpmangle import elf
 from lpmangle.errors import PlanError
 from lpmangle.mangle import mark
-from lpmangle.mangle.mark import Mark
 from lpmangle.mangle.names import Namer, field_of, resolve_suffix
 from lpmangle.mangle.plan import Options, Outcome, Plan
 from lpmangle.xen.abi import MAX_NAME
 from lpmangle.xen.payload import Payload
-from lpmangle.xen.symbols import Kind
+from lpmangle.xen.symbols import UNUSUAL, Kind, SymbolRules
 
 if TYPE_CHECKING:
     from lpmangle.mangle.stack import Stack
@@ -26,7 +25,7 @@ def make_plan(payload: Payload, options: Options, stem: str, stack: "Stack | Non
     """Decide for every symbol. `stem` is the payload's file name without its ending, for `--suffix name`.
 
     With `stack` for every name, too, that is another payload's. Raises NamingError for a bad suffix or template,
-    PlanError for a clash or a payload mangled in another way.
+    PlanError for a clash or a payload mangled in another way, PayloadError for one that cannot be read like Xen.
     """
     suffix = resolve_suffix(options.suffix, payload.build_id, stem)
     namer = Namer(options.template, suffix)
@@ -40,11 +39,12 @@ def make_plan(payload: Payload, options: Options, stem: str, stack: "Stack | Non
         )
     only, keep = _Globs(options.only), _Globs(options.keep)
     signatures = {s.info for s in view.sections if s.type == elf.SHT_GROUP and s.link == view.symtab.number}
-    # Every new name contains the suffix: while the string table does not, no old name can carry it or clash with one.
+    # Every new name contains the suffix: while the string table does not, no old name can clash with one.
     suffix_occurs = view.data.find(suffix.encode(), view.strtab.offset, view.strtab.end) >= 0
     # Looked up once, not per symbol.
     kinds, string, rename, locals_only = payload.kinds, view.string, namer.rename, options.scope == "local"
     choosy = bool(only.globs or keep.globs or signatures)
+    kept: set[bytes] = set()
 
     for index, (st_name, st_info, _, _, _, _) in enumerate(view.symbol_fields()):
         if kinds[index] != _NEW:
@@ -56,26 +56,62 @@ def make_plan(payload: Payload, options: Options, stem: str, stack: "Stack | Non
             outcomes[index] = Outcome.GROUP_SIGNATURE
         elif locals_only and st_info >> 4 != elf.STB_LOCAL:
             outcomes[index] = Outcome.GLOBAL
-        elif suffix_occurs and (there or namer.carries(name)):
-            outcomes[index] = Outcome.CARRIES_SUFFIX
         else:
             outcomes[index] = _RENAMED
             renames[index] = rename(name)
+            continue
+        kept.add(name[:MAX_NAME])
+    if kept:
+        _keep_twins(view, plan, kept)
+    plan.already = there is not None or (suffix_occurs and _lost_its_mark(plan, payload, namer))
+    if plan.already:
+        for index in renames:
+            outcomes[index] = Outcome.CARRIES_SUFFIX
+        renames.clear()
     if len(set(renames.values())) < len(renames):
         _check_clashes(view, renames)
     _check_text(view, renames)
-    if suffix_occurs:
-        _check_carrying(plan, there, payload.build_id)
-        _check_kept(view, plan)
+    _check_kinds(payload, renames)
     if renames:
         _check_build_id(view, payload.build_id)
-    plan.already = there is not None or Outcome.CARRIES_SUFFIX in outcomes
+        if suffix_occurs:
+            _check_kept(view, plan)
     if stack:
+        # Few payloads are stacked, and build loops call this for each.
         from lpmangle.mangle.borrowed import refer
 
         refer(plan, payload, stack, there)
     plan.unmatched = only.unused() + keep.unused()
     return plan
+
+
+def _keep_twins(view: elf.Object, plan: Plan, kept: set[bytes]) -> None:
+    """A symbol whose name another one keeps has to keep it, too.
+
+    To look-ups by name the first of them in table order stands for all; renamed, another one would take its place. A
+    collision it cannot cause: its name is introduced in any case. Names are equal to Xen if their first 126 bytes are.
+    """
+    for index in [index for index in plan.renames if view.string(view.symbol(index).st_name)[:MAX_NAME] in kept]:
+        plan.outcomes[index] = Outcome.TWIN
+        del plan.renames[index]
+
+
+def _lost_its_mark(plan: Plan, payload: Payload, namer: Namer) -> bool:
+    """Whether a file without a mark was mangled: objcopy and strip write string tables of their own, without it.
+
+    Only names that hold the payload's own build-id say so: the linker makes that when all names are given. Any other
+    suffix may be the end of a name by chance.
+    """
+    build_id, view = payload.build_id, payload.elf
+    if build_id is None or not build_id.hex().startswith(plan.suffix):
+        return False
+    carrying = sum(namer.carries(view.string(view.symbol(index).st_name)) for index in plan.renames)
+    if carrying < len(plan.renames) and carrying:
+        raise PlanError(
+            f"{carrying} of its {len(plan.renames)} new symbols carry the suffix {plan.suffix} already, others do not",
+            hint="it was mangled and changed since; start from the payload as the linker left it",
+        )
+    return carrying > 0
 
 
 class _Globs:
@@ -111,20 +147,17 @@ def _check_text(view: elf.Object, renames: dict[int, bytes]) -> None:
             ) from None
 
 
-def _check_carrying(plan: Plan, there: Mark | None, build_id: bytes | None) -> None:
-    """Names that carry the suffix in a file without the mark.
-
-    Where the suffix is the payload's build-id nobody else has given it: the payload was mangled, and objcopy or strip,
-    which write string tables of their own, dropped the mark. Any other suffix may be a part of the name.
-    """
-    carrying = plan.outcomes.count(Outcome.CARRIES_SUFFIX)
-    ours = build_id is not None and build_id.hex().startswith(plan.suffix) and not plan.renames
-    if carrying and there is None and not ours:
-        raise PlanError(
-            f"{carrying} of its new symbols carry the suffix {plan.suffix} already, {len(plan.renames)} do not",
-            hint="if it was mangled and changed since, start from the payload as the linker left it; "
-            f"if the names are meant so, leave them alone: --keep '*{plan.suffix}'",
-        )
+def _check_kinds(payload: Payload, renames: dict[int, bytes]) -> None:
+    """To the loader a symbol with its new name must be what it was with the old one."""
+    view = payload.elf
+    rules = SymbolRules([section.flags for section in view.sections], view.machine)
+    for index, new in renames.items():
+        if new[0] in UNUSUAL and rules.kind(view.symbol(index).st_shndx, new) != Kind.NEW:
+            name = elf.text(view.string(view.symbol(index).st_name))
+            raise PlanError(
+                f"symbol {index} ({name}) would be called {elf.text(new)}, which Xen does not register as a symbol",
+                hint="use the default template, or one that does not begin with . or $",
+            )
 
 
 def holds_build_id(view: elf.Object, build_id: bytes | None) -> bool:

@@ -40,6 +40,11 @@ def resolve_suffix(spec: str, build_id: bytes | None, stem: str) -> str:
                 hint="link it with --build-id=sha1, or use --suffix name or --suffix text:STRING",
             )
         suffix = build_id.hex()
+        if len(suffix) < MIN_DIGITS:
+            raise PayloadError(
+                f"its build-id has only {len(suffix)} digits ({suffix}), which are not unique",
+                hint="link it with --build-id=sha1, or use --suffix name or --suffix text:STRING",
+            )
         if digits and digits > len(suffix):
             raise NamingError(f"--suffix {spec}: the build-id has only {len(suffix)} digits")
         suffix = suffix[:digits]

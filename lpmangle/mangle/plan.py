@@ -23,6 +23,7 @@ class Outcome(IntEnum):
     EXCLUDED = 19
     CARRIES_SUFFIX = 20
     REFERENCE = 21
+    TWIN = 22  # Xen cannot tell its name from that of another symbol, which keeps it
 
 
 REASONS: dict[int, str] = {
@@ -39,6 +40,7 @@ REASONS: dict[int, str] = {
     Outcome.GROUP_SIGNATURE: "signature of a section group",
     Outcome.EXCLUDED: "excluded by --only or --keep",
     Outcome.CARRIES_SUFFIX: "carries the suffix already",
+    Outcome.TWIN: "another symbol of this name keeps it",
 }
 
 

@@ -11,13 +11,17 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from lpmangle import elf
+from lpmangle.errors import PlanError
 from lpmangle.mangle.plan import Reference
+from lpmangle.xen.abi import MAX_NAME
 
 
 class Layer(NamedTuple):
     """A payload of the stack; `names` are its renames, old to new, `kept` the new symbols that have their names still.
 
-    `where` is what says so: a manifest, or a payload that is not mangled.
+    Old names are the 126 bytes by which Xen knew them, and stand for the first symbol that had one. `unsure` are those
+    of symbols that are new under some versions of Xen only. `where` is what says so: a manifest, or a payload that is
+    not mangled.
     """
 
     payload: str
@@ -27,6 +31,7 @@ class Layer(NamedTuple):
     suffix: str
     names: dict[bytes, bytes]
     kept: frozenset[bytes]
+    unsure: frozenset[bytes]
     where: str
 
 
@@ -45,7 +50,12 @@ class Stack:
         self.hidden: dict[bytes, Layer] = {}
 
     def resolve(self, name: bytes) -> Reference | None:
-        """What has become of `name` in the payload whose symbol Xen would have found; None if it is what it was."""
+        """What has become of `name` in the payload whose symbol Xen would have found; None if it is what it was.
+
+        Raises PlanError where that cannot be told.
+        """
+        if len(name) > MAX_NAME:
+            return None  # compared as a whole with names of which Xen has kept 126 bytes
         owners = [layer for layer in self.layers if name in layer.names or name in layer.kept]
         if not any(name in owner.names for owner in owners):
             return None
@@ -53,6 +63,7 @@ class Stack:
         if self.hypervisor is not None and name in self.hypervisor:
             self.hidden[name] = first
             return None
+        _check_sure(name, owners)
         if len({owner.names.get(name, name) for owner in owners}) > 1:
             self.several[name] = owners
         return Reference(first.names[name], first.build_id) if name in first.names else None
@@ -67,3 +78,19 @@ class Stack:
             yield f"{elf.text(name)} stays: the hypervisor has it, and Xen finds that before the one of {layer.payload}"
         if self.missing:
             yield f"no manifest of build-id {self.missing}, on which {self.layers[0].payload} depends, was found"
+
+
+def _check_sure(name: bytes, owners: Sequence[Layer]) -> None:
+    """Refuse a name that means one symbol or another."""
+    first = owners[0]
+    if name in first.names and name in first.kept:
+        raise PlanError(
+            f"{elf.text(name)} stands for two symbols of {first.payload}, of which only one was renamed",
+            hint="restore that payload and mangle it again: then both are called the same",
+        )
+    if len(owners) > 1 and any(name in owner.unsure for owner in owners[:-1]):
+        others = " and ".join(owner.payload for owner in owners)
+        raise PlanError(
+            f"which {elf.text(name)} is meant depends on the version of Xen: {others} have one",
+            hint="give the symbol another name in one of them",
+        )

@@ -94,7 +94,8 @@ class Manifest(msgspec.Struct, frozen=True):
     `output` is the payload without an embedded manifest, which cannot hold its own digest. If there is one,
     `section_headers` is where the section header table was (e_shoff) before it was embedded. What was taken from the
     payloads `against` are `references` and `functions`; `string_sections` hold the names of the latter. `kept` are the
-    names of new symbols that were not renamed.
+    names of new symbols that were not renamed; `unsure` the original names of symbols that are
+    new under some versions of Xen only, and overriding under others.
     """
 
     format: Literal["lpmangle-manifest"]
@@ -116,6 +117,7 @@ class Manifest(msgspec.Struct, frozen=True):
     functions: list[FunctionName] = []
     string_sections: list[Place] = []
     kept: list[str] = []
+    unsure: list[str] = []
 
     @property
     def named(self) -> "list[Symbol | Reference]":

@@ -4,7 +4,7 @@ The head is indented and the symbols stand one to a line, so that a diff or grep
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -59,8 +59,10 @@ def encode(
         head["section_headers"] = view.e_shoff
     if stack:
         head |= _references(payload, plan, stack)
-    if kept := _kept(view, plan):
+    if kept := _as_text(_kept(view, plan)):
         head["kept"] = kept
+    if unsure := _as_text(sorted(payload.unsure_names)):
+        head["unsure"] = unsure
     head["symbols"] = []
     yield json.dumps(head, indent=2).removesuffix("]\n}").encode()
     lines: list[str] = []
@@ -109,14 +111,20 @@ def _references(payload: Payload, plan: Plan, stack: "Stack") -> dict[str, objec
     }
 
 
-def _kept(view: elf.Object, plan: Plan) -> list[str]:
-    """The names of new symbols that were not renamed; names that are not text nobody can refer to in a manifest."""
-    names: dict[str, None] = {}
-    for outcome in (Outcome.GLOBAL, Outcome.GROUP_SIGNATURE, Outcome.EXCLUDED):
+def _kept(view: elf.Object, plan: Plan) -> Iterator[bytes]:
+    """The names of new symbols that were not renamed."""
+    for outcome in (Outcome.GLOBAL, Outcome.GROUP_SIGNATURE, Outcome.EXCLUDED, Outcome.TWIN):
         for index in plan.indices(outcome):
-            with suppress(UnicodeDecodeError):
-                names[view.string(view.symbol(index).st_name).decode()] = None
-    return list(names)
+            yield view.string(view.symbol(index).st_name)
+
+
+def _as_text(names: Iterable[bytes]) -> list[str]:
+    """Each name once; one that is not text nobody can refer to in a manifest."""
+    found: dict[str, None] = {}
+    for name in names:
+        with suppress(UnicodeDecodeError):
+            found[name.decode()] = None
+    return list(found)
 
 
 def _symbol_lines(view: elf.Object, renames: dict[int, bytes]) -> Iterator[str]:

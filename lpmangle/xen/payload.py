@@ -14,6 +14,7 @@ from lpmangle.xen.abi import (
     BUILD_ID_SECTION,
     DEPENDS_SECTION,
     FUNCS_SECTION,
+    MAX_NAME,
     MAX_SECTIONS,
     XEN_DEPENDS_SECTION,
 )
@@ -57,6 +58,7 @@ class Payload:
     @cached_property
     def functions(self) -> list[FunctionEntry]:
         """The entries of .livepatch.funcs, in order; none if the section is missing (hooks only)."""
+        self._check_relocations()
         section = self.elf.section_named(FUNCS_SECTION)
         if section is None or section.size == 0:
             return []
@@ -82,6 +84,15 @@ class Payload:
             functions.append(FunctionEntry(start, version, replacements.get(start)))
         return functions
 
+    def _check_relocations(self) -> None:
+        """livepatch_elf.c:livepatch_elf_perform_relocs skips sections of other types than SHT_RELA and SHT_REL."""
+        for section in self.elf.sections:
+            if name := elf.COMPACT_RELOCATIONS.get(section.type):
+                raise PayloadError(
+                    f"{section} has relocations of type {name}, which Xen ignores",
+                    hint="compile without them: for SHT_CREL without -Wa,--crel, and with GNU as or clang's default",
+                )
+
     def _replacements(self, section: elf.Section, entry: int, pointer: int) -> dict[int, Place | None]:
         """Offset of an entry of .livepatch.funcs -> its new_addr after relocation."""
         found: dict[int, Place | None] = {}
@@ -100,7 +111,7 @@ class Payload:
             found[start] = Place(number, (symbol.st_value + addend) & mask) if known else None
         return found
 
-    @cached_property
+    @property
     def kinds(self) -> bytes:
         """One Kind per symbol, in table order.
 
@@ -108,58 +119,68 @@ class Payload:
         come to lie next to each other, the loader counts one at the end of the section before as overriding, too; but
         whether they do, differs between versions of Xen (`coincidences`), so such a symbol is NEW here.
         """
-        view = self.elf
-        overridden: dict[int, set[int]] = {}
-        for function in self.functions:
-            # In an empty section nothing has an address under versions that do not place it.
-            if function.replacement and view.sections[function.replacement.section].size:
-                overridden.setdefault(function.replacement.section, set()).add(function.replacement.offset)
-        rules = SymbolRules([section.flags for section in view.sections], view.machine)
-        by_section, count = rules.by_section, len(view.sections)
-        data, names = view.data, view.strtab.offset
-        kinds = bytearray()
-        for st_name, _, _, st_shndx, st_value, _ in view.symbol_fields():
-            if st_shndx < count:
-                kind = by_section[st_shndx]
-                if kind == Kind.NEW:
-                    if data[names + st_name] in UNUSUAL:
-                        kind = rules.kind(st_shndx, view.string(st_name))
-                    if st_shndx in overridden and kind == Kind.NEW and st_value in overridden[st_shndx]:
-                        kind = Kind.OVERRIDING
-            else:
-                kind = rules.kind(st_shndx, b"")
-            kinds.append(kind)
-        kinds[0] = Kind.NULL
-        return bytes(kinds)
+        return self._symbols[0]
 
-    @cached_property
+    @property
     def coincidences(self) -> tuple[frozenset[int], frozenset[int]]:
         """Indices of the NEW symbols that Xen counts as overriding since they come to lie at a replacement.
 
         First under the versions that do not place empty sections, then under those that do.
         """
-        mask = (1 << 8 * self.elf.layout.address.size) - 1
+        return self._symbols[1]
+
+    @cached_property
+    def unsure_names(self) -> frozenset[bytes]:
+        """The names, as Xen keeps them, of symbols that are new under some versions only: not always found by name."""
+        unsure = self.coincidences[0] | self.coincidences[1]
+        if not unsure:
+            return frozenset()
+        names: list[set[bytes]] = [set(), set()]
+        for index, kind in enumerate(self.kinds):
+            if kind == Kind.NEW:
+                names[index in unsure].add(self.elf.string(self.elf.symbol(index).st_name)[:MAX_NAME])
+        return frozenset(names[True] - names[False])
+
+    @cached_property
+    def _symbols(self) -> tuple[bytes, tuple[frozenset[int], frozenset[int]]]:
+        view, mask = self.elf, (1 << 8 * self.elf.layout.address.size) - 1
         replacements = [function.replacement for function in self.functions if function.replacement]
-        found = []
+        overridden: dict[int, set[int]] = {}
+        for section, offset in replacements:
+            # In an empty section nothing has an address under versions that do not place it.
+            if view.sections[section].size:
+                overridden.setdefault(section, set()).add(offset)
+        layouts = []
         for empty_sections_placed in (False, True):
-            bases = place(self.elf.sections, mask, empty_sections_placed=empty_sections_placed).offsets
-
-            def address(section: int, offset: int, bases: list[int | None] = bases) -> tuple[bool, int]:
-                """Whether it is in the payload's memory, and where; where a section is not, the offset alone counts."""
-                base = bases[section]
-                return base is not None, (base or 0) + offset & mask
-
-            # A replacement at address 0 is none.
-            at = {address(*replacement) for replacement in replacements} - {(False, 0)}
-            symbols = enumerate(zip(self.kinds, self.elf.symbol_fields(), strict=True)) if at else ()
-            found.append(
-                frozenset(
-                    index
-                    for index, (kind, (_, _, _, shndx, value, _)) in symbols
-                    if kind == Kind.NEW and address(shndx, value) in at
-                )
-            )
-        return found[0], found[1]
+            bases = place(view.sections, mask, empty_sections_placed=empty_sections_placed).offsets
+            # 0 is no replacement, but the deletion of code.
+            at = {_address(bases, section, offset, mask) for section, offset in replacements} - {
+                _address([None], 0, 0, 0)
+            }
+            layouts.append((bases, at, set[int]()))
+        rules = SymbolRules([section.flags for section in view.sections], view.machine)
+        by_section, count = rules.by_section, len(view.sections)
+        data, names = view.data, view.strtab.offset
+        kinds = bytearray()
+        for index, (st_name, _, _, st_shndx, st_value, _) in enumerate(view.symbol_fields()):
+            if st_shndx < count:
+                kind = by_section[st_shndx]
+                if kind == Kind.NEW:
+                    if data[names + st_name] in UNUSUAL:
+                        kind = rules.kind(st_shndx, view.string(st_name))
+                    if replacements and kind == Kind.NEW:
+                        if st_shndx in overridden and st_value in overridden[st_shndx]:
+                            kind = Kind.OVERRIDING
+                        else:
+                            for bases, at, found in layouts:
+                                if _address(bases, st_shndx, st_value, mask) in at:
+                                    found.add(index)
+            else:
+                kind = rules.kind(st_shndx, b"")
+            kinds.append(kind)
+        kinds[0] = Kind.NULL
+        first, second = (frozenset(found) for _, _, found in layouts)
+        return bytes(kinds), (first, second)
 
     @property
     def build_id(self) -> bytes | None:
@@ -184,3 +205,9 @@ class Payload:
         if error or not build_id:
             raise PayloadError(f"{name}: not a GNU build-id note")
         return build_id
+
+
+def _address(bases: list[int | None], section: int, offset: int, mask: int) -> int:
+    """Where a place comes to lie in the payload's memory; negative where its section is not loaded."""
+    base = bases[section]
+    return ~offset if base is None else base + offset & mask
