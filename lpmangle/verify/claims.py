@@ -19,6 +19,7 @@ def about_itself(found: Manifest) -> Iterator[str]:
         (".livepatch.funcs entry", [function.entry for function in found.functions]),
         ("section", [place.section for place in found.string_sections]),
         ("the kept name", found.kept),
+        ("the unsure name", found.unsure),
         ("the payload below with build-id", [layer.build_id for layer in found.against]),
     ):
         for key in _twice(keys):

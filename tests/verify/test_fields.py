@@ -44,8 +44,10 @@ def mangled() -> tuple[bytes, bytes, str]:
     names = {name: name + b"_MIDDLE" for name in (b"m.c#helper", b"m.c#handler")}
     stack = Stack(
         [
-            Layer("lower", "01" * 20, None, "{symbol}_{suffix}", "LOWER", {b"x": b"x_LOWER"}, frozenset(), ""),
-            Layer("middle", "02" * 20, "01" * 20, "{symbol}_{suffix}", "MIDDLE", names, frozenset(), ""),
+            Layer(
+                "lower", "01" * 20, None, "{symbol}_{suffix}", "LOWER", {b"x": b"x_LOWER"}, frozenset(), frozenset(), ""
+            ),
+            Layer("middle", "02" * 20, "01" * 20, "{symbol}_{suffix}", "MIDDLE", names, frozenset(), frozenset(), ""),
         ],
         None,
     )
@@ -149,6 +151,7 @@ FALSE: dict[str, list[tuple[Any, str]]] = {
         ([], "kept: u.c#kept is missing in the manifest"),
         (["u.c#kept", "other", "x"], "kept: x does not belong into the manifest"),
     ],
+    "unsure": [(["other"], "unsure: other does not belong into the manifest")],
     "symbols[].index": [(lambda index: index + 1, "symbol .*: name is"), (10**6, "does not exist")],
     "symbols[].original": [("u.c#other", "is u.c#one, the manifest says u.c#other")],
     "symbols[].name": [("other.030303030303", "name is one.030303030303, the manifest says other.030303030303")],
