@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -17,12 +18,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from manifests import plain
 from test_cli import EXAMPLES, lpmangle
 
 from lpmangle.manifest import embed
 from lpmangle.store import debuginfod
-from lpmangle.store.debuginfod import DebuginfodSource
+from lpmangle.store.debuginfod import DebuginfodSource, Server, server_at, servers_in
 
 ID = "d967c17f6518371e26e591728fd30fa3f292977c"  # of examples/fbab204.livepatch
 NAME = f"x86_emulate.c#_get_fpu_{ID}"
@@ -82,6 +85,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         lpmangle("--embed", shutil.copy(EXAMPLES / f"{name}.livepatch", folder / "payloads"))
     with running(folder) as url:
         yield url
+
+
+def source(urls: str) -> DebuginfodSource:
+    """The one that DEBUGINFOD_URLS makes."""
+    return DebuginfodSource(servers_in(urls), share_misses=True)
 
 
 def retrace(text: str, *args: str) -> subprocess.CompletedProcess[str]:
@@ -153,14 +161,14 @@ def test_cache_is_shared_with_elfutils(server: str, cache: Path, monkeypatch: py
     shutil.rmtree(cache)
     path = theirs(ID)
     assert path == str(cache / ID / "section-.debug_lpmangle")
-    assert [found.where for found in DebuginfodSource([nobody]).with_build_id(ID)] == [path]
+    assert [found.where for found in source(nobody).with_build_id(ID)] == [path]
 
     assert not theirs(UNKNOWN)
     marker = cache / UNKNOWN / "section-.debug_lpmangle"
     assert marker.stat().st_size == 0
-    assert not list(DebuginfodSource([server]).with_build_id(UNKNOWN))
+    assert not list(source(server).with_build_id(UNKNOWN))
     marker.unlink()
-    assert not list(DebuginfodSource([server]).with_build_id(UNKNOWN))
+    assert not list(source(server).with_build_id(UNKNOWN))
     assert (marker.stat().st_size, marker.stat().st_mode & 0o777) == (0, 0)
 
 
@@ -168,10 +176,10 @@ def test_misses_are_forgotten(server: str, cache: Path) -> None:
     marker = cache / ID / "section-.debug_lpmangle"
     marker.parent.mkdir(parents=True)
     marker.touch(0)
-    assert not list(DebuginfodSource([server]).with_build_id(ID))
+    assert not list(source(server).with_build_id(ID))
     (cache / "cache_miss_s").write_text("5")
     os.utime(marker, (0, 0))
-    assert list(DebuginfodSource([server]).with_build_id(ID))
+    assert list(source(server).with_build_id(ID))
     assert marker.stat().st_size
 
 
@@ -194,13 +202,15 @@ Handler = Callable[[socket.socket], None]
 
 
 @contextmanager
-def bad_server(behaviour: Handler) -> Iterator[str]:
-    """A server that does one thing with every connection."""
+def bad_server(behaviour: Handler, asked: list[bytes] | None = None) -> Iterator[str]:
+    """A server that does one thing with every connection; what it is asked goes to `asked`."""
 
     class Request(socketserver.BaseRequestHandler):
         def handle(self) -> None:
             try:
-                self.request.recv(4096)
+                request = self.request.recv(4096)
+                if asked is not None:
+                    asked.append(request)
                 behaviour(self.request)
             except OSError:
                 pass
@@ -214,6 +224,9 @@ def bad_server(behaviour: Handler) -> Iterator[str]:
 
 def reply(body: bytes, head: bytes = b"HTTP/1.1 200 OK\r\nConnection: close") -> Handler:
     return lambda s: s.sendall(head + b"\r\n\r\n" + body)
+
+
+NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nConnection: close"
 
 
 def slowly(connection: socket.socket) -> None:
@@ -275,20 +288,150 @@ def test_log_of_random_digits_is_no_attack(monkeypatch: pytest.MonkeyPatch) -> N
 
     def count(connection: socket.socket) -> None:
         asked.append(1)
-        reply(b"", b"HTTP/1.1 404 Not Found\r\nConnection: close")(connection)
+        reply(b"", NOT_FOUND)(connection)
 
     with bad_server(count) as url:
-        source = DebuginfodSource([url])
+        made = source(url)
         for number in range(50):
-            assert not list(source.with_build_id(f"{number:040x}"))
+            assert not list(made.with_build_id(f"{number:040x}"))
     assert len(asked) == 10
 
 
+ELFUTILS = {
+    "http://h": "http://h",
+    "HTTP://Example.ORG:8002/": "http://Example.ORG:8002",
+    "https://h/prefix//": "https://h/prefix",
+    "h:8002": "http://h:8002",
+    "localhost": "http://localhost",
+    "h/prefix": "http://h/prefix",
+    "[::1]:8002": "http://[::1]:8002",
+    "http://[::1]": "http://[::1]",
+    "file:///srv/tree/": "file:///srv/tree",
+    "FILE://localhost/srv": "file://localhost/srv",
+}
+NO_URLS = (
+    "ftp://h",
+    "http://",
+    "http:///x",
+    "://h",
+    ":8002",
+    "h:port",
+    "h:99999",
+    "h:0",
+    "/srv/shipped",
+    "file://h/x",
+    "file://",
+    "[::1",
+    "http://h\x1b",
+)
+
+
+@pytest.mark.parametrize(("word", "url"), ELFUTILS.items())
+def test_urls_as_elfutils_takes_them(word: str, url: str) -> None:
+    assert server_at(word) == Server(url, "")
+
+
+def test_what_is_no_url_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    assert [server.url for server in servers_in(" ".join(("a:1", *NO_URLS, "b:2")))] == ["http://a:1", "http://b:2"]
+    assert capsys.readouterr().err.splitlines() == [
+        f"lpmangle: {word}: warning: left out: is no URL of a debuginfod server".replace("\x1b", "?")
+        for word in NO_URLS
+    ]
+
+
+def test_tags(capsys: pytest.CaptureFixture[str]) -> None:
+    """elfutils would check the signature of what a server behind ima:enforcing sends; nothing unchecked is used."""
+    words = "http://a ima:enforcing http://b c:1 ima:ignore http://d ima:new http://e"
+    assert [server.url for server in servers_in(words)] == ["http://a", "http://d", "http://e"]
+    assert capsys.readouterr().err.splitlines() == [
+        "lpmangle: http://b: warning: left out: stands behind ima:enforcing, and lpmangle checks no signatures",
+        "lpmangle: http://c:1: warning: left out: stands behind ima:enforcing, and lpmangle checks no signatures",
+        "lpmangle: ima:new: warning: left out: is no policy that DEBUGINFOD_URLS knows",
+    ]
+
+
+@given(st.text())
+def test_any_text_as_urls(text: str) -> None:
+    for server in servers_in(text):
+        assert server.url.startswith(("http://", "https://", "file://"))
+        assert server.url.isprintable()
+
+
+def test_the_environment_as_distributions_set_it(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log is copied, by query and verify the same, whatever else stands beside a server."""
+    place = server.removeprefix("http://")
+    payload = Path(shutil.copy(EXAMPLES / "fbab204.livepatch", tmp_path))
+    lpmangle("--embed", payload)
+    for value in (f"ima:enforcing ima:ignore {place}", f"HTTP://{place}/ ftp://h", f"http://{place}//"):
+        monkeypatch.setenv("DEBUGINFOD_URLS", value)
+        monkeypatch.setenv("DEBUGINFOD_CACHE_PATH", str(tmp_path / f"cache-{len(value)}"))
+        done = retrace(NAME)
+        assert (done.stdout, done.returncode) == ("x86_emulate.c#_get_fpu", 0)
+        assert NAME in lpmangle("query", NAME).stdout
+        lpmangle("verify", payload)
+    for value in ("ima:enforcing https://debuginfod.example.org/ ima:ignore ", "ftp://h", "/srv/nothing"):
+        monkeypatch.setenv("DEBUGINFOD_URLS", value)
+        monkeypatch.setenv("DEBUGINFOD_CACHE_PATH", str(tmp_path / "empty"))
+        done = retrace(NAME)
+        assert (done.stdout, done.returncode) == (NAME, 0)
+        assert "warning: left out: " in done.stderr
+        assert "warning: left out: " in lpmangle("query", NAME, code=1).stderr
+        assert "has no manifest" not in lpmangle("verify", payload).stderr
+    monkeypatch.setenv("DEBUGINFOD_URLS", " ")
+    assert "no manifests to look into" in lpmangle("query", NAME, code=2).stderr
+
+
+def test_a_tree_as_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """file:// names a folder that has the paths of a server; elfutils' own client takes the same."""
+    tree = tmp_path / "tree 100%"
+    section = tree / "buildid" / ID / "section" / ".debug_lpmangle"
+    section.parent.mkdir(parents=True)
+    lpmangle("--embed", payload := shutil.copy(EXAMPLES / "fbab204.livepatch", tmp_path))
+    text = Path(f"{payload}.manifest.json").read_bytes()
+    section.write_bytes(embed.compress(text))
+    url = tree.as_uri()
+    monkeypatch.setenv("DEBUGINFOD_URLS", url)
+    command = ["debuginfod-find", "section", ID, ".debug_lpmangle"]
+    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    assert Path(found).read_bytes() == section.read_bytes()
+    for number, args in enumerate(((), ("-m", url), ("-m", url.replace("file", "FILE")))):
+        monkeypatch.setenv("DEBUGINFOD_CACHE_PATH", str(tmp_path / f"cache{number}"))
+        done = retrace(f"{NAME} f_{UNKNOWN}", *args)
+        assert done.stdout == f"x86_emulate.c#_get_fpu f_{UNKNOWN}"
+        assert "warning" not in done.stderr
+    monkeypatch.setenv("DEBUGINFOD_CACHE_PATH", str(tmp_path / "empty"))
+    done = retrace(NAME, "-m", "file:///no/such/folder")
+    assert done.stdout == NAME
+    assert "lpmangle: file:///no/such/folder: warning: left out: Not a directory" in done.stderr
+
+
+def test_user_and_password() -> None:
+    """As debuginfod-find(1) documents them; they are never shown, and not sent to where one is redirected."""
+    here: list[bytes] = []
+    there: list[bytes] = []
+    with bad_server(reply(b"", NOT_FOUND), there) as other:
+        redirection = f"HTTP/1.1 302 Found\r\nConnection: close\r\nLocation: {other}/x".encode()
+        with bad_server(reply(b"", redirection), here) as url:
+            done = retrace(NAME, "-m", url.replace("http://", "http://me:p%40ss@"))
+    assert f"Authorization: Basic {base64.b64encode(b'me:p@ss').decode()}\r\n".encode() in here[0]
+    assert there
+    assert b"Authorization" not in there[0]
+    assert "p%40ss" not in done.stderr
+    assert done.stdout == NAME
+
+
+def test_an_unknown_build_id_is_asked_of_others(server: str) -> None:
+    """What one server does not have is no reason not to ask another, in the same run or in the next."""
+    with bad_server(reply(b"", NOT_FOUND)) as url:
+        assert retrace(NAME, "-m", url).stdout == NAME
+        assert retrace(NAME, "-m", url, "-m", server).stdout == "x86_emulate.c#_get_fpu"
+
+
 def test_only_full_build_ids_are_asked_for() -> None:
-    source = DebuginfodSource(["http://127.0.0.1:1"])
-    assert not list(source.with_build_id("../../../etc/passwd"))
-    assert not list(source.with_suffix("d967c17f6518"))
-    assert not list(source.candidates("_get_fpu"))
+    made = source("http://127.0.0.1:1")
+    assert not list(made.with_build_id("../../../etc/passwd"))
+    assert not list(made.with_suffix("d967c17f6518"))
+    assert not list(made.candidates("_get_fpu"))
 
 
 @pytest.mark.parametrize(

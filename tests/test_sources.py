@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fuzz.seeds import catalogs
 from manifests import plain, write
 from test_cli import EXAMPLES, lpmangle
 
@@ -119,6 +120,29 @@ def test_a_folder_in_a_folder_that_cannot_be_read(tmp_path: Path) -> None:
     done = lpmangle("query", NAME, "-m", folder)
     assert done.stdout.startswith(NAME)
     assert "warning: left out: cannot read: File name too long" in done.stderr
+
+
+@pytest.mark.parametrize("bad", ["nowhere", "text", "catalog", "host:8002", "http://:1"])
+def test_a_log_is_copied_whatever_happens_to_sources(tmp_path: Path, bad: str) -> None:
+    """The others serve; the exit code says that one did not, and so does a line at once, with what can be done."""
+    folder = write(tmp_path / "m", plain("good", NAME))
+    new = plain("good", NAME)["symbols"][0]["name"]
+    (tmp_path / "log").write_text(f"{new}+0x1/0x2\nxyz\n")
+    (tmp_path / "text").write_text("no manifest")
+    (tmp_path / "catalog").write_bytes(catalogs()["types"])  # it can be opened
+    words, code = {
+        "nowhere": ("cannot read: No such file or directory", 4),
+        "text": ("not a manifest of lpmangle", 3),
+        "catalog": ("is damaged", 3),
+        "host:8002": ("the URL of a debuginfod server begins with http://", 4),
+        "http://:1": ("is no URL of a debuginfod server", 2),
+    }[bad]
+    done = lpmangle("retrace", "-m", bad, "-m", folder, "log", cwd=tmp_path, code=code)
+    assert done.stdout == f"{NAME}+0x1/0x2\nxyz\n"
+    assert done.stderr.startswith(f"lpmangle: {bad}: ")
+    assert words in done.stderr
+    done = lpmangle("retrace", "-m", bad, "log", cwd=tmp_path, code=code)
+    assert done.stdout == f"{new}+0x1/0x2\nxyz\n"
 
 
 def test_no_manifest_is_refused(tmp_path: Path) -> None:

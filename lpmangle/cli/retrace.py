@@ -7,7 +7,7 @@ import sys
 import click
 
 from lpmangle.cli.options import sources_option
-from lpmangle.cli.output import shown, warn
+from lpmangle.cli.output import error_lines, shown, warn
 from lpmangle.cli.paths import FilePath
 from lpmangle.errors import FileError, LpmangleError
 from lpmangle.store.open import open_sources, with_servers
@@ -27,8 +27,8 @@ Examples:
   lpmangle retrace -m catalog.db --source-lines console.log
 
 Copy FILEs, or stdin, to stdout with every mangled symbol replaced by its original; everything else
-passes byte for byte, line by line as it comes. Names that look mangled but are in no manifest are
-reported at the end, on stderr.
+passes byte for byte, line by line as it comes, also if a SOURCE cannot be used. Names that look
+mangled but are in no manifest are reported at the end, on stderr.
 """,
 )
 @click.argument("paths", nargs=-1, type=FilePath(), metavar="[FILE]...")
@@ -48,12 +48,23 @@ reported at the end, on stderr.
     help="Where the debug information is, for --source-lines: the payload before strip, or a folder with such "
     "*.livepatch or *.debug; may be repeated.",
 )
+@click.pass_context
 def command(
-    paths: tuple[str, ...], words: tuple[str, ...], annotate: bool, source_lines: bool, debug_files: tuple[str, ...]
+    ctx: click.Context,
+    paths: tuple[str, ...],
+    words: tuple[str, ...],
+    annotate: bool,
+    source_lines: bool,
+    debug_files: tuple[str, ...],
 ) -> None:
     gc.disable()  # nothing here makes cycles, and looking for them takes a fifth of the time
-    sources = open_sources(words)
+    failed: list[LpmangleError] = []  # sources; the log is copied all the same
+    sources = open_sources(words, failed)
     lookup = Lookup(sources)
+    for line in [line for error in failed for line in error_lines(error)[0]]:
+        click.echo(line, err=True)
+    status = max((error.exit_code for error in failed), default=0)
+    told = len(failed)
     line_of = None
     if source_lines or debug_files:
         from lpmangle.trace.source_lines import Lines
@@ -74,9 +85,10 @@ def command(
             raise FileError(f"cannot read: {error.strerror}", path=path) from None
         if path != "-":
             os.close(fd)
-    for trouble in lookup.trouble:
+    for trouble in [*failed[told:], *lookup.trouble]:
         _tell_trouble(trouble)
     _report(retracer)
+    ctx.exit(status)
 
 
 def _write(data: bytes) -> None:

@@ -8,15 +8,19 @@ the same folder, file names, and memory of what no server had. Servers are asked
 answer is left out for the rest of the run, with a warning.
 """
 
+import errno
 import os
 import re
 import stat
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable, Sequence
+from base64 import b64encode
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from http.client import HTTPException
+from typing import NamedTuple
+from urllib.parse import unquote, unquote_to_bytes, urlsplit, urlunsplit
 
 from lpmangle import elf
 from lpmangle.errors import LpmangleError, ManifestError, PayloadError
@@ -36,6 +40,8 @@ MAX_SIZE = 64 << 20
 CACHE_MISS = 600
 # A log of random digits must not become an attack on the servers.
 MAX_MISSES = 500
+# More seconds, or bytes, than anybody means: what the system's calls can still take.
+_MOST = 1e9
 
 # What is asked for; in the cache the '/' is a '-'.
 _SECTION = f"section/{embed.SECTION}"
@@ -44,11 +50,65 @@ _Check = Callable[[bytes, str], bytes]
 _BUILD_ID = re.compile(r"[0-9a-f]{40}")
 
 
+class Server(NamedTuple):
+    """What is asked: its URL, without the slash at its end, and a header's value for a user and password in it."""
+
+    url: str
+    authorization: str
+
+
+def server_at(word: str) -> Server | None:
+    """The server that a URL means, as curl takes it, so in capital letters or without `http://` too; None for no URL.
+
+    With `file://` it is a folder with the paths that a server has: FOLDER/buildid/BUILDID/section/.debug_lpmangle.
+    """
+    try:
+        scheme, place, path, _, _ = urlsplit(word if "://" in word else f"http://{word}")
+        user, _, host = place.rpartition("@")
+        port = urlsplit(f"//{host}").port
+    except ValueError:
+        return None
+    if not word.isprintable() or port == 0 or not (path.startswith("/") or not path):
+        return None
+    if scheme == "file":
+        if host not in ("", "localhost") or not path:
+            return None
+    elif scheme not in ("http", "https") or not host or host.startswith(":"):
+        return None
+    credentials = b64encode(unquote_to_bytes(user)).decode()
+    return Server(urlunsplit((scheme, host, path.rstrip("/"), "", "")), user and f"Basic {credentials}")
+
+
+def servers_in(words: str) -> Iterator[Server]:
+    """Those in DEBUGINFOD_URLS (debuginfod-client-config(7)). What is no URL is left out with a warning.
+
+    So are those behind `ima:enforcing`, of which nothing is to be used unless its signature was checked. elfutils can
+    check that of whole files, and asks them for no section either (debuginfod-client.c:init_server_urls).
+    """
+    enforcing = False
+    for word in words.split():
+        if word in ("ima:enforcing", "ima:ignore"):
+            enforcing = word == "ima:enforcing"
+        elif word.startswith("ima:"):
+            warn(word, "left out: is no policy that DEBUGINFOD_URLS knows")
+        elif not (server := server_at(word)):
+            warn(word, "left out: is no URL of a debuginfod server")
+        elif enforcing:
+            warn(server.url, "left out: stands behind ima:enforcing, and lpmangle checks no signatures")
+        else:
+            yield server
+
+
 class DebuginfodSource:
     """Cannot be listed; what it can tell begins with a full build-id, alone or in a mangled name."""
 
-    def __init__(self, urls: Sequence[str]) -> None:
-        self._urls = [url.rstrip("/") for url in urls]
+    def __init__(self, servers: Iterable[Server], *, share_misses: bool = False) -> None:
+        """With `share_misses`, which is for the servers of DEBUGINFOD_URLS, the cache says also what none of them has.
+
+        It does not say whom that was asked, so it must not keep us from asking those that somebody has named.
+        """
+        self._servers = list(dict.fromkeys(servers))
+        self._share_misses = share_misses
         self._cache = cache_folder()
         self._misses = 0
         self._timeout = _setting("DEBUGINFOD_TIMEOUT", TIMEOUT)
@@ -84,7 +144,7 @@ class DebuginfodSource:
             with open(path, "rb") as file:
                 content = file.read(self._max_size + 1)
             return path, check(content, build_id)
-        if not self._urls or self._misses >= MAX_MISSES:
+        if not self._servers or self._misses >= MAX_MISSES:
             return None
         found = self._fetch(build_id, what, check)
         if found is None:
@@ -95,48 +155,69 @@ class DebuginfodSource:
 
     def _fetch(self, build_id: str, what: str, check: _Check) -> tuple[str, bytes] | None:
         path = self._path(build_id, what)
-        if self._failed_lately(path):
+        if self._share_misses and self._failed_lately(path):
             return None
         answered = True
-        for url in list(self._urls):
-            where = f"{url}/buildid/{build_id}/{what}"
+        for server in list(self._servers):
+            where = f"{server.url}/buildid/{build_id}/{what}"
             try:
-                content = self._download(where)
+                content = self._read(server, where) if server.url.startswith("file:") else self._download(server, where)
+                if content is None:
+                    continue
                 checked = check(content, build_id)
             except urllib.error.HTTPError as error:
                 error.close()
-                if error.code != 404:
-                    answered = False
-                    warn(url, f"{error.code} {error.reason}")
+                answered = False
+                warn(server.url, f"{error.code} {error.reason}")
             except LpmangleError as error:
                 warn(where, error.message)
             except (OSError, HTTPException, ValueError) as error:
                 answered = False
                 reason = getattr(error, "reason", error)
-                warn(url, f"left out: {getattr(reason, 'strerror', None) or reason}")
-                self._urls.remove(url)
+                warn(server.url, f"left out: {getattr(reason, 'strerror', None) or reason}")
+                self._servers.remove(server)
             else:
                 self._store(path, content)
                 return where, checked
-        if answered:
+        if answered and self._share_misses:
             self._store(path, None)
         return None
 
-    def _download(self, where: str) -> bytes:
-        if not where.startswith(("http://", "https://")):
-            raise ValueError("is no http or https URL")
+    def _download(self, server: Server, where: str) -> bytes | None:
+        """What the server has there; None for nothing. Raises ManifestError, OSError, HTTPException, ValueError."""
         request = urllib.request.Request(where, headers={"User-Agent": "lpmangle"})
+        if server.authorization:  # not for where it may be redirected to
+            request.add_unredirected_header("Authorization", server.authorization)
         deadline = time.monotonic() + self._max_time
         pieces, size = [], 0
-        with urllib.request.urlopen(request, timeout=self._timeout) as response:
-            while piece := response.read1(1 << 16):
-                size += len(piece)
-                if size > self._max_size:
-                    raise ManifestError(f"more than {self._max_size} bytes")
-                if time.monotonic() > deadline:
-                    raise TimeoutError(f"no end after {self._max_time:.0f} seconds")
-                pieces.append(piece)
+        try:
+            with urllib.request.urlopen(request, timeout=self._timeout) as response:
+                while piece := response.read1(1 << 16):
+                    size += len(piece)
+                    if size > self._max_size:
+                        raise ManifestError(f"more than {self._max_size} bytes")
+                    if time.monotonic() > deadline:
+                        raise TimeoutError(f"no end after {self._max_time:.0f} seconds")
+                    pieces.append(piece)
+        except urllib.error.HTTPError as error:
+            if error.code != 404:
+                raise
+            error.close()
+            return None
         return b"".join(pieces)
+
+    def _read(self, server: Server, where: str) -> bytes | None:
+        """The same from a folder that is like a server."""
+        if not os.path.isdir(_path_of(server.url)):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        try:
+            with open(os.open(_path_of(where), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+                content = file.read(self._max_size + 1)
+        except FileNotFoundError:
+            return None
+        if len(content) > self._max_size:
+            raise ManifestError(f"more than {self._max_size} bytes")
+        return content
 
     def _failed_lately(self, path: str) -> bool:
         """elfutils: an empty file without permissions says that no server had it then."""
@@ -157,6 +238,10 @@ class DebuginfodSource:
             with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400 if content else 0), "wb") as file:
                 file.write(content or b"")
             os.replace(temporary, path)
+
+
+def _path_of(url: str) -> str:
+    return unquote(urlsplit(url).path) or "/"
 
 
 def cache_folder() -> str:
@@ -190,5 +275,5 @@ def _setting(name: str, default: float) -> float:
     with suppress(ValueError):
         value = float(os.environ.get(name, ""))
         if value > 0:
-            return value
+            return min(value, _MOST)
     return default

@@ -1,7 +1,7 @@
 """Manifests in files: a manifest, a payload that has one inside or beside it, a folder of either."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from operator import attrgetter
 
@@ -20,21 +20,20 @@ _ENDINGS = (ENDING, ".livepatch", _DEBUG)
 
 
 class LocalSource:
-    """All manifests that some paths lead to. Of those in folders the symbols are read when they are asked for."""
+    """All manifests that a path leads to. Of those in a folder the symbols are read when they are asked for."""
 
-    def __init__(self, paths: Sequence[str]) -> None:
-        """Raises FileError or ManifestError for a path that was named; what is wrong in a folder is a warning."""
+    def __init__(self, path: str) -> None:
+        """Raises FileError or ManifestError for the path itself; what is wrong in a folder is a warning."""
         self._found: dict[str, Found | None] = {}  # by path; None: in a folder
         self._shapes: set[Shape] = set()
         self._by_suffix: dict[str, list[str]] = {}
         self._by_build_id: dict[str, list[str]] = {}
         self._left_out: set[str] = set()
-        for path in paths:
-            if os.path.isdir(path):
-                self._add_folder(path)
-            else:
-                found = load(path)
-                self._add(found.where, found.head, found)
+        if os.path.isdir(path):
+            self._add_folder(path)
+        else:
+            found = load(path)
+            self._add(found.where, found.head, found)
 
     def shapes(self) -> Iterable[Shape]:
         return self._shapes
@@ -61,8 +60,6 @@ class LocalSource:
                 self._leave_out(path, error)
 
     def _add(self, where: str, head: Head, found: Found | None) -> None:
-        if where in self._found:
-            return
         self._found[where] = found
         # It has names of those below it, too.
         shapes = {Shape(head.options.template, head.suffix)} | {Shape(one.template, one.suffix) for one in head.against}

@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 
 from lpmangle import elf
-from lpmangle.errors import NoManifestError, NoSourceError, about
+from lpmangle.errors import FileError, LpmangleError, NoManifestError, NoSourceError, about
 from lpmangle.manifest import embed
 from lpmangle.store import local
 from lpmangle.store.local import LocalSource
@@ -14,53 +14,72 @@ from lpmangle.system import files
 from lpmangle.system.files import sha256
 from lpmangle.xen.payload import Payload
 
-# An entry of LPMANGLE_MANIFESTS: a URL with its port, if it has one, or a path.
-_ENTRY = re.compile(r"https?://(?:\[[^]]*\]|[^:/]*)(?::[0-9]+)?[^:]*|[^:]+")
+# URLs are told from paths by their scheme.
+_URL = re.compile("(?:https?|file)://", re.IGNORECASE)
+# An entry of LPMANGLE_MANIFESTS: a URL with user and port, if it has them, or a path.
+_ENTRY = re.compile(rf"{_URL.pattern}(?:[^@/]*@)?(?:\[[^]]*\]|[^:/]*)(?::[0-9]+)?[^:]*|[^:]+", re.IGNORECASE)
 HINT = "say where it is with -m, or in LPMANGLE_MANIFESTS"
 
 
-def open_sources(words: Sequence[str]) -> Sources:
+def open_sources(words: Sequence[str], trouble: list[LpmangleError] | None = None) -> Sources:
     """The sources that `words` name; if there are none, those of the environment.
 
-    Raises FileError, ManifestError or CatalogError for a word that is no source, NoSourceError if there is none at all.
+    Raises LpmangleError for a word that is no source; with `trouble` that goes there, now and whenever a source fails
+    later, and the others serve. Raises NoSourceError if nobody has named any.
     """
-    words = words or from_environment()
-    if not words:
+    servers = "" if words else _servers()
+    words = words or named_in_environment()
+    if not words and not servers:
         raise NoSourceError("no manifests to look into", hint="name some with -m, or in LPMANGLE_MANIFESTS")
-    paths: list[str] = []
-    others: list[Source] = []
-    urls = [word for word in words if word.startswith(("http://", "https://"))]
+    sources: list[Source] = []
     for word in words:
-        if word in urls:
-            continue
-        if not os.path.isdir(word) and _is_database(word):
-            from lpmangle.store.catalog import Catalog  # sqlite3
+        try:
+            sources.append(_open(word))
+        except LpmangleError as error:
+            if trouble is None:
+                raise
+            trouble.append(error)
+    if servers:
+        from lpmangle.store.debuginfod import DebuginfodSource, servers_in  # urllib
 
-            others.append(Catalog(word))
-        else:
-            paths.append(word)
-    if urls:
-        from lpmangle.store.debuginfod import DebuginfodSource  # urllib
+        sources.append(DebuginfodSource(servers_in(servers), share_misses=True))
+    return Sources(sources, trouble)
 
-        others.append(DebuginfodSource(urls))
-    if paths:
-        others.insert(0, LocalSource(paths))
-    return Sources(others)
+
+def _open(word: str) -> Source:
+    if _URL.match(word):
+        from lpmangle.store.debuginfod import DebuginfodSource, server_at  # urllib
+
+        if server := server_at(word):
+            return DebuginfodSource([server])
+        raise NoSourceError("is no URL of a debuginfod server", path=word)
+    if not os.path.isdir(word) and _is_database(word):
+        from lpmangle.store.catalog import Catalog  # sqlite3
+
+        return Catalog(word)
+    if ":" in word and not os.path.lexists(word):
+        hint = "the URL of a debuginfod server begins with http://, https:// or file://"
+        raise FileError("cannot read: No such file or directory", path=word, hint=hint)
+    return LocalSource(word)
 
 
 def with_servers(sources: Sources) -> Sources:
     """The same, and the servers of DEBUGINFOD_URLS: debug information is not always where the manifests are."""
-    urls = os.environ.get("DEBUGINFOD_URLS", "").split()
-    if not urls:
+    if not _servers():
         return sources
-    from lpmangle.store.debuginfod import DebuginfodSource  # urllib
+    from lpmangle.store.debuginfod import DebuginfodSource, servers_in  # urllib
 
-    return Sources([*sources.sources, DebuginfodSource(urls)])
+    return Sources([*sources.sources, DebuginfodSource(servers_in(_servers()), share_misses=True)], sources.trouble)
 
 
-def from_environment() -> list[str]:
-    """LPMANGLE_MANIFESTS (separated by colons, those in URLs aside) and DEBUGINFOD_URLS (by blanks)."""
-    return _ENTRY.findall(os.environ.get("LPMANGLE_MANIFESTS", "")) + os.environ.get("DEBUGINFOD_URLS", "").split()
+def named_in_environment() -> list[str]:
+    """What LPMANGLE_MANIFESTS names, separated by colons, those in URLs aside."""
+    named: list[str] = _ENTRY.findall(os.environ.get("LPMANGLE_MANIFESTS", ""))
+    return named
+
+
+def _servers() -> str:
+    return os.environ.get("DEBUGINFOD_URLS", "").strip()
 
 
 def of_payload(payload: files.File, name: str, word: str | None = None) -> Found:
@@ -72,7 +91,7 @@ def of_payload(payload: files.File, name: str, word: str | None = None) -> Found
         found = local.inside(payload.data, name) or local.beside(name, payload.data)
         if found:
             return found
-        if not from_environment():
+        if not (named_in_environment() or _servers()):
             raise NoManifestError(local.missing(name), path=name, hint=HINT)
     elif is_single(word):
         return local.load(files.fitting(word, payload.data))

@@ -5,13 +5,15 @@ line means is decided in `open`.
 """
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
-from lpmangle.errors import about
+from lpmangle.errors import LpmangleError, about
 from lpmangle.manifest.read import Head, Manifest, Names, decode, decode_head, decode_names
 from lpmangle.xen.abi import MAX_NAME
+
+T = TypeVar("T")
 
 SQLITE_MAGIC = b"SQLite format 3\0"  # what a catalog begins with
 
@@ -69,27 +71,39 @@ class Source(Protocol):
 
 
 class Sources:
-    """Several sources as one; a manifest that more than one of them has is handed out once."""
+    """Several sources as one; a manifest that more than one of them has is handed out once.
 
-    def __init__(self, sources: Sequence[Source]) -> None:
+    If one of them fails, that goes to `trouble` and the others serve; where `trouble` is None it is raised.
+    """
+
+    def __init__(self, sources: Sequence[Source], trouble: list[LpmangleError] | None = None) -> None:
         self.sources = sources
+        self.trouble = trouble
 
     def shapes(self) -> Iterable[Shape]:
         # A suffix that no symbol can have is none: a hostile manifest must not make a search of it.
-        shapes = {shape for source in self.sources for shape in source.shapes()}
-        return {shape for shape in shapes if 0 < len(shape.suffix) <= MAX_NAME}
+        return {shape for shape in self._all(lambda source: source.shapes()) if 0 < len(shape.suffix) <= MAX_NAME}
 
     def with_suffix(self, suffix: str) -> Iterable[Found]:
-        return _unrepeated(found for source in self.sources for found in source.with_suffix(suffix))
+        return _unrepeated(self._all(lambda source: source.with_suffix(suffix)))
 
     def with_build_id(self, build_id: str) -> Iterable[Found]:
-        return _unrepeated(found for source in self.sources for found in source.with_build_id(build_id))
+        return _unrepeated(self._all(lambda source: source.with_build_id(build_id)))
 
     def candidates(self, pattern: str) -> Iterable[Found]:
-        return _unrepeated(found for source in self.sources for found in source.candidates(pattern))
+        return _unrepeated(self._all(lambda source: source.candidates(pattern)))
 
     def debug_files(self, build_id: str) -> Iterable[str]:
-        return (path for source in self.sources for path in source.debug_files(build_id))
+        return self._all(lambda source: source.debug_files(build_id))
+
+    def _all(self, ask: Callable[[Source], Iterable[T]]) -> Iterator[T]:
+        for source in self.sources:
+            try:
+                yield from ask(source)
+            except LpmangleError as error:
+                if self.trouble is None:
+                    raise
+                self.trouble.append(error)
 
 
 def _unrepeated(several: Iterable[Found]) -> Iterator[Found]:

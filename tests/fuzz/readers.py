@@ -364,7 +364,7 @@ def read_debuginfod(data: bytes) -> None:
     said = io.StringIO()
     try:
         with redirect_stderr(said):
-            source = debuginfod.DebuginfodSource(["http://127.0.0.1:8002"])
+            source = debuginfod.DebuginfodSource(debuginfod.servers_in("127.0.0.1:8002"), share_misses=True)
             found = list(source.with_build_id(BUILD_ID))
     finally:
         socket.create_connection = real
