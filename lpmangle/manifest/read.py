@@ -212,5 +212,10 @@ def _decode(decoder: msgspec.json.Decoder[_T], data: bytes) -> _T:
 
 def schema() -> str:
     """The JSON schema of a manifest, as it is shipped in manifest.schema.json."""
-    text = msgspec.json.encode(msgspec.json.schema(Manifest), order="sorted")
+    from inspect import cleandoc  # loaded here: no reader of manifests needs it
+
+    made = msgspec.json.schema(Manifest)
+    for definition in made["$defs"].values():
+        definition["description"] = cleandoc(definition["description"])  # as Python 3.13 has docstrings already
+    text = msgspec.json.encode(made, order="sorted")
     return msgspec.json.format(text, indent=2).decode() + "\n"
