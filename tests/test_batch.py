@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -143,13 +143,13 @@ def test_a_killed_worker_costs_one_payload() -> None:
 
 
 def test_workers_work_at_the_same_time() -> None:
+    met = get_context("fork").Barrier(8)
+
     def work(number: int) -> int:
-        time.sleep(0.3)
+        met.wait(60)  # for the seven others; an error if they do not come
         return os.getpid()
 
-    begin = time.monotonic()
     workers = list(batch.run(range(8), work, jobs=8, lost=int, stop=lambda result: False))
-    assert time.monotonic() - begin < 1.5
     assert len(set(workers)) == 8
 
 
@@ -161,15 +161,13 @@ from lpmangle.system import pool as batch
 def work(number):
     print(os.getpid(), flush=True)
     time.sleep(0.5)
-for _ in batch.run(range(50), work, jobs=3, lost=print, stop=bool): pass
+for _ in batch.run(range(1_000_000), work, jobs=3, lost=print, stop=bool): pass
 """
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline()
     process.kill()
-    begin = time.monotonic()
-    _, stderr = process.communicate(timeout=20)  # ends when the last worker closes its stdout
-    assert time.monotonic() - begin < 5
+    _, stderr = process.communicate(timeout=60)  # ends when the last worker closes its stdout
     assert "Traceback" not in stderr
 
 
@@ -211,19 +209,19 @@ def on_terminal(command: list[str], cwd: Path) -> str:
 
 
 def test_progress_bar(tmp_path: Path) -> None:
-    """On a terminal, after a second, gone in the end; never into a file."""
+    """On a terminal, if it takes longer than people are patient, gone in the end; never into a file."""
     names = write(tmp_path, 30)
-    assert "[" not in on_terminal([*LPMANGLE, *names], tmp_path)
-    big = [f"b{number}.livepatch" for number in range(6)]
-    for name in big:
-        data = build([TEXT, build_id(name.encode() * 2)], [Sym(b"f.c#g%d" % index) for index in range(80_000)]).data
-        (tmp_path / name).write_bytes(data)
+    code = "from lpmangle.cli import main, progress; progress._PATIENCE, progress._PAUSE = {}, 0; main()"
+    for name, patience in (("patient", "3600.0"), ("impatient", "0.0")):
+        (tmp_path / name).write_text(f"#!{sys.executable}\n{code.format(patience)}\n")
+        (tmp_path / name).chmod(0o755)
     (tmp_path / "out").mkdir()
-    shown = on_terminal([*LPMANGLE, "-q", "-o", "out", *big], tmp_path)
-    assert "/6 payloads" in shown
-    assert "[=====" in shown
-    assert shown.endswith("\r" + " " * len("[" + 30 * "=" + "] 6/6 payloads") + "\r")
-    assert "payloads" not in lpmangle("-o", "out", *big, cwd=tmp_path).stderr
+    assert "[" not in on_terminal(["./patient", "-o", "out", *names], tmp_path)
+    shown = on_terminal(["./impatient", "-q", "-o", "out", *names], tmp_path)
+    bars = [f"[{'=' * number}{' ' * (30 - number)}] {number}/30 payloads" for number in range(1, 31)]
+    assert shown == "".join(f"\r{bar}" for bar in bars) + "\r" + " " * len(bars[-1]) + "\r"
+    done = subprocess.run(["./impatient", "-o", "out", *names], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_one_payload_does_not_pay_for_many(tmp_path: Path) -> None:

@@ -248,7 +248,7 @@ OTHER = embed.compress(json.dumps(plain("other", "x")).encode())
 @pytest.mark.parametrize(
     ("behaviour", "words"),
     [
-        (lambda s: time.sleep(20), "timed out"),
+        (lambda s: time.sleep(60), "timed out"),
         (slowly, "no end after 2 seconds"),
         (endless, "more than 1000000 bytes"),
         (reply(b"no zlib"), "is damaged"),
@@ -264,14 +264,13 @@ OTHER = embed.compress(json.dumps(plain("other", "x")).encode())
 def test_servers_that_misbehave(
     server: str, cache: Path, monkeypatch: pytest.MonkeyPatch, behaviour: Handler, words: str
 ) -> None:
-    """A warning within seconds; the next server is asked; nothing bad gets into the cache."""
-    monkeypatch.setenv("DEBUGINFOD_TIMEOUT", "1")
-    monkeypatch.setenv("DEBUGINFOD_MAXTIME", "2")
+    """A warning; the next server is asked; nothing bad gets into the cache."""
+    # Only where it matters: others would depend on how fast this machine is.
+    monkeypatch.setenv("DEBUGINFOD_TIMEOUT", "2" if words == "timed out" else "30")
+    monkeypatch.setenv("DEBUGINFOD_MAXTIME", "2" if behaviour is slowly else "60")
     monkeypatch.setenv("DEBUGINFOD_MAXSIZE", "1000000")
     with bad_server(behaviour) as url:
-        started = time.monotonic()
         done = retrace(NAME, "-m", url)
-        assert time.monotonic() - started < 8
         assert done.stdout == NAME
         assert words in done.stderr
         assert "\x1b" not in done.stderr

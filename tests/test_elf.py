@@ -1,11 +1,10 @@
 """elf.py: what it reads, and one wrong field for each check that it makes."""
 
 import struct
-import time
-import tracemalloc
 
 import pytest
 from elfbuild import GLOBAL, SHT_RELA, Built, Sec, Sym, build, plain
+from memory import allocated
 
 from lpmangle import elf
 from lpmangle.errors import ElfError, PayloadError
@@ -191,10 +190,8 @@ def test_overlapping_relocation_tables_cost_nothing() -> None:
         for field, value in (("sh_offset", built.get("shdr", "sh_offset", ".pad")), ("sh_size", 24 * 50_000)):
             struct.pack_into("<Q", out, built.at("shdr", field, number)[1], value)
     view = elf.parse(bytes(out))
-    started = time.monotonic()
-    with pytest.raises(ElfError, match="its relocation tables overlap"):
-        list(view.relocations(view.sections[1]))
-    assert time.monotonic() - started < 1
+    with pytest.raises(ElfError, match="its relocation tables overlap"):  # before it gives any
+        next(view.relocations(view.sections[1]))
 
 
 def test_long_names_cost_nothing() -> None:
@@ -204,10 +201,6 @@ def test_long_names_cost_nothing() -> None:
     out = bytearray(built.edit("shdr", "sh_offset", offset, ".shstrtab"))
     struct.pack_into("<Q", out, built.at("shdr", "sh_size", ".shstrtab")[1], 4 << 20)
     out[offset + (4 << 20) - 1] = 0
-    tracemalloc.start()
-    started = time.monotonic()
-    with pytest.raises(ElfError, match="has a name of more than 4096 bytes"):
+    with allocated() as peak, pytest.raises(ElfError, match="has a name of more than 4096 bytes"):
         elf.parse(bytes(out))
-    assert tracemalloc.get_traced_memory()[1] < 32 << 20
-    tracemalloc.stop()
-    assert time.monotonic() - started < 5
+    assert peak() < 32 << 20

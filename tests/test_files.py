@@ -10,12 +10,12 @@ import stat
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from elfbuild import plain
+from processes import has_open, wait_until
 
 from lpmangle.errors import FileError, ProofError
 from lpmangle.jobs.mangle import mangle_file
@@ -149,10 +149,9 @@ def test_waiting_for_the_lock_can_be_interrupted(payload: Path) -> None:
     folder = os.open(payload.parent, os.O_RDONLY)
     fcntl.flock(folder, fcntl.LOCK_EX)
     process = subprocess.Popen([sys.executable, "-m", "lpmangle", str(payload)], stderr=subprocess.PIPE)
-    time.sleep(1)
-    assert process.poll() is None
+    wait_until(has_open, process.pid, payload.parent)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=10)
+    process.communicate(timeout=60)
     os.close(folder)
     assert process.returncode == 130
     assert state(payload.parent) == {payload.name: plain().data}
