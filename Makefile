@@ -1,11 +1,14 @@
 # `make` alone lists the targets. Each does its own set-up (scripts/setup), also in a fresh clone.
+# PYTHON=python3.13 names the Python that .venv is made of (any target; it stays until another is named).
+# K=retrace runs only the tests with that in a file's or test's name (pytest -k).
 .POSIX:
 .SUFFIXES:
 .PHONY: help demo test test-fast faults bench fuzz lint format schema golden lock clean man licences dist
 
-PYTHON = .venv/bin/python
-PYTEST = $(PYTHON) -m pytest
-COMPILE = $(PYTHON) -m uv pip compile --quiet --upgrade --universal --python-version 3.11 \
+RUN = .venv/bin/python
+# On all cores, in groups that share what is slow to make (tests/conftest.py).
+PYTEST = $(RUN) -m pytest -n auto
+COMPILE = $(RUN) -m uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 	--generate-hashes --only-binary :all: --no-annotate --custom-compile-command "make lock"
 
 help: ## list the targets
@@ -17,11 +20,11 @@ demo: ## rename, query and restore two example payloads (no compiler needed)
 
 test: lint ## everything: lint, and all tests with the Xen lab
 	@scripts/setup test
-	$(PYTEST)
+	$(PYTEST) $${K:+-k "$$K"}
 
 test-fast: lint ## the same without the Xen lab
 	@scripts/setup test-fast
-	$(PYTEST) -m "not xen"
+	$(PYTEST) -m "not xen" $${K:+-k "$$K"}
 
 faults: ## all faults of the file system at all calls; make test tries those that are known
 	@scripts/setup test-fast
@@ -29,38 +32,38 @@ faults: ## all faults of the file system at all calls; make test tries those tha
 
 bench: ## measure lpmangle against the alternatives; every figure in bench.json (10 minutes)
 	@scripts/setup test-fast
-	$(PYTHON) -m benchmarks --json bench.json
+	$(RUN) -m benchmarks --json bench.json
 
 fuzz: ## feed all readers hostile input; or READER=elf, MINUTES=10 or RUNS=1000000 for each (x86_64, Python 3.11 to 3.13)
 	@scripts/setup dev
-	@$(PYTHON) -m pip install -q --disable-pip-version-check --require-hashes --only-binary :all: -r requirements-fuzz.lock
-	PYTHONPATH=tests $(PYTHON) -m fuzz $$READER $${RUNS:+--runs=$$RUNS} $${MINUTES:+--minutes=$$MINUTES}
+	@$(RUN) -m pip install -q --disable-pip-version-check --require-hashes --only-binary :all: -r requirements-fuzz.lock
+	PYTHONPATH=tests $(RUN) -m fuzz $$READER $${RUNS:+--runs=$$RUNS} $${MINUTES:+--minutes=$$MINUTES}
 
 lint: ## ruff and mypy
 	@scripts/setup dev
-	$(PYTHON) -m ruff check
-	$(PYTHON) -m ruff format --check
-	$(PYTHON) -m mypy
+	$(RUN) -m ruff check
+	$(RUN) -m ruff format --check
+	$(RUN) -m mypy
 
 format: ## lay the code out, and mend what ruff can mend
 	@scripts/setup dev
-	$(PYTHON) -m ruff check --fix
-	$(PYTHON) -m ruff format
+	$(RUN) -m ruff check --fix
+	$(RUN) -m ruff format
 
 schema: ## write lpmangle/manifest/manifest.schema.json from the types
 	@scripts/setup dev
-	$(PYTHON) -c 'from pathlib import Path; from lpmangle.manifest.read import schema; \
+	$(RUN) -c 'from pathlib import Path; from lpmangle.manifest.read import schema; \
 		Path("lpmangle/manifest/manifest.schema.json").write_text(schema())'
 
 man: ## write share/man from the help texts
 	@scripts/setup dev
-	$(PYTHON) scripts/man-pages share/man/man1
+	$(RUN) scripts/man-pages share/man/man1
 
 golden: ## renew fixtures, examples and the outputs shown in the README; read the diff
 	@scripts/setup test-fast
-	$(PYTHON) tests/corpus.py --update-fixtures
-	$(PYTHON) examples/rebuild
-	$(PYTHON) tests/doc_examples.py --update
+	$(RUN) tests/corpus.py --update-fixtures
+	$(RUN) examples/rebuild
+	$(RUN) tests/doc_examples.py --update
 
 lock: ## renew the exact versions and hashes in requirements*.lock
 	@scripts/setup dev
@@ -72,7 +75,7 @@ lock: ## renew the exact versions and hashes in requirements*.lock
 
 licences: ## write docs/licences.md from what the locked packages say of themselves
 	@scripts/setup dev
-	$(PYTHON) scripts/licences >docs/licences.md
+	$(RUN) scripts/licences >docs/licences.md
 
 dist: ## build sdist and wheel of the last commit in dist/, the same bytes everywhere
 	@scripts/setup dev

@@ -1,11 +1,18 @@
 """What all tests share."""
 
+from __future__ import annotations
+
 import os
 import signal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from corpus import Item, cached_corpus
+
+if TYPE_CHECKING:
+    from xdist.remote import Producer
+    from xdist.scheduler import Scheduling
 
 # The makes that tests call are not to be sub-makes of `make test`; Python is to buffer its output as it does for users.
 for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "PYTHONUNBUFFERED"):
@@ -30,3 +37,29 @@ def nothing_is_ignored() -> None:
 def corpus() -> dict[str, Item]:
     """All payloads that tests/corpus.py builds, by name."""
     return cached_corpus(Path(__file__).parent.parent / ".cache")
+
+
+# --- On several cores (pytest -n; `make test`) -----------------------------------------------
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
+    """Tests that share something that is slow to make stay together: those of a file; in the lab those of one boot."""
+    from xdist.scheduler import LoadScopeScheduling  # only here: there is none without xdist
+
+    class Groups(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
+        def _split_scope(self, nodeid: str) -> str:
+            file, _, test = nodeid.partition("::")
+            if not file.startswith("tests/xen/"):
+                return file
+            # test_scenario[LAB-NAME]: those of one lab share a boot. All others boot for themselves.
+            return test.rpartition("-")[0] if test.startswith("test_scenario[") else nodeid
+
+    config.option.loadscopereorder = False  # but as `pytest_collection_modifyitems` has them
+    return Groups(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The lab's boots begin first: they take longest, and the rest is done beside them."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: item.get_closest_marker("xen") is None)

@@ -38,6 +38,7 @@ test_corpus.py proves that each of them is there.
 from __future__ import annotations
 
 import argparse
+import fcntl
 import hashlib
 import os
 import shutil
@@ -45,7 +46,6 @@ import struct
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
@@ -165,13 +165,14 @@ def cached_corpus(cache: Path) -> dict[str, Item]:
     for name in ("clang", "ld.lld", "llvm-objcopy", *gnu):
         key.update(version(name).encode())
     folder = cache / f"corpus-{key.hexdigest()[:16]}"
-    if not folder.is_dir():
-        cache.mkdir(parents=True, exist_ok=True)
-        for old in cache.glob("corpus-*"):
-            shutil.rmtree(old, ignore_errors=True)
-        with tempfile.TemporaryDirectory(dir=cache) as scratch:
-            build_corpus(Path(scratch) / "corpus")
-            with suppress(OSError):  # another run was faster
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / "corpus.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # one process builds, those beside it wait
+        if not folder.is_dir():
+            for old in cache.glob("corpus-*"):
+                shutil.rmtree(old, ignore_errors=True)
+            with tempfile.TemporaryDirectory(dir=cache) as scratch:
+                build_corpus(Path(scratch) / "corpus")
                 (Path(scratch) / "corpus").rename(folder)
     return items(folder)
 
