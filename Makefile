@@ -39,11 +39,12 @@ fuzz: ## feed all readers hostile input; or READER=elf, MINUTES=10 or RUNS=10000
 	@$(RUN) -m pip install -q --disable-pip-version-check --require-hashes --only-binary :all: -r requirements-fuzz.lock
 	PYTHONPATH=tests $(RUN) -m fuzz $$READER $${RUNS:+--runs=$$RUNS} $${MINUTES:+--minutes=$$MINUTES}
 
-lint: ## ruff and mypy
+lint: ## ruff, mypy, and who may import whom
 	@scripts/setup dev
 	$(RUN) -m ruff check
 	$(RUN) -m ruff format --check
 	$(RUN) -m mypy
+	.venv/bin/lint-imports --no-logo --no-cache --contract rooms
 
 format: ## lay the code out, and mend what ruff can mend
 	@scripts/setup dev
