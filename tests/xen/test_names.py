@@ -1,0 +1,74 @@
+"""What names mean to a real Xen: which symbols count as new, and which one is found by a name."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from pathlib import Path
+
+import pytest
+from livepatch import Source, build_id, rename
+
+from xen.scenario import Scenario, Shared, scenario, scenarios_of
+
+pytestmark = pytest.mark.xen
+
+PAYLOADS = Path(__file__).parent / "payloads"
+
+
+def source(name: str, *defines: str, file: str = "") -> Source:
+    return Source((PAYLOADS / f"{name}.c").read_text(), file=file or f"{name}.c", plain=("twin",), defines=defines)
+
+
+@scenario
+def overriding_by_chance(xen: Scenario) -> None:
+    """A label at a replacement's address in some layouts only is new in others: mangled, it collides in none."""
+    one, two = (xen.build(name, source("edge", f'VERSION="-{name}"')) for name in ("one", "two"))
+    xen.load(one)
+    xen.upload(two, error=errno.EEXIST, console="(XEN) livepatch: two: duplicate new symbol: edge_")
+    xen.unload("one")
+    xen.load(xen.mangle(one))
+    xen.extra("-one")
+    xen.replace(xen.mangle(two))
+    xen.extra("-two")
+
+
+@scenario
+def hidden_by_a_template(xen: Scenario) -> None:
+    """A name that begins with .L is not registered in a section of merged strings: who refers to it is refused."""
+    lower = xen.build("lower", source("merged", "LOWER"))
+    upper = xen.build("upper", source("merged"), depends=build_id(lower))
+    xen.lpmangle("--template", ".L{symbol}_{suffix}", "-o", "no", lower, code=3, says="which Xen does not register")
+    xen.load(lower)
+    xen.load(upper)
+    xen.extra("-merged")
+    xen.unload("upper")
+    xen.unload("lower")
+    (xen.folder / "hidden").mkdir()
+    hidden = [Path(shutil.copy(payload, xen.folder / "hidden")) for payload in (lower, upper)]
+    for payload in hidden:
+        rename(payload, {"merged": ".Lmerged"})
+    xen.load(hidden[0])
+    xen.upload(hidden[1], error=errno.ENOENT, console="(XEN) livepatch: upper: Unknown symbol: .Lmerged\n")
+    xen.unload("lower")
+
+
+@scenario
+def twins(xen: Scenario) -> None:
+    """Of two symbols of one name Xen finds the first; mangled, that is still so."""
+    lower = xen.build("lower", source("twins", "FIRST"), source("twins", "SECOND", file="second.c"))
+    upper = xen.build("upper", source("twins"), depends=build_id(lower))
+    for mangled in (False, True):
+        if mangled:
+            lower = xen.mangle(lower, says="signatures of section groups")
+            upper = xen.mangle(upper, "--against", lower)
+        xen.load(lower)
+        xen.load(upper)
+        xen.extra("-first")
+        xen.unload("upper")
+        xen.unload("lower")
+
+
+@pytest.mark.parametrize("name", scenarios_of(__name__))
+def test_scenario(shared: Shared, name: str) -> None:
+    shared.check(name)
