@@ -161,8 +161,8 @@ def test_manifest_says_what_is_there() -> None:
     found = manifest.decode(text)
     assert (found.payload, found.machine, found.build_id, found.depends) == ("stem", "x86_64", "ab" * 20, None)
     assert (found.input.size, found.output.size) == (len(view.data), len(after))
-    assert found.options == manifest.Options("text:SUF", "{symbol}_{suffix}", "new", [], ["lp_helper"])
-    assert found.symbols[0] == manifest.Symbol(
+    assert found.options == manifest.OptionsRecord("text:SUF", "{symbol}_{suffix}", "new", [], ["lp_helper"])
+    assert found.symbols[0] == manifest.SymbolRecord(
         index=3, original="x86_emulate.c#_get_fpu", name="x86_emulate.c#_get_fpu_SUF", section=".text", value=16,
         size=1, type="FUNC", binding="LOCAL", st_name=view.symbol(3).st_name,
     )  # fmt: skip

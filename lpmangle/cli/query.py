@@ -8,7 +8,7 @@ import click
 from lpmangle.cli.options import sources_option
 from lpmangle.cli.output import print_exact, print_json, shown
 from lpmangle.errors import EXIT_NO
-from lpmangle.manifest.read import FunctionName, Manifest, Reference, Symbol
+from lpmangle.manifest.read import FunctionNameRecord, Manifest, ReferenceRecord, SymbolRecord
 from lpmangle.manifest.search import file_of, find, find_taken, wanted
 from lpmangle.store.open import open_sources
 
@@ -45,8 +45,8 @@ payload that stands in brackets behind the symbol. The exit code is 1 if a SYMBO
 def command(ctx: click.Context, symbols: tuple[str, ...], words: tuple[str, ...], form: str, as_json: bool) -> None:
     opened = open_sources(words)
     missing: list[str] = []
-    matches: list[tuple[Manifest, Symbol]] = []
-    taken: list[tuple[Manifest, Reference | FunctionName]] = []
+    matches: list[tuple[Manifest, SymbolRecord]] = []
+    taken: list[tuple[Manifest, ReferenceRecord | FunctionNameRecord]] = []
     for pattern in symbols:
         manifests = [found.manifest for found in opened.candidates(pattern)]
         found = _of_payload(pattern, [(one, symbol) for one in manifests for symbol in find(one, pattern)])
@@ -59,8 +59,8 @@ def command(ctx: click.Context, symbols: tuple[str, ...], words: tuple[str, ...]
         records = [_record(*match) for match in matches]
         print_json({"matches": records, "taken": [_taken_record(*match) for match in taken], "not_found": missing})
     elif form == "objcopy":
-        named: list[Symbol | Reference] = [symbol for _, symbol in matches]
-        named += [entry for _, entry in taken if isinstance(entry, Reference)]
+        named: list[SymbolRecord | ReferenceRecord] = [symbol for _, symbol in matches]
+        named += [entry for _, entry in taken if isinstance(entry, ReferenceRecord)]
         for line in dict.fromkeys(map(_objcopy, named)):
             print_exact(line)
     else:
@@ -80,13 +80,13 @@ def _of_payload(word: str, matches: list[tuple[Manifest, T]]) -> list[tuple[Mani
     return [match for match in matches if match[0].payload == payload] or matches
 
 
-def _objcopy(symbol: Symbol | Reference) -> str:
+def _objcopy(symbol: SymbolRecord | ReferenceRecord) -> str:
     """An argument in a response file (objcopy @FILE), where a backslash takes the next character as it is."""
     argument = f"--redefine-sym={symbol.name}={symbol.original}"
     return re.sub(r"([\s\\'\"])", r"\\\1", argument)
 
 
-def _record(manifest: Manifest, symbol: Symbol) -> dict[str, Any]:
+def _record(manifest: Manifest, symbol: SymbolRecord) -> dict[str, Any]:
     return {
         "original": symbol.original,
         "name": symbol.name,
@@ -101,7 +101,7 @@ def _record(manifest: Manifest, symbol: Symbol) -> dict[str, Any]:
     }
 
 
-def _print(manifest: Manifest, symbol: Symbol) -> None:
+def _print(manifest: Manifest, symbol: SymbolRecord) -> None:
     click.echo(shown(symbol.original))
     click.echo(f"  new name  {shown(symbol.name)}")
     click.echo(f"  file      {shown(file_of(symbol)) or '(new in the patch)'}")
@@ -112,7 +112,7 @@ def _print(manifest: Manifest, symbol: Symbol) -> None:
     click.echo(f"  payload   {shown(manifest.payload)}, build-id {shown(manifest.build_id or '(none)')}")
 
 
-def _taken_record(manifest: Manifest, entry: Reference | FunctionName) -> dict[str, Any]:
+def _taken_record(manifest: Manifest, entry: ReferenceRecord | FunctionNameRecord) -> dict[str, Any]:
     return {
         "original": entry.original,
         "name": entry.name,
@@ -123,16 +123,16 @@ def _taken_record(manifest: Manifest, entry: Reference | FunctionName) -> dict[s
     }
 
 
-def _print_taken(manifest: Manifest, entry: Reference | FunctionName) -> None:
+def _print_taken(manifest: Manifest, entry: ReferenceRecord | FunctionNameRecord) -> None:
     click.echo(shown(entry.original))
     click.echo(f"  new name  {shown(entry.name)}")
     click.echo(f"  taken     from {shown(_owner(manifest, entry))}, build-id {shown(entry.build_id)}: {_kind(entry)}")
     click.echo(f"  payload   {shown(manifest.payload)}, build-id {shown(manifest.build_id or '(none)')}")
 
 
-def _kind(entry: Reference | FunctionName) -> str:
-    return "undefined symbol" if isinstance(entry, Reference) else "function to replace"
+def _kind(entry: ReferenceRecord | FunctionNameRecord) -> str:
+    return "undefined symbol" if isinstance(entry, ReferenceRecord) else "function to replace"
 
 
-def _owner(manifest: Manifest, entry: Reference | FunctionName) -> str:
+def _owner(manifest: Manifest, entry: ReferenceRecord | FunctionNameRecord) -> str:
     return next((one.payload for one in manifest.against if one.build_id == entry.build_id), "?")

@@ -27,7 +27,7 @@ class FileContent(msgspec.Struct, frozen=True):
     size: Unsigned
 
 
-class Place(msgspec.Struct, frozen=True):
+class SectionPlace(msgspec.Struct, frozen=True):
     """Where a section's data was in the input: section number, sh_offset, sh_size."""
 
     section: Word
@@ -35,7 +35,7 @@ class Place(msgspec.Struct, frozen=True):
     size: Unsigned
 
 
-class Options(msgspec.Struct, frozen=True):
+class OptionsRecord(msgspec.Struct, frozen=True):
     """The options of the run; `suffix` is what was asked for, the manifest's own `suffix` what it came to."""
 
     suffix: str
@@ -45,7 +45,7 @@ class Options(msgspec.Struct, frozen=True):
     keep: list[str]
 
 
-class Symbol(msgspec.Struct, frozen=True):
+class SymbolRecord(msgspec.Struct, frozen=True):
     """One renamed symbol. `value` is st_value, the offset in `section`; `st_name` the original one."""
 
     index: Word
@@ -59,7 +59,7 @@ class Symbol(msgspec.Struct, frozen=True):
     st_name: Word
 
 
-class Against(msgspec.Struct, frozen=True):
+class BelowRecord(msgspec.Struct, frozen=True):
     """A mangled payload of the stack that this one is put on; template and suffix are what its names are made by."""
 
     payload: str
@@ -68,7 +68,7 @@ class Against(msgspec.Struct, frozen=True):
     suffix: str
 
 
-class Reference(msgspec.Struct, frozen=True):
+class ReferenceRecord(msgspec.Struct, frozen=True):
     """An undefined symbol that got the name which the payload with `build_id` has given to it."""
 
     index: Word
@@ -78,7 +78,7 @@ class Reference(msgspec.Struct, frozen=True):
     build_id: Hex
 
 
-class FunctionName(msgspec.Struct, frozen=True):
+class FunctionNameRecord(msgspec.Struct, frozen=True):
     """An entry of .livepatch.funcs, by its number, that got such a name; `addend` is its relocation's in the input."""
 
     entry: Unsigned
@@ -107,25 +107,25 @@ class Manifest(msgspec.Struct, frozen=True):
     xen_depends: Hex | None
     input: FileContent
     output: FileContent
-    string_table: Place
+    string_table: SectionPlace
     suffix: str
-    options: Options
-    symbols: list[Symbol]
+    options: OptionsRecord
+    symbols: list[SymbolRecord]
     section_headers: Unsigned | None = None
-    against: list[Against] = []
-    references: list[Reference] = []
-    functions: list[FunctionName] = []
-    string_sections: list[Place] = []
+    against: list[BelowRecord] = []
+    references: list[ReferenceRecord] = []
+    functions: list[FunctionNameRecord] = []
+    string_sections: list[SectionPlace] = []
     kept: list[str] = []
     unsure: list[str] = []
 
     @property
-    def named(self) -> "list[Symbol | Reference]":
+    def named(self) -> "list[SymbolRecord | ReferenceRecord]":
         """Every symbol that got a new name."""
         return [*self.symbols, *self.references]
 
     @property
-    def taken(self) -> "list[Reference | FunctionName]":
+    def taken(self) -> "list[ReferenceRecord | FunctionNameRecord]":
         """Every name that was taken from a payload below."""
         return [*self.references, *self.functions]
 
@@ -138,8 +138,8 @@ class Head(msgspec.Struct, frozen=True):
     payload: str
     build_id: Hex | None
     suffix: str
-    options: Options
-    against: list[Against] = []
+    options: OptionsRecord
+    against: list[BelowRecord] = []
 
 
 class Name(msgspec.Struct, frozen=True, gc=False):

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from fnmatch import translate
 from typing import NamedTuple
 
-from lpmangle.manifest.read import FunctionName, Manifest, Reference, Symbol
+from lpmangle.manifest.read import FunctionNameRecord, Manifest, ReferenceRecord, SymbolRecord
 from lpmangle.xen.abi import MAX_NAME
 
 # NAME+0xOFFSET/0xSIZE [PAYLOAD] in a trace of Xen's, <NAME+OFFSET> in a listing of gdb's, <NAME-0xOFFSET> in one of
@@ -32,7 +32,7 @@ def wanted(word: str) -> Wanted:
     return Wanted(found["name"], found["payload"])
 
 
-def find(manifest: Manifest, pattern: str) -> Iterator[Symbol]:
+def find(manifest: Manifest, pattern: str) -> Iterator[SymbolRecord]:
     """The symbols that `pattern` names: exactly or as a glob, by the old or new name, with or without the file part.
 
     An old name of more than 126 bytes is found by the 126 that Xen keeps of it, too. What stands around the name in a
@@ -41,16 +41,16 @@ def find(manifest: Manifest, pattern: str) -> Iterator[Symbol]:
     return filter(_matcher(pattern), manifest.symbols)
 
 
-def find_taken(manifest: Manifest, pattern: str) -> Iterator[Reference | FunctionName]:
+def find_taken(manifest: Manifest, pattern: str) -> Iterator[ReferenceRecord | FunctionNameRecord]:
     """The same among what the payload takes from others: undefined symbols, functions to replace."""
     return filter(_matcher(pattern), [*manifest.references, *manifest.functions])
 
 
-def _matcher(pattern: str) -> Callable[[Symbol | Reference | FunctionName], bool]:
+def _matcher(pattern: str) -> Callable[[SymbolRecord | ReferenceRecord | FunctionNameRecord], bool]:
     pattern = wanted(pattern).pattern
     matches = re.compile(translate(pattern)).match
 
-    def fits(entry: Symbol | Reference | FunctionName) -> bool:
+    def fits(entry: SymbolRecord | ReferenceRecord | FunctionNameRecord) -> bool:
         names = {entry.original, entry.name, cut(entry.original)}
         names |= {name.rpartition("#")[2] for name in names}
         return pattern in names or any(map(matches, names))
@@ -63,6 +63,6 @@ def cut(name: str) -> str:
     return name.encode()[:MAX_NAME].decode("utf-8", "ignore")
 
 
-def file_of(symbol: Symbol) -> str:
+def file_of(symbol: SymbolRecord) -> str:
     """The source file in a symbol's name; empty for a file that the patch added."""
     return symbol.original.rpartition("#")[0]

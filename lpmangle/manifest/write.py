@@ -1,4 +1,4 @@
-"""Writes the manifest of a plan: one JSON object, its shape typed in `manifest`.
+"""Writes the manifest of a plan: one JSON object, its shape typed in `read`.
 
 The head is indented and the symbols stand one to a line, so that a diff or grep of two manifests shows symbols.
 """
@@ -79,7 +79,7 @@ def encode(
 
 
 def _references(payload: Payload, plan: Plan, stack: "Stack") -> dict[str, object]:
-    """What the plan takes from other payloads, and from which (`manifest.Against`, `.Reference`, `.FunctionName`)."""
+    """What the plan takes from other payloads, and from which: the records of `read` for them."""
     from lpmangle.mangle import function_names as functions
 
     view = payload.elf
@@ -128,7 +128,7 @@ def _as_text(names: Iterable[bytes]) -> list[str]:
 
 
 def _symbol_lines(view: elf.Object, renames: dict[int, bytes]) -> Iterator[str]:
-    """One JSON object for each renamed symbol (`manifest.Symbol`)."""
+    """One JSON object for each renamed symbol (`read.SymbolRecord`)."""
     quote = json.encoder.encode_basestring_ascii
     sections = [quote(section.name) for section in view.sections]
     kinds = [

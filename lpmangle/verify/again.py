@@ -12,11 +12,10 @@ import msgspec
 from lpmangle import elf
 from lpmangle.errors import LpmangleError
 from lpmangle.mangle.decide import make_plan
-from lpmangle.mangle.plan import Options
-from lpmangle.mangle.plan import Reference as Taken
+from lpmangle.mangle.plan import Options, Reference
 from lpmangle.mangle.stack import Stack
 from lpmangle.manifest import write
-from lpmangle.manifest.read import FunctionName, Manifest, Reference, decode
+from lpmangle.manifest.read import FunctionNameRecord, Manifest, ReferenceRecord, decode
 from lpmangle.xen.payload import Payload
 
 # So many wrong entries of one kind are told one by one.
@@ -63,8 +62,8 @@ def _made_again(before: elf.Object, after: bytes, found: Manifest) -> Manifest:
     return decode(b"".join(text))
 
 
-def _taken(one: Reference | FunctionName) -> Taken:
-    return Taken(one.name.encode(), one.build_id)
+def _taken(one: ReferenceRecord | FunctionNameRecord) -> Reference:
+    return Reference(one.name.encode(), one.build_id)
 
 
 def _entry_differences(key: str, is_now: list[Any], said: list[Any]) -> Iterator[str]:

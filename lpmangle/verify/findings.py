@@ -11,7 +11,7 @@ from lpmangle import elf
 from lpmangle.errors import LpmangleError
 from lpmangle.mangle import mark
 from lpmangle.mangle.apply import aligned
-from lpmangle.manifest.read import Manifest, Symbol
+from lpmangle.manifest.read import Manifest, SymbolRecord
 from lpmangle.manifest.undo import prove_manifest, undo
 from lpmangle.system.files import sha256
 from lpmangle.verify import again, claims, rewritten, second_opinion
@@ -115,7 +115,7 @@ def _symbol_findings(view: elf.Object, found: Manifest) -> Iterator[str]:
         name = elf.text(view.string(symbol.st_name))
         if name != entry.name:
             yield f"symbol {entry.index}: name is {name}, the manifest says {entry.name}"
-        if isinstance(entry, Symbol):
+        if isinstance(entry, SymbolRecord):
             yield from (f"symbol {entry.index}: {line}" for line in rewritten.differences(view, symbol, entry))
         original = elf.text(view.string(entry.st_name)) if entry.st_name < found.string_table.size else None
         if original != entry.original:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from lpmangle import elf
 from lpmangle.errors import LpmangleError
 from lpmangle.mangle import function_names, mark
-from lpmangle.manifest.read import Manifest, Reference, Symbol
+from lpmangle.manifest.read import Manifest, ReferenceRecord, SymbolRecord
 from lpmangle.xen.payload import Payload
 
 # So many are named of one kind; the number is said always.
@@ -54,7 +54,7 @@ def is_unmangled(view: elf.Object, found: Manifest) -> bool:
     )
 
 
-def differences(view: elf.Object, symbol: elf.Symbol, entry: Symbol) -> list[str]:
+def differences(view: elf.Object, symbol: elf.Symbol, entry: SymbolRecord) -> list[str]:
     """What of a symbol is not as the manifest says, its name and index aside."""
     section = view.sections[symbol.st_shndx].name if symbol.st_shndx < len(view.sections) else ""
     return [
@@ -84,9 +84,9 @@ def function_differences(view: elf.Object, found: Manifest) -> Iterator[str]:
             yield f".livepatch.funcs entry {one.entry}: name is {name}, the manifest says {one.name}"
 
 
-def _entry_differences(view: elf.Object, index: int, entry: Symbol | Reference) -> list[str]:
+def _entry_differences(view: elf.Object, index: int, entry: SymbolRecord | ReferenceRecord) -> list[str]:
     symbol = view.symbol(index)
-    if isinstance(entry, Symbol):
+    if isinstance(entry, SymbolRecord):
         return differences(view, symbol, entry)
     return [] if symbol.st_shndx == elf.SHN_UNDEF else ["is undefined no longer"]
 
