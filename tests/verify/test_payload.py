@@ -72,13 +72,13 @@ def test_several_false_fields_are_all_told(payload: Path) -> None:
     path = Path(f"{payload}.manifest.json")
     manifest = json.loads(path.read_text())
     manifest["symbols"][0]["size"] += 1
-    manifest["build_id"] = "ab"
+    manifest["build_id"] = "abcdef01"
     manifest["kept"] = ["x"]
     path.write_text(json.dumps(manifest))
     said = "\n".join(verify(str(payload)).findings)
     assert "symbol 9: size is 13, the manifest says 14" in said
-    assert "the manifest says ab" in said
-    assert "--suffix buildid comes to ab" in said
+    assert "the manifest says abcdef01" in said
+    assert "--suffix buildid comes to abcdef01" in said
 
 
 def test_a_wrong_original(payload: Path, tmp_path: Path) -> None:
