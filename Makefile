@@ -3,7 +3,7 @@
 # K=retrace runs only the tests with that in a file's or test's name (pytest -k).
 .POSIX:
 .SUFFIXES:
-.PHONY: help demo test test-fast faults bench fuzz lint format schema golden lock clean man licences dist
+.PHONY: help demo test test-fast faults theorem bench fuzz lint format schema golden lock clean man licences dist
 
 RUN = .venv/bin/python
 # On all cores, in groups that share what is slow to make (tests/conftest.py).
@@ -29,6 +29,10 @@ test-fast: lint ## the same without the Xen lab
 faults: ## all faults of the file system at all calls; make test tries those that are known
 	@scripts/setup test-fast
 	LPMANGLE_FAULTS=all $(PYTEST) tests/faults
+
+theorem: ## 10,000 random stacks of payloads, before and after mangling; make test tries 300. LPMANGLE_SEED=N for others
+	@scripts/setup test-fast
+	LPMANGLE_STACKS=10000 $(RUN) -m pytest -s tests/theorem
 
 bench: ## measure lpmangle against the alternatives; every figure in bench.json (10 minutes)
 	@scripts/setup test-fast

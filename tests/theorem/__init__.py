@@ -1,0 +1,1 @@
+"""Stacks of payloads mean after mangling what they meant before."""
