@@ -87,6 +87,12 @@ class BuildError(LpmangleError):
     """A build that left no payload where it was to be."""
 
 
+class CheckError(LpmangleError):
+    """Xen would refuse the payload, and so it is not written."""
+
+    exit_code = EXIT_NO
+
+
 class CommandError(LpmangleError):
     """A command that cannot be started. Its exit code is that of a shell."""
 

@@ -668,29 +668,3 @@ def test_several_files_and_a_new_one(folder: Path) -> None:
     patch.write_text(f"{patch.read_text()}--- /dev/null\n+++ b/xen/new.c\n@@ -0,0 +1,{len(added)} @@\n{lines}")
     run(["lpmangle", "build", "--suffix", "name", *TOOL, *options()], folder)
     assert "lp_helper_fix" in names(folder / "out" / "fix.livepatch")
-
-
-# --check
-
-
-def test_check_of_the_result(folder: Path) -> None:
-    """With the payload before it loaded, unmangled as it was shipped: names that are not renamed are refused."""
-    run([*TOOL, *options(output="old")], folder)
-    write_patch(folder / "next.patch", "-next")
-    command = ["lpmangle", "build", "--check", "--loaded", "old/fix.livepatch"]
-    done = run([*command, "--keep", "*_get_fpu", "--", *TOOL, *options("next.patch", "new")], folder, code=1)
-    assert "1 symbol renamed" in done.stdout
-    assert "next.livepatch: check: refused: " in done.stderr
-    assert "duplicate new symbol: x86_emulate.c#_get_fpu" in done.stdout + done.stderr
-    done = run([*command, "--", *TOOL, *options("next.patch", "good")], folder)
-    assert "good/next.livepatch: check: " in done.stdout
-    assert "check" not in run([*command, "-q", "--", *TOOL, *options("next.patch", "q")], folder).stdout
-
-
-def test_check_reads_its_files_before_the_build(folder: Path) -> None:
-    for option in (["--xen", "missing"], ["--loaded", "missing"]):
-        build = ["lpmangle", "build", "--result", "x"]
-        done = run([*build, "--check", *option, "--", "touch", "built"], folder, code=4)
-        assert done.stderr == "lpmangle: missing: cannot read: No such file or directory\n"
-        run([*build, *option, "--", "touch", "built"], folder, code=2)
-    assert not (folder / "built").exists()

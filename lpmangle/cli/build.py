@@ -5,16 +5,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lpmangle.cli.mangle import Settings, mangle, say
+from lpmangle.cli.mangle import Settings, reply_of, say
 from lpmangle.cli.options import against_option, naming_options, read_against, read_naming
-from lpmangle.cli.output import shown, warn
+from lpmangle.cli.output import error_lines, warn
 from lpmangle.cli.paths import FilePath
-from lpmangle.errors import EXIT_NO
+from lpmangle.errors import CheckError, LpmangleError
 from lpmangle.jobs.build_result import BuildResult
-from lpmangle.system import files, process
+from lpmangle.jobs.finish import check_catalog, finish
+from lpmangle.jobs.mangle import Request
+from lpmangle.jobs.outputs import check_manifest, is_folder
+from lpmangle.system import process
 
 if TYPE_CHECKING:
-    from lpmangle.loader import State
+    from lpmangle.cli.build_check import Check
 
 
 @click.command(
@@ -45,6 +48,16 @@ say where it is with --result. livepatch-build -k diff makes none.
     metavar="FILE",
     help="The payload that COMMAND makes, or a pattern such as 'out/*.livepatch'; may be repeated.",
 )
+@click.option(
+    "--manifest",
+    type=FilePath(),
+    metavar="FILE",
+    help="Write the manifest there, not beside the payload; into a folder as NAME-BUILDID.manifest.json, so that one "
+    "folder can keep those of many builds.",
+)
+@click.option(
+    "--catalog", type=FilePath(), metavar="FILE", help="Add the manifest to this catalog, which is made if need be."
+)
 @click.option("--check", is_flag=True, help="Check what Xen will say to the result; the build fails if it refuses it.")
 @click.option(
     "--xen",
@@ -74,6 +87,8 @@ def command(
     only: tuple[str, ...],
     keep: tuple[str, ...],
     results: tuple[str, ...],
+    manifest: str | None,
+    catalog: str | None,
     check: bool,
     xen: str | None,
     loaded: tuple[str, ...],
@@ -101,8 +116,9 @@ def command(
     if xen and not (check or stack):
         raise click.UsageError("--xen goes with --check or --against")
     built = BuildResult(words, results)
+    _check_places(manifest, catalog, built)
     # Read before the build: what is wrong with them shall not show an hour later.
-    state = _read_state(xen, loaded) if check else None
+    checks = _read_check(xen, loaded) if check else None
     if stack:
         stack.open()
     end = process.run(words)
@@ -115,30 +131,41 @@ def command(
     payloads = built.payloads()
     if not payloads and not quiet:
         click.echo("lpmangle: the command was not to make a payload, nothing was mangled", err=True)
+    worst = 0
     for payload in payloads:
-        say(mangle(payload, settings))
-        if state is not None and not _is_taken(payload, state, quiet):
-            ctx.exit(EXIT_NO)
+        request = Request(payload, options, None, manifest, force=force, embedded=embed, against=stack)
+        worst = max(worst, _finish(request, settings, checks, catalog))
+    ctx.exit(worst)
 
 
-def _read_state(xen: str | None, loaded: tuple[str, ...]) -> "State":
-    from lpmangle.cli.check import put_on
-    from lpmangle.loader import Hypervisor, State
+def _read_check(xen: str | None, loaded: tuple[str, ...]) -> "Check":
+    from lpmangle.cli.build_check import Check  # here, because it loads the loader's rules
 
-    state = State(Hypervisor.at(xen) if xen else None, None)
-    put_on(state, loaded)
-    return state
+    return Check(xen, loaded)
 
 
-def _is_taken(path: str, state: "State", quiet: bool) -> bool:
-    """Whether Xen takes the payload, by `lpmangle check`; says why not."""
-    from lpmangle.cli.check_report import print_findings, says
-    from lpmangle.loader import Upload, check_sequence
+def _check_places(manifest: str | None, catalog: str | None, built: BuildResult) -> None:
+    """What is wrong with them shall not show an hour later. Raises UsageError, LpmangleError."""
+    if manifest:
+        if built.may_be_several and not is_folder(manifest):
+            raise click.UsageError("several payloads may be made: --manifest must be a folder")
+        check_manifest(manifest)
+    if catalog:
+        check_catalog(catalog)
 
-    (verdict,) = check_sequence([Upload.at(path, files.read(path).data)], state)
-    if not verdict.good:
-        warn(path, f"check: {verdict.status}: {says(verdict)}")
-        print_findings(verdict)
-    elif not quiet:
-        click.echo(f"{shown(path)}: check: {verdict.status}")
-    return verdict.good
+
+def _finish(request: Request, settings: Settings, checks: "Check | None", catalog: str | None) -> int:
+    """Mangle one payload, all or nothing, and say what was done; the exit code."""
+    try:
+        result = finish(request, approve=checks.approve if checks else None, catalog=catalog)
+    except (LpmangleError, OSError, MemoryError) as error:
+        lines, exit_code = error_lines(error)
+        for line in lines:
+            click.echo(line, err=True)
+        if checks and isinstance(error, CheckError):
+            checks.say_why_not()
+        return exit_code
+    say(reply_of(result, settings))
+    if checks and not settings.quiet:
+        checks.say_taken(request.path)
+    return 0

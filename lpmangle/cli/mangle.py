@@ -153,6 +153,12 @@ def mangle(
         embedded=settings.embed,
         against=settings.against,
     )
+    return reply_of(result, settings, output)
+
+
+def reply_of(result: Result, settings: Settings, output: str | None = None) -> Reply:
+    """What is to be said about a payload that is done."""
+    payload = result.path
     lines: list[str] = []
     if not (settings.as_json or settings.quiet):
         lines = list(_plan_lines(result) if settings.dry_run else _result_lines(result, output or payload, settings))

@@ -22,6 +22,11 @@ class BuildResult:
         # For each payload the paths of which it is one.
         self._expected: list[list[str]] = [] if named else _told_by(command)
 
+    @property
+    def may_be_several(self) -> bool:
+        """Whether more than one payload may be made."""
+        return len(self._named) + len(self._expected) > 1 or any(map(glob.has_magic, self._named))
+
     def payloads(self) -> list[str]:
         """What the command has made, each file once; nothing if it was not to make any. Raises BuildError."""
         paths = [path for pattern in self._named for path in _fitting(pattern)]

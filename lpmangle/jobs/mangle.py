@@ -1,7 +1,8 @@
 """The main job from file to file: read, decide, apply, prove, write."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from lpmangle import elf
@@ -22,6 +23,7 @@ from lpmangle.xen.payload import Payload
 if TYPE_CHECKING:
     from lpmangle.jobs.against import Against
     from lpmangle.mangle.stack import Stack
+    from lpmangle.store.catalog import Catalog
 
 # A payload that other processes keep replacing is given up after as many readings.
 ATTEMPTS = 3
@@ -65,19 +67,18 @@ class Result:
         return self.view.string(self.view.symbol(index).st_name)
 
 
-class _Request(NamedTuple):
-    """The arguments of `mangle_file`."""
+class Request(NamedTuple):
+    """What is asked for, see `mangle_file`."""
 
     path: str
     options: Options
-    output: str
-    manifest_path: str | None
-    write: bool
-    depfile: str | None
-    if_changed: bool
-    force: bool
-    embedded: bool
-    against: "Against | None"
+    output: str | None = None
+    manifest_path: str | None = None
+    depfile: str | None = None
+    if_changed: bool = False
+    force: bool = False
+    embedded: bool = False
+    against: "Against | None" = None
 
 
 def mangle_file(
@@ -95,30 +96,92 @@ def mangle_file(
 ) -> Result:
     """Mangle the payload at `path` in place, or into `output`; its manifest goes beside it, or to `manifest_path`.
 
-    A symbolic link is followed to its target. With `write` false nothing is written. `depfile` gets the rule that
-    `output` is made of `path`. With `if_changed` a file that has its content already is not written again. With `force`
-    a payload is taken that has something appended. With `embedded` the manifest is put into the payload as well. What
-    the payload takes from those that it is put on gets the names that it has there if `against` knows them. Raises
-    LpmangleError; then all files are as they were.
+    A symbolic link is followed to its target. `manifest_path` may be a folder, see `targets.manifest_place`. With
+    `write` false nothing is written. `depfile` gets the rule that `output` is made of `path`. With `if_changed` a file
+    that has its content already is not written again. With `force` a payload is taken that has something appended. With
+    `embedded` the manifest is put into the payload as well. What the payload takes from those that it is put on gets
+    the names that it has there if `against` knows them. Raises LpmangleError; then all files are as they were.
     """
-    request = _Request(
-        path, options, output or path, manifest_path, write, depfile, if_changed, force, embedded, against
-    )
-    for attempt in range(ATTEMPTS):
-        try:
-            return _mangle_file(request)
-        except files.ChangedError:
-            # Another process mangled it meanwhile: what we find now decides.
-            if attempt == ATTEMPTS - 1:
-                raise
-    raise AssertionError("unreachable")
+    request = Request(path, options, output, manifest_path, depfile, if_changed, force, embedded, against)
+
+    def mangle() -> Result:
+        prepared = prepare(request, files.read(path))
+        if write:
+            prepared.write()
+        else:
+            prepared.result.write = False
+        return prepared.result
+
+    return until_unchanged(mangle)
 
 
-def _mangle_file(request: _Request) -> Result:
-    file = files.read(request.path)
-    target = files.resolve(request.output)
-    manifest_path = files.resolve(request.manifest_path or manifest_format.beside(target))
-    stem = stem_of(request.output)
+def until_unchanged(work: Callable[[], Result]) -> Result:
+    """`work` done again if another process has mangled the payload meanwhile: what is found then decides."""
+    for _ in range(ATTEMPTS - 1):
+        with suppress(files.ChangedError):
+            return work()
+    return work()
+
+
+class Prepared:
+    """A payload that is mangled and proven; `data` is what it becomes. Nothing is written yet."""
+
+    def __init__(
+        self, request: Request, file: files.File, result: Result, data: bytes | bytearray, text: bytes | None
+    ) -> None:
+        """`file` is what was read; `text` is the manifest if it is made already."""
+        self.result = result
+        self.data = data
+        self._request = request
+        self._file = file
+        self._text = text
+
+    def write(self, catalog: "Catalog | None" = None) -> None:
+        """Write what is asked for, all or nothing; the manifest into `catalog` as well. Raises LpmangleError."""
+        request, result, file = self._request, self.result, self._file
+        in_place = result.output == file.path
+        targets.check(result, stem_of(result.output), named=request.manifest_path is not None)
+        outputs = [_rule(request, result)] if request.depfile else []
+        if result.manifest_path in (result.output, file.path):
+            raise FileError("the manifest would replace the payload", path=result.manifest_path)
+        manifest = self._manifest()
+        if manifest is None:
+            result.warnings.append(f"no manifest fits it ({result.manifest_path}): its original names are lost without")
+        elif catalog:
+            manifest = _in_one_piece(manifest)
+        if manifest and not (result.plan.already and in_place and (not request.manifest_path or _is_there(manifest))):
+            outputs.append(manifest)
+        if not in_place or self.data is not file.data:
+            outputs.append(files.Output(result.output, (self.data,), like=file.state))
+        if request.if_changed:
+            outputs = [output for output in map(_in_one_piece, outputs) if not _is_there(output)]
+            result.unchanged = not in_place and result.output not in [output.path for output in outputs]
+        if catalog and manifest:
+            with catalog.adding(b"".join(manifest.pieces)) as commit:
+                files.replace(outputs, unchanged=file, before_last=commit) if outputs else commit()
+        elif outputs:
+            files.replace(outputs, unchanged=file)
+
+    def _manifest(self) -> files.Output | None:
+        """None if the payload came to us mangled and no manifest fits it."""
+        result = self.result
+        pieces: Iterable[bytes]
+        if not result.plan.already:
+            stem = stem_of(result.output)
+            pieces = manifest_writer.encode(result.payload, result.plan, self.data, stem, stack=result.stack)
+            pieces = [self._text] if self._text else pieces
+        elif (found := _existing_manifest(result, self._file)) is None:
+            return None
+        else:
+            pieces = [found]
+        return files.Output(result.manifest_path, pieces)
+
+
+def prepare(request: Request, file: files.File) -> Prepared:
+    """Mangle what was read from `request.path`, and prove it; nothing is written. Raises LpmangleError."""
+    output = request.output or request.path
+    target = files.resolve(output)
+    stem = stem_of(output)
     with about(request.path):
         payload = Payload.parse(file.data)
         view = payload.elf
@@ -130,8 +193,8 @@ def _mangle_file(request: _Request) -> Result:
             raise tail.refusal(view, appended)
         after = splice.apply(view, plan)
         splice.prove(view, after, plan.names, plan.function_names)
+        manifest_path = targets.manifest_place(request.manifest_path, target, payload.build_id)
         result = Result(request.path, target, manifest_path, payload, plan, stack)
-        result.write = request.write
         text = None
         if request.embedded:
             from lpmangle.manifest import embed
@@ -146,36 +209,10 @@ def _mangle_file(request: _Request) -> Result:
                 f"{tail.describe(file.data, appended)} stay as they were; a signature fits no longer"
             )
         _warn(result, len(after))
-        if request.write:
-            _write(result, file, after, text, request)
-    return result
+    return Prepared(request, file, result, after, text)
 
 
-def _write(result: Result, file: files.File, after: bytes | bytearray, text: bytes | None, request: _Request) -> None:
-    in_place = result.output == file.path
-    targets.check(result, stem_of(result.output), named=request.manifest_path is not None)
-    outputs = [_rule(request, result)] if request.depfile else []
-    if result.manifest_path in (result.output, file.path):
-        raise FileError("the manifest would replace the payload", path=result.manifest_path)
-    pieces: Iterable[bytes]
-    if not result.plan.already:
-        stem = stem_of(result.output)
-        pieces = manifest_writer.encode(result.payload, result.plan, after, stem, stack=result.stack)
-        outputs.append(files.Output(result.manifest_path, [text] if text else pieces))
-    elif (found := _existing_manifest(result, file)) is None:
-        result.warnings.append(f"no manifest fits it ({result.manifest_path}): its original names are lost without")
-    elif not in_place:
-        outputs.append(files.Output(result.manifest_path, (found,)))
-    if not in_place or after is not file.data:
-        outputs.append(files.Output(result.output, (after,), like=file.state))
-    if request.if_changed:
-        outputs = [output for output in map(_in_one_piece, outputs) if not _is_there(output)]
-        result.unchanged = not in_place and result.output not in [output.path for output in outputs]
-    if outputs:
-        files.replace(outputs, unchanged=file)
-
-
-def _rule(request: _Request, result: Result) -> files.Output:
+def _rule(request: Request, result: Result) -> files.Output:
     """What the output is made of: the payload, and the files that said what those below it are called."""
     from lpmangle.jobs import depfile as dependencies
 
@@ -186,7 +223,7 @@ def _rule(request: _Request, result: Result) -> files.Output:
         below.append(request.against.xen)
     target = files.resolve(request.depfile)
     dependencies.check(target, result.output, result.manifest_path, request.path, *below)
-    return files.Output(target, (dependencies.rule(request.output, request.path, *below),))
+    return files.Output(target, (dependencies.rule(request.output or request.path, request.path, *below),))
 
 
 def _in_one_piece(output: files.Output) -> files.Output:

@@ -12,19 +12,26 @@ if TYPE_CHECKING:
     from lpmangle.jobs.mangle import Result
 
 
+def manifest_place(named: str | None, output: str, build_id: bytes | None) -> str:
+    """Where the manifest of `output` goes: beside it, or where a user has said. Raises FileError.
+
+    A folder, or what ends with a slash, may get the manifests of many builds: there its name has the build-id, too.
+    """
+    if named is None:
+        return files.resolve(manifest_format.beside(output))
+    if not is_folder(named):
+        return files.resolve(named)
+    name = os.path.splitext(os.path.basename(output))[0] + (f"-{build_id.hex()}" if build_id else "")
+    return files.resolve(os.path.join(named, name + manifest_format.ENDING))
+
+
 def check(result: "Result", stem: str, *, named: bool) -> None:
     """Neither output may cost a file of another kind, nor what this payload, one below it or another one needs.
 
     `stem` is what the output is uploaded as; `named`: a user has said where the manifest goes. Raises FileError,
     PlanError.
     """
-    start = files.start_of(result.manifest_path)
-    if start and not manifest_format.begins(start):
-        raise FileError(
-            "exists and is no manifest: not replaced",
-            path=result.manifest_path,
-            hint="name another file with --manifest, or remove this one",
-        )
+    start = check_manifest(result.manifest_path)
     check_output(result.output)
     below = {os.path.realpath(layer.where) for layer in result.stack.layers} if result.stack else set()
     below |= {path.removesuffix(manifest_format.ENDING) for path in below}
@@ -42,6 +49,25 @@ def check(result: "Result", stem: str, *, named: bool) -> None:
             f"is mangled already: {names[0]} is a new name in {result.manifest_path}",
             hint="it was changed since, by objcopy or strip; start from the payload as the linker left it",
         )
+
+
+def is_folder(path: str) -> bool:
+    """Whether a path that a user has said means a folder: one that is there, or what ends with a slash."""
+    return path.endswith("/") or os.path.isdir(path)
+
+
+def check_manifest(path: str) -> bytes:
+    """Raise FileError if a manifest cannot go to `path`: what is there is none. Gives the start of what is there."""
+    if path.endswith("/") and not os.path.isdir(path):
+        raise FileError("there is no such folder", path=path)
+    start = files.start_of(path)
+    if start and not manifest_format.begins(start):
+        raise FileError(
+            "exists and is no manifest: not replaced",
+            path=path,
+            hint="name another file with --manifest, or remove this one",
+        )
+    return start
 
 
 def check_output(path: str) -> None:

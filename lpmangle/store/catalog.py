@@ -9,13 +9,13 @@ import os
 import re
 import sqlite3
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
-from lpmangle.errors import CatalogError, FileError, about
+from lpmangle.errors import CatalogError, FileError, LpmangleError, about
 from lpmangle.manifest.embed import decompress
-from lpmangle.manifest.read import decode
+from lpmangle.manifest.read import Manifest, decode
 from lpmangle.manifest.search import wanted
 from lpmangle.store.source import SQLITE_MAGIC, Found, Shape
 from lpmangle.system import files
@@ -106,8 +106,13 @@ class Catalog:
     def __init__(self, path: str, *, write: bool = False, make: bool = True) -> None:
         """Raises CatalogError for a file that is no catalog, FileError if the file system says no."""
         self.path = path
-        if not (write and make) and not os.path.exists(path):
-            raise CatalogError("does not exist", path=path, hint="lpmangle catalog add makes it")
+        if not (write and make):
+            try:
+                os.stat(path)
+            except FileNotFoundError:
+                raise CatalogError("does not exist", path=path, hint="lpmangle catalog add makes it") from None
+            except OSError as error:
+                raise FileError(f"cannot read: {error.strerror}", path=path) from None
         _refuse_foreign(path)
         # Read-only (ro) nobody could read it after a writer died: what that one began has to be undone first. Where we
         # may not write, rw is ro.
@@ -139,15 +144,40 @@ class Catalog:
                 batch = []
         yield from self._add_batch(batch)
 
+    @contextmanager
+    def adding(self, text: bytes) -> Iterator[Callable[[], None]]:
+        """Add a manifest when the function that this gives is called, which must be done before the block ends.
+
+        So that it comes together with what belongs to it: until then no other process writes to the catalog, and an
+        error in the block leaves the catalog as it was, even behind that call. Raises ManifestError, CatalogError,
+        FileError.
+        """
+        is_new = tried = False
+
+        def commit() -> None:
+            nonlocal tried
+            tried = True
+            with self._errors():
+                self._db.execute("COMMIT")
+
+        manifest = decode(text)
+        with self._errors():
+            self._db.execute("BEGIN IMMEDIATE")
+        try:
+            with self._errors():
+                is_new = self._insert(text, manifest)
+            yield commit
+        except BaseException:
+            with suppress(LpmangleError, sqlite3.Error):
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                if tried and is_new:  # it may be there although COMMIT failed: when only the lock could not be let go
+                    self._forget("digest = ?1", sha256(text))
+            raise
+
     def remove(self, word: str) -> list[Entry]:
         """Remove the manifests of the payload with that name, or whose build-id begins with it (7 digits or more)."""
-        where = "payload = ?1 OR (length(?1) >= 7 AND substr(build_id, 1, length(?1)) = ?1)"
-        with self._transaction():
-            entries = self.entries(where, word)
-            with self._limited():
-                self._db.execute(f"DELETE FROM manifest WHERE {where}", (word,))
-                self._db.execute("DELETE FROM original WHERE id NOT IN (SELECT original FROM symbol)")
-        return entries
+        return self._forget("payload = ?1 OR (length(?1) >= 7 AND substr(build_id, 1, length(?1)) = ?1)", word)
 
     def entries(self, where: str = "1", *values: str) -> list[Entry]:
         """All manifests, in the order in which they were added."""
@@ -220,32 +250,40 @@ class Catalog:
         finally:
             self._db.set_progress_handler(None, 0)
 
-    def _add_batch(self, texts: list[bytes]) -> list[bool]:
-        added = []
-        decoded = [(sha256(text), decode(text)) for text in texts]
+    def _forget(self, where: str, value: str) -> list[Entry]:
         with self._transaction():
-            for text, (digest, manifest) in zip(texts, decoded, strict=True):
-                row = self._db.execute(
-                    "INSERT INTO manifest (digest, payload, build_id, template, suffix, symbols, text) "
-                    "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (digest) DO NOTHING RETURNING id",
-                    (
-                        digest, manifest.payload, manifest.build_id, manifest.options.template, manifest.suffix,
-                        len(manifest.symbols), zlib.compress(text),
-                    ),
-                ).fetchone()  # fmt: skip
-                added.append(row is not None)
-                if row is None:
-                    continue
-                self._db.executemany(
-                    "INSERT OR IGNORE INTO original (name, part) VALUES (?, ?)",
-                    [(symbol.original, _part(symbol.original)) for symbol in manifest.symbols],
-                )
-                self._db.executemany(
-                    "INSERT OR IGNORE INTO symbol (manifest, original, name) "
-                    "SELECT ?, id, ? FROM original WHERE name = ?",
-                    [(row[0], symbol.name, symbol.original) for symbol in manifest.symbols],
-                )
-        return added
+            entries = self.entries(where, value)
+            with self._limited():
+                self._db.execute(f"DELETE FROM manifest WHERE {where}", (value,))
+                self._db.execute("DELETE FROM original WHERE id NOT IN (SELECT original FROM symbol)")
+        return entries
+
+    def _add_batch(self, texts: list[bytes]) -> list[bool]:
+        decoded = [decode(text) for text in texts]
+        with self._transaction():
+            return [self._insert(*one) for one in zip(texts, decoded, strict=True)]
+
+    def _insert(self, text: bytes, manifest: Manifest) -> bool:
+        """Whether it is new."""
+        row = self._db.execute(
+            "INSERT INTO manifest (digest, payload, build_id, template, suffix, symbols, text) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (digest) DO NOTHING RETURNING id",
+            (
+                sha256(text), manifest.payload, manifest.build_id, manifest.options.template, manifest.suffix,
+                len(manifest.symbols), zlib.compress(text),
+            ),
+        ).fetchone()  # fmt: skip
+        if row is None:
+            return False
+        self._db.executemany(
+            "INSERT OR IGNORE INTO original (name, part) VALUES (?, ?)",
+            [(symbol.original, _part(symbol.original)) for symbol in manifest.symbols],
+        )
+        self._db.executemany(
+            "INSERT OR IGNORE INTO symbol (manifest, original, name) SELECT ?, id, ? FROM original WHERE name = ?",
+            [(row[0], symbol.name, symbol.original) for symbol in manifest.symbols],
+        )
+        return True
 
     def _check(self, write: bool) -> None:
         """Refuse what is not ours; make an empty file a catalog."""

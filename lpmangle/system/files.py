@@ -12,7 +12,7 @@ import os
 import signal
 import stat
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
@@ -90,11 +90,14 @@ def start_of(path: str) -> bytes:
         return b""
 
 
-def replace(outputs: list[Output], unchanged: File | None = None) -> None:
+def replace(
+    outputs: list[Output], unchanged: File | None = None, before_last: Callable[[], None] = lambda: None
+) -> None:
     """Bring all `outputs` into place, in order, or none.
 
-    `unchanged` must still be the file that was read, else ChangedError. Raises FileError; then every path is as it was
-    and no temporary file is left. Other processes that write into the last output's folder with this function wait.
+    `unchanged` must still be the file that was read, else ChangedError. `before_last` is called when only the last
+    output is not yet in its place. Raises FileError, and what `before_last` raises; then every path is as it was and no
+    temporary file is left. Other processes that write into the last output's folder with this function wait.
     """
     temporaries: list[str] = []
     try:
@@ -105,7 +108,7 @@ def replace(outputs: list[Output], unchanged: File | None = None) -> None:
         with _folder_locked(outputs[-1].path), _signals_held():
             if unchanged is not None:
                 _check_unchanged(unchanged)
-            _rename(temporaries, [output.path for output in outputs])
+            _rename(temporaries, [output.path for output in outputs], before_last)
             temporaries.clear()
     finally:
         for temporary in temporaries:
@@ -154,7 +157,7 @@ def _write(temporary: str, output: Output) -> None:
         raise _file_error("cannot write", output.path, error) from None
 
 
-def _rename(temporaries: list[str], paths: list[str]) -> None:
+def _rename(temporaries: list[str], paths: list[str], before_last: Callable[[], None]) -> None:
     """All but the last are synced before the last is renamed; after that there is no way back."""
     *companions, last = paths
     had_content: dict[str, bool] = {}
@@ -166,12 +169,15 @@ def _rename(temporaries: list[str], paths: list[str]) -> None:
             # File systems do not swap what is done in one folder: what was kept is on disk with it.
             _sync_folder(path)
         path = last
+        before_last()
         os.replace(temporaries[-1], path)
-    except (OSError, FileError) as error:
+    except BaseException as error:
         for companion, had in had_content.items():
             with suppress(OSError, FileError):
                 _put_back(companion) if had else os.unlink(companion)
-        raise error if isinstance(error, FileError) else _file_error("cannot replace", path, error) from None
+        if isinstance(error, OSError):
+            raise _file_error("cannot replace", path, error) from None
+        raise
     for companion in companions:
         with suppress(OSError):  # it does no harm
             os.unlink(_kept(companion))

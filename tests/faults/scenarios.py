@@ -7,7 +7,7 @@ from pathlib import Path
 
 from builds import ROOT, make_tree, options, run, write_patch
 
-from faults.harness import FAULTS, KILL, Scenario
+from faults.harness import EIO, FAULTS, KILL, Scenario
 
 EXAMPLES = ROOT / "examples"
 OLD, NEW = "617712b.livepatch", "fbab204.livepatch"
@@ -72,6 +72,14 @@ def _built(folder: Path) -> None:
     run(["livepatch-build", "--skip=build", *options()], folder)
 
 
+def _result(folder: Path) -> None:
+    """A build is to leave this, while the catalog has an older one."""
+    _catalog(folder)
+    shutil.copy(EXAMPLES / NEW, folder)
+    (folder / f"{NEW}.manifest.json").unlink()
+    (folder / "manifests").mkdir()
+
+
 def _pair(payload: str) -> tuple[str, ...]:
     return payload, f"{payload}.manifest.json"
 
@@ -129,6 +137,13 @@ SCENARIOS = (
         ("build", "--", "livepatch-build", "--skip=build", *options()),
         (_pair("out/fix.livepatch"),),
     ),
+    Scenario(
+        "build-catalog",
+        _result,
+        ("build", "--result", NEW, "--manifest", "manifests/m.json", "--catalog", "c.db", "--", "true"),
+        ((NEW, "manifests/m.json", "c.db"),),
+        readers=(("catalog", "list", "c.db"),),
+    ),
 )
 
 # Those that differ most in what they write, for `make test`, and what may befall them.
@@ -140,5 +155,6 @@ IN_MAKE_TEST = {
     "batch": FAULTS,
     "restore": FAULTS,
     "older-catalog": FAULTS,
+    "build-catalog": (KILL, EIO),
     "build": (KILL,),  # what is built is mangled as in place, and each run builds it
 }

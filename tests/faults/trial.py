@@ -36,11 +36,11 @@ class Trial:
         self.template = servers.folder_for_a_run()
         self.template.mkdir()
         scenario.prepare(self.template)
-        self.before = look(self.template)
+        self.before = _readable(look(self.template))
         self.folder = folder = self._copy(self.template)
         run = servers.run(folder, scenario)
         assert run.status == 0, f"exit code {run.status}: {run.err}"
-        self.out, self.calls, self.after = run.out, run.calls, run.state
+        self.out, self.calls, self.after = run.out, run.calls, _readable(run.state)
         assert self.after != self.before
         self._sound: dict[int, bool] = {}
         self._lock = threading.Lock()
@@ -138,7 +138,7 @@ class Trial:
             ):
                 new_and_empty.add(name)
             database.close()
-        state = look(copy)
+        state = _readable(look(copy))
         shutil.rmtree(copy)
         return {name: content for name, content in state.items() if name not in new_and_empty}
 
@@ -172,7 +172,21 @@ class Trial:
         again = self._run(folder, *self.scenario.command)
         if again.status:
             yield f"again: exit code {again.status}: {again.err}"
-        yield from _differences(_without(_without(again.state, _TEMPORARY), _KEPT), self.after, "again")
+        yield from _differences(_readable(_without(_without(again.state, _TEMPORARY), _KEPT)), self.after, "again")
+
+
+def _readable(state: State) -> State:
+    """Catalogs as what they hold: what was added and removed again leaves traces in the file."""
+    return {name: _dump(content) if name.endswith(".db") and content else content for name, content in state.items()}
+
+
+def _dump(catalog: tuple[bytes, int]) -> tuple[bytes, int]:
+    content, mode = catalog
+    database = sqlite3.connect(":memory:")
+    database.deserialize(content)
+    dump = "\n".join(database.iterdump()).encode()
+    database.close()
+    return dump, mode
 
 
 def _without(state: State, names: re.Pattern[str]) -> State:
