@@ -6,18 +6,14 @@ import click
 
 from lpmangle.cli.output import print_table, shown
 from lpmangle.loader import CRASH, NOT_CHECKED, REFUSED, WARNING, Finding, State, Verdict
+from lpmangle.xen.versions import version_text
 
 COLOURS = {REFUSED: "red", CRASH: "red", WARNING: "yellow", NOT_CHECKED: "cyan"}
 
 
 def report(verdicts: list[Verdict], state: State) -> dict[str, Any]:
     """All uploads for JSON."""
-    return {"xen_version": _version(state), "payloads": [record(verdict) for verdict in verdicts]}
-
-
-def _version(state: State) -> str:
-    major, minor, point = state.profile.version
-    return f"{major}.{minor}.{point}" if point < 99 else f"{major}.{minor}"
+    return {"xen_version": version_text(state.profile.version), "payloads": [record(verdict) for verdict in verdicts]}
 
 
 def record(verdict: Verdict) -> dict[str, Any]:
@@ -62,8 +58,11 @@ def print_report(verdicts: list[Verdict], state: State) -> None:
         if verdict.everything:
             click.echo(f"\n{shown(verdict.upload.path)}")
             print_findings(verdict)
+    rules, nearest = state.profile.version, ""
+    if state.version not in (None, rules):
+        nearest = f", the nearest to {version_text(state.version)} that is known"
     known = "" if state.xen else "; without --xen nothing is known of the hypervisor's own symbols"
-    click.echo(f"\nBy the rules of Xen {_version(state)}{known}.")
+    click.echo(f"\nBy the rules of Xen {version_text(rules)}{nearest}{known}.")
 
 
 def says(verdict: Verdict) -> str:

@@ -1,10 +1,10 @@
 """How the loader's rules differ between versions of Xen, as data: one flag per difference.
 
-Read in the sources of Xen 4.14 to 4.20 (Sept 2024); nothing is known to have changed in 4.21. Where the first point
-release of a stable branch with a change could not be seen in source, the entry says "inferred". Not modelled: XCP-ng
-and XenServer carry a patch "livepatch-ignore-duplicate-new", which by its name does not refuse duplicate new symbols.
+The first releases are those of the tags, compared from 4.14.0 to 4.22.0; what a tag could not show says so. In 4.22 and
+the tree of August 2026 nothing else has changed since 4.21.0.
 """
 
+from bisect import bisect_right
 from typing import overload
 
 from lpmangle.xen.versions import Version
@@ -31,28 +31,75 @@ class Change:
         return self if profile is None else self.is_in(profile.version)
 
 
+class Number:
+    """A number of Profile that has changed: `steps` are the releases at which it did; every branch begins with one."""
+
+    def __init__(self, steps: dict[Version, int]) -> None:
+        self.steps = dict(sorted(steps.items()))
+
+    def of(self, version: Version) -> int:
+        at = bisect_right(list(self.steps), version)
+        return list(self.steps.values())[max(at - 1, 0)]
+
+    @overload
+    def __get__(self, profile: None, owner: type) -> "Number": ...
+    @overload
+    def __get__(self, profile: "Profile", owner: type) -> int: ...
+    def __get__(self, profile: "Profile | None", owner: type) -> "Number | int":
+        return self if profile is None else self.of(profile.version)
+
+
 class Profile:
     """The rules of one hypervisor's loader."""
 
     def __init__(self, version: Version) -> None:
         self.version = version
 
-    # "livepatch: do not ignore sections with 0 size" and "correctly handle altinstruction sections" (April 2022):
-    # empty loaded sections are placed; a relocation against a symbol of a section that is not loaded is refused.
-    empty_sections_placed = Change((4, 16, 1), (4, 17, 0))
-    # "x86: CET-IBT" and livepatching (March 2022): the old address is resolved before arch_livepatch_verify_func,
-    # which wants 9 bytes, not 5, where the old function begins with ENDBR64.
-    endbr = Change((4, 17, 0))
-    # "livepatch: properly build the test for alternatives in range" (April 2023): it never refused before.
-    alternatives_in_range = Change((4, 17, 2), (4, 18, 0))
-    # "xen/livepatch: do Xen build-id check earlier" (Sept 2024; 4.19.1 has it; 4.18.4, of the same week, inferred, as
-    # for the next two): xen_depends is checked before anything is placed.
+    # "livepatch: do not ignore sections with 0 size": empty loaded sections are placed like others.
+    empty_sections_placed = Change((4, 14, 5), (4, 15, 3), (4, 16, 1), (4, 17, 0))
+    # "livepatch: avoid relocations referencing ignored section symbols": they are refused.
+    ignored_symbols_refused = Change((4, 14, 5), (4, 15, 3), (4, 16, 1), (4, 17, 0))
+    # "Livepatch: resolve old address before function verification"
+    old_address_first = Change((4, 14, 5), (4, 15, 3), (4, 16, 1), (4, 17, 0))
+    # "xen/x86: Livepatch: support patching CET-enhanced functions": where a function begins with ENDBR64, that stays,
+    # and the jump stands behind it.
+    endbr_kept = Change((4, 14, 5), (4, 15, 3), (4, 16, 1), (4, 17, 0))
+    # "xen/livepatch: Fix .altinstructions safety checks": before, alternatives for code elsewhere were not refused.
+    alternatives_in_range = Change((4, 17, 4), (4, 18, 0))
+    # "x86/livepatch: Fix livepatch application when CET is active": CR0.WP stays set while functions are patched.
+    write_protected = Change((4, 16, 4), (4, 17, 1), (4, 18, 0))
+    # "livepatch: do not use .livepatch.funcs section to store internal state": before, apply writes there.
+    functions_read_only = Change((4, 17, 3), (4, 18, 1), (4, 19, 0))
+    # "xen/livepatch: do Xen build-id check earlier": xen_depends is looked at before anything is placed.
     xen_depends_first = Change((4, 18, 4), (4, 19, 1), (4, 20, 0))
-    # "xen/livepatch: drop load_addr Elf section field": a note in a section that is not loaded is read where it is in
-    # the file; the errno of a bad note is returned as it is.
+    # "xen/livepatch: drop load_addr Elf section field": what is not loaded is read where it is in the file, and the
+    # errno of a bad note is returned as it is.
     notes_read_in_file = Change((4, 18, 4), (4, 19, 1), (4, 20, 0))
-    # "x86/alternatives: apply_alternatives() without BUG": one that does not fit is refused.
+    # "x86/alternatives: do not BUG during apply": an alternative that does not fit is refused.
     alternatives_without_bug = Change((4, 18, 4), (4, 19, 1), (4, 20, 0))
+    # "x86/alternatives: Support replacements when a feature is not present" (May 2025, with the fixes of the time, in
+    # all branches; seen in 4.17.6 and 4.21.0, the others inferred): bit 15 of a feature means NOT.
+    alternatives_not = Change((4, 17, 6), (4, 18, 6), (4, 19, 3), (4, 20, 1), (4, 21, 0))
+    # "xen/livepatch: Support new altcall scheme": .alt_call_sites is read and applied.
+    alternative_calls = Change((4, 21, 0))
+    # Arm has a fourth kind of bug frames (BUGFRAME_NR, asm/bug.h); seen in 4.14.6 and 4.17.5, not between them.
+    arm_bug_frames_4 = Change((4, 17, 0))
+
+    # NCAPINTS (arch/x86/include/asm/cpufeatures.h): words of 32 bits of the features that an x86 alternative may name.
+    # One word per "word N" of public/arch-x86/cpufeatureset.h, empty ones too, and two of Xen's own.
+    feature_words = Number(
+        {
+            (4, 14, 0): 13, (4, 14, 5): 16, (4, 14, 6): 20,
+            (4, 15, 0): 13, (4, 15, 3): 16, (4, 15, 5): 20,
+            (4, 16, 0): 14, (4, 16, 1): 16, (4, 16, 4): 18, (4, 16, 5): 20,
+            (4, 17, 0): 16, (4, 17, 1): 18, (4, 17, 2): 20, (4, 17, 6): 21,
+            (4, 18, 0): 20, (4, 18, 6): 21,
+            (4, 19, 0): 20, (4, 19, 3): 21,
+            (4, 20, 0): 20, (4, 20, 1): 21,
+            (4, 21, 0): 21, (4, 21, 1): 22,
+            (4, 22, 0): 22,
+        }
+    )  # fmt: skip
 
 
 CHANGES = {name: change for name, change in vars(Profile).items() if isinstance(change, Change)}

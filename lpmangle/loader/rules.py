@@ -288,6 +288,12 @@ class Rule(StrEnum):
         "needs the hypervisor's symbol table",
         "say --xen xen-syms, or a copy of /proc/xen/xensyms",
     )
+    UNKNOWN_VERSION = (
+        "unknown-version",
+        0,
+        "the rules of this version are not known here",
+        "say --xen-version; versions 4.14 to 4.22 are known",
+    )
     NO_HYPERVISOR_BUILD_ID = ("no-hypervisor-build-id", 0, "needs the hypervisor's build-id", "say --xen xen-syms")
     NO_HYPERVISOR_CODE = ("no-hypervisor-code", 0, "needs the hypervisor's code", "say --xen xen-syms")
     # beyond the loader

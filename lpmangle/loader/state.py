@@ -8,7 +8,7 @@ from lpmangle.loader.profile import Profile
 from lpmangle.xen.abi import MAX_NAME, PAGE_SIZE
 from lpmangle.xen.hypervisor import Hypervisor
 from lpmangle.xen.machines import Machine
-from lpmangle.xen.versions import NEWEST, Version
+from lpmangle.xen.versions import NEWEST, Version, nearest
 
 # vm_init_type takes the first pages of the area for its bitmap: one bit for each page of a GiB.
 _VMAP_BITMAP_PAGES = 8
@@ -62,7 +62,9 @@ class State:
         allocator: "Allocator | None" = None,
     ) -> None:
         self.xen = xen
-        self.profile = Profile(version or (xen and xen.version) or NEWEST)
+        # What it was said to be; its rules may be those of another, the nearest one that is known.
+        self.version = version or (xen and xen.version) or None
+        self.profile = Profile(nearest(self.version or NEWEST))
         self.machine = xen.machine if xen else None  # if not known, that of the first payload
         self.allocator = allocator
         self.loaded = list(loaded)
@@ -70,7 +72,7 @@ class State:
         self.asked: set[bytes] | None = None  # if wanted: every name that was looked up
 
     def copy(self) -> "State":
-        state = State(self.xen, self.profile.version, self.loaded, self.applied, self.allocator)
+        state = State(self.xen, self.version, self.loaded, self.applied, self.allocator)
         state.machine = self.machine
         return state
 

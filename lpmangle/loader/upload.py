@@ -16,6 +16,7 @@ from lpmangle.loader.steps.relocations import perform_relocations
 from lpmangle.loader.steps.request import check_request
 from lpmangle.loader.steps.structure import read_structure
 from lpmangle.xen.machines import Machine, machine_of
+from lpmangle.xen.versions import version_text
 
 
 class Upload:
@@ -80,6 +81,7 @@ def check_upload(upload: Upload, state: State) -> Verdict:
     """Play `upload` to a hypervisor in `state`, to which nothing is done."""
     report = Report(upload.name)
     image = Image(upload.data, _machine(upload, state))
+    _check_version(state, report)
     _load(upload, image, state, report)
     verdict = Verdict(upload, report, image)
     advice.advise(image, state, report)
@@ -141,7 +143,7 @@ def take(upload: Upload, state: State) -> Loaded:
         assert report.fatal
         says = report.fatal.message or report.fatal.meaning
         raise PayloadError(f"cannot be loaded already: {says}")
-    silent, alone = Report(upload.name), State(state.xen, state.profile.version)
+    silent, alone = Report(upload.name), State(state.xen, state.version)
     resolve_symbols(image, alone, silent)
     for name in (FUNCS, *HOOKS):
         if number := image.section(name):
@@ -151,6 +153,16 @@ def take(upload: Upload, state: State) -> Loaded:
         raise PayloadError("cannot be loaded already: it has no build-id, or none that it depends on")
     find_new_symbols(image)
     return Loaded(upload.name, image)
+
+
+def _check_version(state: State, report: Report) -> None:
+    """A version that is not known is judged by another one's rules, but never silently."""
+    rules = version_text(state.profile.version)
+    if state.version is None:
+        if state.xen:
+            report.not_checked(Rule.UNKNOWN_VERSION, f"the hypervisor does not say its version; judged as Xen {rules}")
+    elif state.version != state.profile.version:
+        report.not_checked(Rule.UNKNOWN_VERSION, f"Xen {version_text(state.version)}; judged as Xen {rules}")
 
 
 def _machine(upload: Upload, state: State) -> Machine:

@@ -6,8 +6,9 @@ from lpmangle.errors import NamingError
 
 Version = tuple[int, int, int]
 
+# Those whose sources were read; 99 stands for a branch's newest release, as parse_version reads it.
 OLDEST: Version = (4, 14, 0)
-NEWEST: Version = (4, 21, 99)  # the branch, as parse_version reads it
+NEWEST: Version = (4, 22, 99)
 
 
 def parse_version(text: str) -> Version:
@@ -20,3 +21,14 @@ def parse_version(text: str) -> Version:
         raise NamingError(f"{text!r} is not a version of Xen, such as 4.17 or 4.17.7")
     major, minor, point = match.groups()
     return int(major), int(minor), int(point) if point else 99
+
+
+def version_text(version: Version) -> str:
+    """As parse_version reads it."""
+    major, minor, point = version
+    return f"{major}.{minor}.{point}" if point < 99 else f"{major}.{minor}"
+
+
+def nearest(version: Version) -> Version:
+    """The version itself if it is known here, else the known one that is nearest."""
+    return min(max(version, OLDEST), NEWEST)

@@ -200,14 +200,6 @@ def test_strides_may_be_larger() -> None:
     assert upload(editor.data).status == "taken"
 
 
-def test_endbr() -> None:
-    """9 bytes are needed where the old function begins with ENDBR64, since 4.17."""
-    editor = Editor(base()).add(".livepatch.strings", b"xen_major_version\0")
-    editor.edit_symbol(7, shndx=editor.count - 1).relocation(".rela" + FUNCS, 0, symbol=7, addend=0)
-    for size, version, good in ((8, "4.17.0", False), (9, "4.17.0", True), (8, "4.16.5", True), (4, "4.16.5", False)):
-        assert (upload(editor.function(old_size=size).data, version).first is None) is good
-
-
 def test_a_thousand_bad_relocations_are_said_once_each_kind() -> None:
     editor = Editor(base())
     rows = b"".join(n.to_bytes(8, "little") + b"\x0a\0\0\0\x0f\0\0\0" + bytes(8) for n in range(1000))

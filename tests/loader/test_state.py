@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from random import Random
-
 import pytest
 from hypervisor import BUILD_ID, START, SYMBOLS, base, identity, outcome, payload, state, upload
-from xen.defects import DEFECTS
 from xen.editor import Editor
 
 from lpmangle.errors import ElfError, NamingError
@@ -126,38 +123,6 @@ def test_xen_depends_comes_first_in_newer_versions() -> None:
     missing = Editor(base()).edit(".livepatch.xen_depends", name=0)
     assert outcome(upload(missing.data, "4.20")) == (22, "section .livepatch.xen_depends is missing")
     assert outcome(upload(missing.data, "4.17")) == (22, ".livepatch.xen_depends is missing")
-
-
-def test_errno_of_a_bad_note() -> None:
-    editor = Editor(base()).word(".note.gnu.build-id", 8, 4)
-    assert outcome(upload(editor.data, "4.19.0")) == (22, "")
-    assert outcome(upload(editor.data, "4.20")) == (61, "")
-
-
-def test_empty_sections() -> None:
-    """Before 4.17 (4.16.1) an empty section is not placed, and nothing is said about symbols in such."""
-    editor = Editor(base())
-    editor.edit_symbol("lp_data", shndx=editor.section(".note.GNU-stack"))
-    assert outcome(upload(editor.data, "4.16.0"))[1] == "Overflow in relocation 2 in .rela.text for .text"
-    assert "ignored symbol lp_data" in outcome(upload(editor.data, "4.16.1"))[1]
-
-
-def test_order_of_old_address_and_size() -> None:
-    editor = Editor(base()).byte(".rodata.str1.1", 15, 65).function(old_size=4)
-    assert outcome(upload(editor.data, "4.16.5")) == (22, "")
-    assert outcome(upload(editor.data, "4.17")) == (2, "Could not resolve old address of Aen_extra_version")
-
-
-def test_alternatives() -> None:
-    outside = Editor(base())
-    DEFECTS["alternative of no code"](outside, Random(1))
-    assert upload(outside.data, "4.17.1").first is None
-    assert "outside payload text" in outcome(upload(outside.data, "4.17.2"))[1]
-    longer = Editor(base())
-    DEFECTS["good alternative"](longer, Random(1))
-    longer.word(".altinstructions", 8, 0x04020000)
-    assert upload(longer.data, "4.19.0").status == "would crash the hypervisor"
-    assert outcome(upload(longer.data, "4.20")) == (28, "applying alternatives failed: -28")
 
 
 def test_versions() -> None:

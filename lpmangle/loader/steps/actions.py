@@ -47,7 +47,7 @@ def _neither(top: Loaded | None) -> str:
 
 def _check_deletion(loaded: Loaded, function: Function, state: State, report: Report) -> None:
     """arch_livepatch_apply: where a function begins with ENDBR64, 4 bytes are taken off what is to be deleted."""
-    if not state.profile.endbr or state.machine is not X86_64 or function.new_addr or function.new_size >= 4:
+    if not state.profile.endbr_kept or state.machine is not X86_64 or function.new_addr or function.new_size >= 4:
         return
     old = loaded.old_address(function, state)
     if old is not None and state.read(old, 4) in ENDBR64_FORMS:

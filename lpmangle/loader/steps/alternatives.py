@@ -10,7 +10,7 @@ from lpmangle.xen.machines import X86_64
 # struct alt_instr: orig_offset, repl_offset, cpuid, orig_len, repl_len; then pad_len and priv on x86.
 _ENTRY = Struct("<iiHBB")
 _LONGEST = 254  # MAX_PATCH_LEN less one
-_FEATURES = 21 * 32  # NCAPINTS words of x86's feature bits, as in 4.17
+_NOT = 0x8000  # ALT_FLAG_NOT
 
 
 def check_alternatives(image: Image, number: int, state: State, report: Report) -> None:
@@ -69,15 +69,16 @@ def _check_ranges(image: Image, address: int, size: int, entry: int, report: Rep
 def _check_entry(entry: bytes, state: State, report: Report) -> None:
     """What apply_alternatives takes for granted, or since the early check of xen_depends refuses."""
     _, _, feature, orig_len, repl_len = _ENTRY.unpack_from(entry)
-    whole, feature = orig_len + entry[12], feature & 0x7FFF
-    refuses = state.profile.alternatives_without_bug
+    whole, refuses = orig_len + entry[12], state.profile.alternatives_without_bug
+    if state.profile.alternatives_not:
+        feature &= ~_NOT
     if repl_len > whole or whole > _LONGEST:
         detail = f"replacement of {repl_len} bytes for {whole}"
         if refuses:
             report.refuse(Rule.ALTERNATIVES_SIZE, "applying alternatives failed: -28", detail, colon="")
         else:
             report.crash(Rule.ALTERNATIVES_BUG, detail)
-    elif feature >= _FEATURES:
+    elif feature >= 32 * state.profile.feature_words:
         if refuses:
             report.refuse(
                 Rule.ALTERNATIVES_FEATURE, "applying alternatives failed: -34", f"feature {feature}", colon=""

@@ -40,7 +40,7 @@ def _check_function(image: Image, function: Function, state: State, report: Repo
     if not function.old_size:
         report.refuse(Rule.FUNC_OLD_SIZE_ZERO, "Address or size fields are zero")
         return
-    if state.profile.endbr:
+    if state.profile.old_address_first:
         old = old_address(image, function, state, report)
         _verify(image, function, old, state, report)
     else:
@@ -97,7 +97,7 @@ def _verify(image: Image, function: Function, old: int | None, state: State, rep
             report.refuse(Rule.FUNC_OLD_SIZE, detail=detail)
         return
     need = image.machine.jump
-    if x86 and state.profile.endbr and old is not None:
+    if x86 and state.profile.endbr_kept and old is not None:
         code = image.read(old, 4) or state.read(old, 4)
         if code in ENDBR64_FORMS:
             need += 4

@@ -50,7 +50,7 @@ def resolve_symbols(image: Image, state: State, report: Report) -> None:
     """livepatch_elf_resolve_symbols: a value for every symbol, whether anything refers to it or not."""
     count, mask, addresses = len(image.headers), image.machine.mask, image.addresses
     values = image.values = [0] * len(image.symbols)
-    ignored_refused = state.profile.empty_sections_placed
+    ignored_refused = state.profile.ignored_symbols_refused
     missing: list[bytes] = []
     for index, (name, shndx, value) in enumerate(image.symbols):
         if index == 0:
