@@ -58,7 +58,7 @@ def _print(rows: list[tuple[Host, list[Cell]]], payloads: list[Upload]) -> None:
         table.append((shown(stack.name), *map(_cell, cells)))
         for finding in (cell.first or cell.then for cell in cells):
             if finding:
-                reason = finding.message.partition("\n")[0] or finding.meaning, finding.remedy
+                reason = finding.headline or finding.meaning, finding.remedy
                 reasons[reason] = reasons.get(reason, 0) + 1
     print_table(table)
     for number, payload in enumerate(payloads):
@@ -72,7 +72,7 @@ def _print(rows: list[tuple[Host, list[Cell]]], payloads: list[Upload]) -> None:
 def _cell(cell: Cell) -> str:
     if cell.first:
         detail = f" ({cell.first.detail})" if cell.first.detail else ""
-        what = cell.first.message.partition("\n")[0].partition(": ")[2] or cell.first.meaning
+        what = cell.first.headline.partition(": ")[2] or cell.first.meaning
         return f"{cell.status}: {shown(what)}{shown(detail)}"
     if cell.then:
         return f"taken, but no {cell.attempt}: {shown(cell.then.meaning)}"

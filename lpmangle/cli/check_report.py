@@ -68,10 +68,10 @@ def print_report(verdicts: list[Verdict], state: State) -> None:
 def says(verdict: Verdict) -> str:
     """What the console shows, or what happens next."""
     if verdict.first:
-        return shown(verdict.first.message) or f"nothing ({verdict.first.meaning})"
+        return shown(verdict.first.headline) or f"nothing ({verdict.first.meaning})"
     refused = next((finding for finding in verdict.then if finding.fatal), None)
     if refused:
-        return f"then: {shown(refused.message.partition(chr(10))[0] or refused.meaning)}"
+        return f"then: {shown(refused.headline or refused.meaning)}"
     return f"then: xen-livepatch {verdict.action} {shown(verdict.upload.name)}"
 
 
@@ -91,7 +91,7 @@ def print_findings(verdict: Verdict) -> None:
         click.echo(f"  {'>' if first else ' '} {head}{errno}: {findings[0].meaning}  [{rule}]")
         for finding in findings:
             for line in filter(None, [*finding.message.splitlines(), _small(finding)]):
-                click.echo(f"      {shown(line)}")
+                click.echo(f"      {shown(line.replace(chr(0xA0), ' '))}")
         for remedy in dict.fromkeys(finding.remedy for finding in findings):
             click.echo(f"      remedy: {remedy}")
 

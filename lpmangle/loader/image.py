@@ -57,6 +57,7 @@ class Image:
         self.unresolved: set[int] = set()  # symbols whose address we do not know
         # By `prepare` and what it calls.
         self.functions: list[Function] = []
+        self.functions_writable = False  # their section is
         self.vetoing = False  # has an enabled preapply, postapply, prerevert or postrevert hook
         self.build_id = b""
         self.depends = b""
@@ -88,6 +89,10 @@ class Image:
         """At most `size` bytes at an address of the loaded payload; none if it is not in the payload."""
         start = address - self.base
         return bytes(self.memory[start : start + size]) if 0 <= start < len(self.memory) else b""
+
+    def pointer(self, address: int) -> str:
+        """`%p`."""
+        return f"{address:0{2 * self.machine.pointer}x}"
 
     def wraps(self, number: int) -> bool:
         """Whether a section's end lies beyond the address space: Xen does not notice."""

@@ -85,6 +85,16 @@ class Profile:
     # Arm has a fourth kind of bug frames (BUGFRAME_NR, asm/bug.h); seen in 4.14.6 and 4.17.5, not between them.
     arm_bug_frames_4 = Change((4, 17, 0))
 
+    # ARM_NCAPS (asm/cpufeature.h), seen in 4.14.6 and 4.17.5; the rest is told from when the features came in.
+    arm_features = Number(
+        {
+            (4, 14, 0): 10, (4, 14, 5): 15,
+            (4, 15, 0): 12, (4, 15, 3): 16,
+            (4, 16, 0): 12, (4, 16, 1): 16,
+            (4, 17, 0): 18,
+        }
+    )  # fmt: skip
+
     # NCAPINTS (arch/x86/include/asm/cpufeatures.h): words of 32 bits of the features that an x86 alternative may name.
     # One word per "word N" of public/arch-x86/cpufeatureset.h, empty ones too, and two of Xen's own.
     feature_words = Number(

@@ -1,7 +1,7 @@
 """What the check finds, and the table of everything it can find."""
 
 from enum import StrEnum, unique
-from errno import EEXIST, EINVAL, ENOENT, ENOMEM, ENOSPC, ENOSYS, EOPNOTSUPP, EOVERFLOW, ERANGE
+from errno import EEXIST, EINVAL, ENODATA, ENOENT, ENOMEM, ENOSPC, ENOSYS, EOPNOTSUPP, EOVERFLOW, ERANGE
 from errno import errorcode as ERRNO_NAMES
 from typing import NamedTuple
 
@@ -201,6 +201,12 @@ class Rule(StrEnum):
         "the address of a function to replace points nowhere",
         "leave old_addr 0: Xen looks it up",
     )
+    FUNC_READ_ONLY = (
+        "func-read-only",
+        0,
+        "apply writes to .livepatch.funcs, which is read-only (a bug of this version of Xen)",
+        "make the section writable before lpmangle: objcopy --set-section-flags .livepatch.funcs=alloc,data",
+    )
     FUNC_NOP_ENDBR = (
         "func-nop-endbr",
         0,
@@ -222,6 +228,12 @@ class Rule(StrEnum):
         "the same payload is loaded under another name",
         "unload that one first",
     )
+    XEN_NO_BUILD_ID = (
+        "xen-no-build-id",
+        ENODATA,
+        "the hypervisor has no build-id",
+        "link the hypervisor with --build-id=sha1",
+    )
     XEN_DEPENDS = (
         "xen-depends",
         EINVAL,
@@ -230,12 +242,6 @@ class Rule(StrEnum):
     )
     # prepare_payload: the rest
     EX_TABLE = ("ex-table", EOPNOTSUPP, "an exception table, which Xen on Arm has not", "leave the construct out")
-    ALTERNATIVES = (
-        "alternatives",
-        EOPNOTSUPP,
-        "alternatives, which Xen on 32-bit Arm has not",
-        "leave the construct out",
-    )
     ALTERNATIVES_NO_TEXT = ("alternatives-no-text", EINVAL, "alternatives, but no code", _AS_LINKED)
     ALTERNATIVES_NO_REPLACEMENT = (
         "alternatives-no-replacement",
@@ -256,6 +262,37 @@ class Rule(StrEnum):
         0,
         "an alternative that does not fit (BUG in apply_alternatives)",
         _AS_LINKED,
+    )
+    ALTERNATIVES_CALLBACK = (
+        "alternatives-callback",
+        0,
+        "an alternative for a feature that Xen on Arm does not know: it calls the replacement",
+        _VERSION,
+    )
+    ALTERNATIVE_CALLS = (
+        "alternative-calls",
+        EOPNOTSUPP,
+        "alternative calls, which Xen has on x86 alone",
+        "leave the construct out",
+    )
+    ALTERNATIVE_CALLS_NO_TEXT = ("alternative-calls-no-text", EINVAL, "alternative calls, but no code", _AS_LINKED)
+    ALTERNATIVE_CALLS_RANGE = (
+        "alternative-calls-range",
+        EINVAL,
+        "an alternative call outside the payload's code",
+        _AS_LINKED,
+    )
+    ALTERNATIVE_CALLS_CODE = (
+        "alternative-calls-code",
+        EINVAL,
+        "an alternative call that is no call *DISPLACEMENT(%rip)",
+        _AS_LINKED,
+    )
+    ALTERNATIVE_CALLS_POINTER = (
+        "alternative-calls-pointer",
+        0,
+        "an alternative call by a pointer that is nowhere",
+        _BUILD_AGAIN,
     )
     MODINFO = ("modinfo", EINVAL, ".modinfo does not end with a NUL", "end every string of .modinfo with a NUL")
     MODINFO_EMPTY = ("modinfo-empty", 0, ".modinfo is empty: Xen reads the byte before it", "leave the section out")
@@ -316,7 +353,7 @@ class Rule(StrEnum):
 
 
 class Finding(NamedTuple):
-    """One finding. `message` is the line that Xen prints, without `(XEN) ` before it; empty if it prints nothing.
+    """One finding. `message` are the lines that Xen prints, without `(XEN) ` before them; empty if it prints nothing.
 
     `detail` says in our words what it is about, `symbol` names the symbol that is to blame.
     """
@@ -328,6 +365,12 @@ class Finding(NamedTuple):
     symbol: str = ""
     error: int | None = None
     advice: str = ""
+
+    @property
+    def headline(self) -> str:
+        """The line of the message that names the payload."""
+        lines = self.message.split("\n")
+        return next((line for line in lines if line.startswith("livepatch: ")), lines[0])
 
     @property
     def errno(self) -> int:
@@ -374,9 +417,15 @@ class Report:
         error: int | None = None,
         advice: str = "",
         colon: str = ":",
+        before: str = "",
     ) -> None:
-        """Xen refuses, and says `says` after the payload's name; some messages have no colon there."""
+        """Xen refuses, and says `says` after the payload's name; some messages have no colon there.
+
+        `before` is a line that it prints before, without the payload's name.
+        """
         message = f"livepatch: {self.name}{colon} {says}" if says else ""
+        if before:
+            message = f"{before}\n{message}"
         self.add(Finding(rule, REFUSED, message, detail, symbol, error, advice))
 
     def crash(self, rule: Rule, detail: str) -> None:

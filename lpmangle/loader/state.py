@@ -26,6 +26,7 @@ class Loaded:
         self.memory = image.memory
         self.vetoing = image.vetoing
         self.functions = image.functions
+        self.functions_writable = image.functions_writable
         self.symbols: dict[bytes, int] = {}
         for index in image.new:
             # Of two equal names in one payload look-ups find the first.

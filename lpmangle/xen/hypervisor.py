@@ -64,6 +64,11 @@ class Hypervisor:
         found.version = _version(found)
         return found
 
+    @property
+    def has_build_id(self) -> bool | None:
+        """None if it is not known."""
+        return None if self._contents is None and self.build_id is None else self.build_id is not None
+
     @cached_property
     def local_names(self) -> set[bytes]:
         """The names of its local symbols, without the files that they stand in."""

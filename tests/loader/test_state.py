@@ -119,7 +119,7 @@ def test_xen_depends_comes_first_in_newer_versions() -> None:
         errno, message = outcome(upload(editor.data, version))
         assert errno == 22
         changed = BUILD_ID.hex()[:8] + "00" + BUILD_ID.hex()[10:]
-        assert message == f"build-id mismatch:\n  livepatch: {changed}\n        xen: {BUILD_ID.hex()}"
+        assert message == f"build-id mismatch:\n\xa0 livepatch: {changed}\n{7 * chr(0xA0)} xen: {BUILD_ID.hex()}"
     missing = Editor(base()).edit(".livepatch.xen_depends", name=0)
     assert outcome(upload(missing.data, "4.20")) == (22, "section .livepatch.xen_depends is missing")
     assert outcome(upload(missing.data, "4.17")) == (22, ".livepatch.xen_depends is missing")

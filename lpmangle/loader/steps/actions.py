@@ -34,6 +34,7 @@ def next_action(loaded: Loaded, state: State) -> tuple[str, list[Finding]]:
             f"depends on {loaded.depends.hex()}, which is {_neither(top)}; apply --nodeps skips this check",
         )
     if not report.fatal:
+        _check_writes(loaded, state, report)
         for function in loaded.functions:
             _check_deletion(loaded, function, state, report)
             if function.expect[:1] and function.expect[0] & 1:
@@ -43,6 +44,14 @@ def next_action(loaded: Loaded, state: State) -> tuple[str, list[Finding]]:
 
 def _neither(top: Loaded | None) -> str:
     return f"neither {top.name}, the last one applied, nor the hypervisor" if top else "not the hypervisor"
+
+
+def _check_writes(loaded: Loaded, state: State, report: Report) -> None:
+    """apply keeps its state in .livepatch.funcs. On x86 that is a page fault only where CR0.WP stays set."""
+    if state.profile.functions_read_only or not loaded.functions or loaded.functions_writable:
+        return
+    if state.machine is not X86_64 or state.profile.write_protected:
+        report.crash(Rule.FUNC_READ_ONLY, "")
 
 
 def _check_deletion(loaded: Loaded, function: Function, state: State, report: Report) -> None:

@@ -1,5 +1,6 @@
 """The functions that a payload replaces: livepatch.c:prepare_payload, arch_livepatch_verify_func, _verify_distance."""
 
+from lpmangle import elf
 from lpmangle.elf import text
 from lpmangle.loader.image import Function, Image
 from lpmangle.loader.rules import Report, Rule
@@ -19,6 +20,7 @@ def check_functions(image: Image, state: State, report: Report) -> None:
     machine, number = image.machine, image.section(FUNCS)
     if not number:
         return
+    image.functions_writable = bool(image.headers[number].flags & elf.SHF_WRITE)
     address, size, entry = image.addresses[number], image.headers[number].size, machine.func_size
     if size % entry:
         report.refuse(Rule.SECTION_SIZE, f"Wrong size {size} of {text(FUNCS)} (must be multiple of {entry})")

@@ -6,6 +6,7 @@ from lpmangle.elf import text
 from lpmangle.loader.image import Image
 from lpmangle.loader.rules import Report, Rule
 from lpmangle.loader.state import State
+from lpmangle.loader.steps.alternative_calls import ENTRY_SIZE, check_alternative_calls
 from lpmangle.loader.steps.alternatives import check_alternatives
 from lpmangle.loader.steps.functions import FUNCS, check_functions
 from lpmangle.xen.abi import BUILD_ID_SECTION, DEPENDS_SECTION, XEN_DEPENDS_SECTION
@@ -32,8 +33,11 @@ def check_xen_depends_first(image: Image, state: State, report: Report) -> None:
     if error:
         report.refuse(Rule.NOTE_FORMAT, f"failed to parse section {name} as build-id: -{error}", name)
         return
-    if (found := _hypervisor_build_id(state, report)) not in (None, build_id):
-        says = f"build-id mismatch:\n  livepatch: {build_id.hex()}\n        xen: {(found or b'').hex()}"
+    if state.xen and state.xen.has_build_id is False:
+        report.refuse(Rule.XEN_NO_BUILD_ID, f"unable to get running Xen build-id: -{errno.ENODATA}")
+    elif (found := _hypervisor_build_id(state, report)) not in (None, build_id):
+        # Xen's own text has no-break spaces.
+        says = f"build-id mismatch:\n\xa0 livepatch: {build_id.hex()}\n{7 * chr(0xA0)} xen: {(found or b'').hex()}"
         report.refuse(Rule.XEN_DEPENDS, says)
     image.xen_depends = build_id
 
@@ -75,7 +79,9 @@ def prepare(image: Image, state: State, report: Report) -> None:
 
 def check_xen_depends(image: Image, state: State, report: Report) -> None:
     """check_xen_buildid, of versions that look at it after all else but the names."""
-    if image.xen_depends and (found := _hypervisor_build_id(state, report)) not in (None, image.xen_depends):
+    if image.xen_depends and state.xen and state.xen.has_build_id is False:
+        report.refuse(Rule.XEN_NO_BUILD_ID)
+    elif image.xen_depends and (found := _hypervisor_build_id(state, report)) not in (None, image.xen_depends):
         detail = f"made for {image.xen_depends.hex()}, running is {(found or b'').hex()}"
         report.refuse(Rule.XEN_DEPENDS, "check against hypervisor build-id failed", detail)
 
@@ -140,14 +146,16 @@ def _hypervisor_build_id(state: State, report: Report) -> bytes | None:
 def _check_optional(image: Image, state: State, report: Report) -> None:
     """Sections that Xen reads if they are there, in its order."""
     machine = image.machine
-    for kind in range(machine.bug_kinds):
+    for kind in range(4 if machine is X86_64 or state.profile.arm_bug_frames_4 else 3):
         if number := image.section(b".bug_frames.%d" % kind):
             section_ok(image, number, machine.bug_frame, report)
-    if number := image.section(b".altinstructions"):
-        if machine.alternative is None:
-            report.refuse(Rule.ALTERNATIVES, "We don't support alternative patching")
-        elif section_ok(image, number, machine.alternative, report):
-            check_alternatives(image, number, state, report)
+    if (number := image.section(b".altinstructions")) and section_ok(image, number, machine.alternative, report):
+        check_alternatives(image, number, state, report)
+    if state.profile.alternative_calls and (number := image.section(b".alt_call_sites")):
+        if machine is not X86_64:
+            report.refuse(Rule.ALTERNATIVE_CALLS, "Alternative calls not supported")
+        elif section_ok(image, number, ENTRY_SIZE, report):
+            check_alternative_calls(image, number, state, report)
     if number := image.section(b".ex_table"):
         if machine.exception is None:
             report.refuse(Rule.EX_TABLE, "We don't support .ex_table")
