@@ -9,7 +9,7 @@ import lief
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
-import lpmangle
+from lpmangle.elf import parse
 
 Row = tuple[object, ...]
 NAMED_INDEX = {"SHN_UNDEF": 0, "SHN_ABS": 0xFFF1}
@@ -36,7 +36,7 @@ def read_build_id(path: Path) -> str:
 
 
 def by_lpmangle(data: bytes) -> tuple[list[Row], list[Row]]:
-    view = lpmangle.parse(data)
+    view = parse(data)
     symbols: list[Row] = [(view.string(s.st_name).decode(), *s, s.st_info >> 4, s.st_info & 15) for s in view.symbols()]
     assert len(symbols) == view.symbol_count
     assert all(view.symbol(i) == s for i, s in enumerate(view.symbols()))
