@@ -48,9 +48,7 @@ def layer(number: int, *names: str, kept: tuple[str, ...] = ()) -> Layer:
     suffix = ident(number).hex()
     renames = {name.encode(): f"{name}_{suffix}".encode() for name in names}
     stays = frozenset(name.encode() for name in kept)
-    return Layer(
-        f"p{number}", suffix, None, "{symbol}_{suffix}", suffix, renames, stays, frozenset(), f"p{number}.manifest.json"
-    )
+    return Layer(f"p{number}", suffix, None, "{symbol}_{suffix}", suffix, renames, stays, f"p{number}.manifest.json")
 
 
 def mangled(data: bytes, stack: Stack) -> tuple[elf.Object, Plan, bytes, bytes]:

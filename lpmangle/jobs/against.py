@@ -144,10 +144,14 @@ def layer_of(path: str) -> Layer:
 
 
 def layer_of_manifest(manifest: Manifest, where: str) -> Layer:
-    names: dict[bytes, bytes] = {}
-    for symbol in manifest.symbols:
-        names.setdefault(symbol.original.encode()[:MAX_NAME], symbol.name.encode())
     kept, unsure = (frozenset(name.encode()[:MAX_NAME] for name in some) for some in (manifest.kept, manifest.unsure))
+    names: dict[bytes, bytes] = {}
+    two: set[bytes] = set()
+    for symbol in manifest.symbols:
+        old, new = symbol.original.encode()[:MAX_NAME], symbol.name.encode()
+        if names.setdefault(old, new) != new and old in unsure:
+            two.add(old)
+    two |= names.keys() & kept  # as lpmangle 0.1 left them, without a word which one was the first
     if manifest.build_id is None:
         raise PlanError("has no build-id: nothing can be put on it", path=where)
     for name in names.values():
@@ -155,7 +159,9 @@ def layer_of_manifest(manifest: Manifest, where: str) -> Layer:
             raise ManifestError(f"was not written by lpmangle: nothing can be called {name[:MAX_NAME]!r}", path=where)
     template = manifest.options.template
     how = template, manifest.suffix
-    return Layer(manifest.payload, manifest.build_id, manifest.depends, *how, names, kept, unsure, where)
+    return Layer(
+        manifest.payload, manifest.build_id, manifest.depends, *how, names, kept, where, unsure, frozenset(two)
+    )
 
 
 def layer_of_payload(payload: Payload, path: str) -> Layer:
@@ -171,4 +177,4 @@ def layer_of_payload(payload: Payload, path: str) -> Layer:
     new = [index for index, kind in enumerate(kinds) if kind == Kind.NEW]
     kept = frozenset(view.string(view.symbol(index).st_name)[:MAX_NAME] for index in new)
     depends = payload.depends.hex() if payload.depends else None
-    return Layer(stem_of(path), payload.build_id.hex(), depends, "", "", {}, kept, payload.unsure_names, path)
+    return Layer(stem_of(path), payload.build_id.hex(), depends, "", "", {}, kept, path, payload.unsure_names)

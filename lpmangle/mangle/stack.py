@@ -20,8 +20,8 @@ class Layer(NamedTuple):
     """A payload of the stack; `names` are its renames, old to new, `kept` the new symbols that have their names still.
 
     Old names are the 126 bytes by which Xen knew them, and stand for the first symbol that had one. `unsure` are those
-    of symbols that are new under some versions of Xen only. `where` is what says so: a manifest, or a payload that is
-    not mangled.
+    of symbols that are new under some versions of Xen only, `two` those that stood for symbols which are called
+    differently now. `where` is what says so: a manifest, or a payload that is not mangled.
     """
 
     payload: str
@@ -31,8 +31,9 @@ class Layer(NamedTuple):
     suffix: str
     names: dict[bytes, bytes]
     kept: frozenset[bytes]
-    unsure: frozenset[bytes]
     where: str
+    unsure: frozenset[bytes] = frozenset()
+    two: frozenset[bytes] = frozenset()
 
 
 class Stack:
@@ -83,10 +84,10 @@ class Stack:
 def _check_sure(name: bytes, owners: Sequence[Layer]) -> None:
     """Refuse a name that means one symbol or another."""
     first = owners[0]
-    if name in first.names and name in first.kept:
+    if name in first.two:
         raise PlanError(
-            f"{elf.text(name)} stands for two symbols of {first.payload}, of which only one was renamed",
-            hint="restore that payload and mangle it again: then both are called the same",
+            f"{elf.text(name)} stands for two symbols of {first.payload}, which are called differently now",
+            hint="restore that payload and mangle it again, or give one of the two another name in the source",
         )
     if len(owners) > 1 and any(name in owner.unsure for owner in owners[:-1]):
         others = " and ".join(owner.payload for owner in owners)

@@ -138,8 +138,8 @@ class Payload:
         names: list[set[bytes]] = [set(), set()]
         for index, kind in enumerate(self.kinds):
             if kind == Kind.NEW:
-                names[index in unsure].add(self.elf.string(self.elf.symbol(index).st_name)[:MAX_NAME])
-        return frozenset(names[True] - names[False])
+                names[index in unsure].add(self.elf.string(self.elf.symbol(index).st_name))
+        return frozenset(name[:MAX_NAME] for name in names[True] - names[False])
 
     @cached_property
     def _symbols(self) -> tuple[bytes, tuple[frozenset[int], frozenset[int]]]:

@@ -65,9 +65,7 @@ OPTIONS = (
 def stack() -> Stack:
     """What a payload may be put on."""
     taken = {name: name + b"_B" for name in (b"printk", b"xen_extra_version", b"domain.c#hv_local", b"_get_fpu")}
-    return Stack(
-        [Layer("below", "cd" * 20, None, "{symbol}_{suffix}", "B", taken, frozenset((b"f",)), frozenset(), "")], None
-    )
+    return Stack([Layer("below", "cd" * 20, None, "{symbol}_{suffix}", "B", taken, frozenset((b"f",)), "")], None)
 
 
 def read_elf(data: bytes) -> None:

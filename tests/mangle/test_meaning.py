@@ -50,9 +50,32 @@ def test_the_first_of_names_that_are_cut_to_one() -> None:
 
 def test_a_name_of_two_symbols_of_which_one_was_renamed() -> None:
     """Manifests of lpmangle 0.1 may say so; which one was the first they do not say."""
-    below = layer(1, HELPER, kept=(HELPER,))
-    with pytest.raises(PlanError, match="stands for two symbols of p1, of which only one was renamed"):
-        Stack([below], None).resolve(HELPER.encode())
+    built = stacked(1, XEN, new=[HELPER, "kept"], replaces=["do_patched"])
+    payload = Payload(elf.parse(built.data))
+    plan = make_plan(payload, Options(keep=("kept",)), "a")
+    text = b"".join(encode(payload, plan, apply(payload.elf, plan), "a")).replace(b'"kept"\n', f'"{HELPER}"\n'.encode())
+    with pytest.raises(PlanError, match="stands for two symbols of a, which are called differently now"):
+        Stack([layer_of_manifest(decode(text), "a")], None).resolve(HELPER.encode())
+
+
+def test_a_name_of_two_symbols_of_which_one_is_new_under_some_versions_only() -> None:
+    """They are equal in the 126 bytes that Xen keeps, but not in what they are called by a manifest."""
+    long = b"n" * 126
+    symbols = [Sym(long + b"1", ".text", value=64), Sym(long, ".text.b", value=8), Sym(b"start", ".text.b")]
+    table, empty = funcs(1), Sec(".text.empty", b"", ALLOC | EXEC, align=128)
+    code = [Sec(".text", flags=ALLOC | EXEC, align=16), empty, Sec(".text.b", flags=ALLOC | EXEC, align=16)]
+    sections = [
+        *code,
+        table,
+        rela(table.name, [(8, 3, 1, 0)]),
+        build_id(ident(1)),
+        Sec(".livepatch.depends", note(XEN)),
+    ]
+    payload = Payload(elf.parse(build(sections, symbols).data))
+    plan = make_plan(payload, Options(), "a")
+    below = layer_of_manifest(decode(b"".join(encode(payload, plan, apply(payload.elf, plan), "a"))), "a")
+    with pytest.raises(PlanError, match="stands for two symbols of a, which are called differently now"):
+        Stack([below], None).resolve(long)
 
 
 def test_a_name_that_is_new_under_some_versions_only() -> None:

@@ -44,10 +44,8 @@ def mangled() -> tuple[bytes, bytes, str]:
     names = {name: name + b"_MIDDLE" for name in (b"m.c#helper", b"m.c#handler")}
     stack = Stack(
         [
-            Layer(
-                "lower", "01" * 20, None, "{symbol}_{suffix}", "LOWER", {b"x": b"x_LOWER"}, frozenset(), frozenset(), ""
-            ),
-            Layer("middle", "02" * 20, "01" * 20, "{symbol}_{suffix}", "MIDDLE", names, frozenset(), frozenset(), ""),
+            Layer("lower", "01" * 20, None, "{symbol}_{suffix}", "LOWER", {b"x": b"x_LOWER"}, frozenset(), ""),
+            Layer("middle", "02" * 20, "01" * 20, "{symbol}_{suffix}", "MIDDLE", names, frozenset(), ""),
         ],
         None,
     )
