@@ -1,18 +1,16 @@
 """lpmangle query: names in either direction."""
 
 import re
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from lpmangle.cli.options import sources_option
 from lpmangle.cli.output import print_exact, print_json, shown
 from lpmangle.errors import EXIT_NO
+from lpmangle.jobs.query import query
 from lpmangle.manifest.read import FunctionNameRecord, Manifest, ReferenceRecord, SymbolRecord
-from lpmangle.manifest.search import file_of, find, find_taken, wanted
-from lpmangle.store.open import open_sources
-
-T = TypeVar("T")
+from lpmangle.manifest.search import file_of
 
 FORMATS = ("text", "json", "objcopy")
 
@@ -43,18 +41,7 @@ payload that stands in brackets behind the symbol. The exit code is 1 if a SYMBO
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.pass_context
 def command(ctx: click.Context, symbols: tuple[str, ...], words: tuple[str, ...], form: str, as_json: bool) -> None:
-    opened = open_sources(words)
-    missing: list[str] = []
-    matches: list[tuple[Manifest, SymbolRecord]] = []
-    taken: list[tuple[Manifest, ReferenceRecord | FunctionNameRecord]] = []
-    for pattern in symbols:
-        manifests = [found.manifest for found in opened.candidates(pattern)]
-        found = _of_payload(pattern, [(one, symbol) for one in manifests for symbol in find(one, pattern)])
-        matches += [match for match in found if len(symbols) == 1 or match not in matches]
-        others = _of_payload(pattern, [(one, entry) for one in manifests for entry in find_taken(one, pattern)])
-        taken += [match for match in others if match not in taken]
-        if not (found or others):
-            missing.append(pattern)
+    matches, taken, missing = query(symbols, words)
     if as_json or form == "json":
         records = [_record(*match) for match in matches]
         print_json({"matches": records, "taken": [_taken_record(*match) for match in taken], "not_found": missing})
@@ -72,12 +59,6 @@ def command(ctx: click.Context, symbols: tuple[str, ...], words: tuple[str, ...]
         click.echo(f"lpmangle: {shown(pattern)}: not renamed by any manifest that was found", err=True)
     if missing:
         ctx.exit(EXIT_NO)
-
-
-def _of_payload(word: str, matches: list[tuple[Manifest, T]]) -> list[tuple[Manifest, T]]:
-    """Those of the payload that a trace named with the symbol, if that decides."""
-    payload = wanted(word).payload
-    return [match for match in matches if match[0].payload == payload] or matches
 
 
 def _objcopy(symbol: SymbolRecord | ReferenceRecord) -> str:
