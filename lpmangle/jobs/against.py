@@ -147,21 +147,21 @@ def layer_of_manifest(manifest: Manifest, where: str) -> Layer:
     kept, unsure = (frozenset(name.encode()[:MAX_NAME] for name in some) for some in (manifest.kept, manifest.unsure))
     names: dict[bytes, bytes] = {}
     two: set[bytes] = set()
+    shadowed: set[bytes] = set()
     for symbol in manifest.symbols:
         old, new = symbol.original.encode()[:MAX_NAME], symbol.name.encode()
-        if names.setdefault(old, new) != new and old in unsure:
-            two.add(old)
+        if names.setdefault(old, new) != new:
+            shadowed.add(new)
+            if old in unsure:
+                two.add(old)
     two |= names.keys() & kept  # as lpmangle 0.1 left them, without a word which one was the first
     if manifest.build_id is None:
         raise PlanError("has no build-id: nothing can be put on it", path=where)
     for name in names.values():
         if not 0 < len(name) <= MAX_NAME or b"\0" in name:
             raise ManifestError(f"was not written by lpmangle: nothing can be called {name[:MAX_NAME]!r}", path=where)
-    template = manifest.options.template
-    how = template, manifest.suffix
-    return Layer(
-        manifest.payload, manifest.build_id, manifest.depends, *how, names, kept, where, unsure, frozenset(two)
-    )
+    what = manifest.payload, manifest.build_id, manifest.depends, manifest.options.template, manifest.suffix
+    return Layer(*what, names, kept, where, unsure, frozenset(two), frozenset(shadowed))
 
 
 def layer_of_payload(payload: Payload, path: str) -> Layer:

@@ -52,7 +52,7 @@ def _check_unlike(plan: Plan, payload: Payload, stack: Stack) -> None:
         if kind == Kind.NEW
     }
     for layer in stack.layers:
-        if clash := names.intersection(layer.names.values()) | (names & layer.kept):
+        if clash := names & layer.introduced:
             name = min(clash)
             raise PlanError(
                 f"{elf.text(name)} would be new in it and is new in {layer.payload}: Xen refuses the second one",

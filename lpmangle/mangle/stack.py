@@ -21,7 +21,8 @@ class Layer(NamedTuple):
 
     Old names are the 126 bytes by which Xen knew them, and stand for the first symbol that had one. `unsure` are those
     of symbols that are new under some versions of Xen only, `two` those that stood for symbols which are called
-    differently now. `where` is what says so: a manifest, or a payload that is not mangled.
+    differently now, and `shadowed` what those are called that were not the first. `where` is what says so: a manifest,
+    or a payload that is not mangled.
     """
 
     payload: str
@@ -34,6 +35,12 @@ class Layer(NamedTuple):
     where: str
     unsure: frozenset[bytes] = frozenset()
     two: frozenset[bytes] = frozenset()
+    shadowed: frozenset[bytes] = frozenset()
+
+    @property
+    def introduced(self) -> frozenset[bytes]:
+        """Every name that it has in the hypervisor: no other payload may introduce one of them."""
+        return self.kept.union(self.names.values(), self.shadowed)
 
 
 class Stack:

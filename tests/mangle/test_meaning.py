@@ -21,11 +21,11 @@ from lpmangle.manifest.write import encode
 from lpmangle.xen.payload import Payload
 
 
-def decoded_layer(*names: str, kept: tuple[str, ...] = ()) -> Layer:
+def decoded_layer(*names: str, suffix: str = "buildid") -> Layer:
     """The layer that the manifest of a payload with these new symbols tells of."""
     built = stacked(1, XEN, new=names, replaces=["do_patched"])
     payload = Payload(elf.parse(built.data))
-    plan = make_plan(payload, Options(keep=kept), "a")
+    plan = make_plan(payload, Options(suffix), "a")
     text = b"".join(encode(payload, plan, apply(payload.elf, plan), "a"))
     return layer_of_manifest(decode(text), "a.manifest.json")
 
@@ -127,3 +127,13 @@ def test_a_stacked_payload_means_what_it_meant(tmp_path: Path) -> None:
     names = [view.string(symbol.st_name).decode() for view in [elf.parse(b.read_bytes())] for symbol in view.symbols()]
     assert names.count("f") == 1
     assert f"g_{ident(1).hex()}" in names
+
+
+def test_a_new_name_of_any_symbol_below_collides() -> None:
+    """Also that of one which Xen does not find by its old name, since another comes before it."""
+    long = "n" * 126
+    names = [long + "_b", long + "_a"]
+    below = decoded_layer(*names, suffix="text:v1")
+    data = stacked(2, ident(1), new=[long + "_a"], replaces=["do_patched"]).data
+    with pytest.raises(PlanError, match="would be new in it and is new in a"):
+        make_plan(Payload(elf.parse(data)), Options("text:v1"), "b", Stack([below], None))
