@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from lpmangle import elf
 from lpmangle.xen.abi import LIVEPATCH_MAX_SIZE
-from lpmangle.xen.machines import Machine
+from lpmangle.xen.machines import ARM32, Machine
 
 
 class Function(NamedTuple):
@@ -59,6 +59,7 @@ class Image:
         self.functions: list[Function] = []
         self.functions_writable = False  # their section is
         self.vetoing = False  # has an enabled preapply, postapply, prerevert or postrevert hook
+        self.unaligned_hook = b""  # one that Xen would die of when it applies the payload
         self.build_id = b""
         self.depends = b""
         self.xen_depends = b""
@@ -89,6 +90,10 @@ class Image:
         """At most `size` bytes at an address of the loaded payload; none if it is not in the payload."""
         start = address - self.base
         return bytes(self.memory[start : start + size]) if 0 <= start < len(self.memory) else b""
+
+    def unaligned(self, address: int) -> bool:
+        """Whether Xen dies of reading a word there: on 32-bit Arm it has alignment checked (HSCTLR.A)."""
+        return self.machine is ARM32 and bool(address % 4)
 
     def pointer(self, address: int) -> str:
         """`%p`."""

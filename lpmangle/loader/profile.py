@@ -85,6 +85,10 @@ class Profile:
     # Arm has a fourth kind of bug frames (BUGFRAME_NR, asm/bug.h); seen in 4.14.6 and 4.17.5, not between them.
     arm_bug_frames_4 = Change((4, 17, 0))
 
+    # LIVEPATCH_VMAP_START (asm/config.h, asm/mmu/layout.h): where payloads are mapped on Arm; of 4.18 inferred.
+    arm64_payloads = Number({(4, 14, 0): 0xA00000, (4, 18, 0): 0x20001000000})
+    arm32_payloads = Number({(4, 14, 0): 0xA00000, (4, 18, 0): 0x1000000})
+
     # ARM_NCAPS (asm/cpufeature.h), seen in 4.14.6 and 4.17.5; the rest is told from when the features came in.
     arm_features = Number(
         {

@@ -104,6 +104,12 @@ class Rule(StrEnum):
     SECTION_NAME = ("section-name", EINVAL, "a section's name lies outside the section name table", _BUILD_AGAIN)
     SYMBOL_NAME = ("symbol-name", EINVAL, "a symbol's name lies outside the string table", _BUILD_AGAIN)
     THUMB_SYMBOL = ("thumb-symbol", EINVAL, "Thumb code", "compile with -marm")
+    UNALIGNED = (
+        "unaligned",
+        0,
+        "data that is not aligned: Xen on 32-bit Arm dies of reading it",
+        "align it, after objcopy --add-section with: objcopy --set-section-alignment SECTION=4",
+    )
     # move_payload, calc_section
     SECTION_FLAGS = (
         "section-flags",
@@ -144,6 +150,7 @@ class Rule(StrEnum):
         _CFLAGS,
     )
     RELOC_OFFSET = ("reloc-offset", EINVAL, "a relocation behind the end of its section", _BUILD_AGAIN)
+    RELOC_OUTSIDE = ("reloc-outside", 0, "a relocation outside the payload, which Xen does not notice", _BUILD_AGAIN)
     RELOC_OVERFLOW = ("reloc-overflow", EOVERFLOW, "a relocation that cannot reach its target", _CFLAGS)
     RELOC_TYPE = ("reloc-type", EOPNOTSUPP, "a relocation of a type that Xen does not know", _CFLAGS)
     # check_special_sections, check_patching_sections, section_ok
@@ -200,6 +207,12 @@ class Rule(StrEnum):
         0,
         "the address of a function to replace points nowhere",
         "leave old_addr 0: Xen looks it up",
+    )
+    FUNC_OTHER_PAYLOAD = (
+        "func-other-payload",
+        0,
+        "Xen on Arm can replace its own functions only, not those of another payload",
+        "replace the hypervisor's function, with a cumulative payload",
     )
     FUNC_READ_ONLY = (
         "func-read-only",
@@ -334,6 +347,18 @@ class Rule(StrEnum):
     NO_HYPERVISOR_BUILD_ID = ("no-hypervisor-build-id", 0, "needs the hypervisor's build-id", "say --xen xen-syms")
     NO_HYPERVISOR_CODE = ("no-hypervisor-code", 0, "needs the hypervisor's code", "say --xen xen-syms")
     # beyond the loader
+    RELOC_CALL_ODD = (
+        "reloc-call-odd",
+        0,
+        "a call over an odd number of words, which Xen on 32-bit Arm makes land 4 bytes early",
+        "align functions to 8 bytes (-falign-functions=8) and look at the call, or patch another caller",
+    )
+    RELOC_ADDEND_DROPPED = (
+        "reloc-addend-dropped",
+        0,
+        "a MOVW or MOVT with an addend in place, which Xen on 32-bit Arm drops",
+        "compile with -fno-section-anchors",
+    )
     NOT_MANGLED = ("not-mangled", 0, "will clash with the next payload made from the same sources", "lpmangle PAYLOAD")
     NEW_GLOBAL = ("new-global", 0, "will clash with the next cumulative payload", "lpmangle --scope new PAYLOAD")
     SAME_NAME = (

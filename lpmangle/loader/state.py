@@ -6,12 +6,14 @@ from lpmangle import elf
 from lpmangle.loader.image import Function, Image
 from lpmangle.loader.profile import Profile
 from lpmangle.xen.abi import MAX_NAME, PAGE_SIZE
-from lpmangle.xen.hypervisor import Hypervisor
-from lpmangle.xen.machines import Machine
+from lpmangle.xen.hypervisor import XEN_VIRT_START, Hypervisor
+from lpmangle.xen.machines import ARM64, X86_64, Machine
 from lpmangle.xen.versions import NEWEST, Version, nearest
 
-# vm_init_type takes the first pages of the area for its bitmap: one bit for each page of a GiB.
-_VMAP_BITMAP_PAGES = 8
+# Where payloads of x86 are mapped if no table says where the hypervisor ends.
+_BEHIND_XEN = XEN_VIRT_START + 0x600000
+# vm_init_type takes the first pages of the area for its bitmap, a bit for each page: on x86 of a GiB, on Arm of 2 MiB.
+_BITMAP_PAGES_X86, _BITMAP_PAGES_ARM = 8, 1
 
 
 class Loaded:
@@ -22,6 +24,7 @@ class Loaded:
         self.build_id = image.build_id
         self.depends = image.depends
         self.xen_depends = image.xen_depends
+        self.unaligned_hook = image.unaligned_hook
         self.base = image.base
         self.memory = image.memory
         self.vetoing = image.vetoing
@@ -40,11 +43,15 @@ class Loaded:
         """The address of the function that one of ours replaces; None if it is not known."""
         return function.old_addr or state.find(self.string(function.name))
 
+    def holds(self, address: int) -> bool:
+        """Whether `address` is in the payload's memory."""
+        return 0 <= address - self.base < len(self.memory)
+
     def string(self, address: int) -> bytes:
         """The C string at an address of the payload's memory."""
-        start = address - self.base
-        if not 0 <= start < len(self.memory):
+        if not self.holds(address):
             return b""
+        start = address - self.base
         return bytes(self.memory[start : start + elf.MAX_NAME_BYTES].partition(b"\0")[0])
 
 
@@ -102,15 +109,19 @@ class State:
     def read(self, address: int, size: int) -> bytes | None:
         """At most `size` bytes of the hypervisor's or a payload's memory; none if nothing is there, None if unknown."""
         for payload in self.loaded:
-            start = address - payload.base
-            if 0 <= start < len(payload.memory):
+            if payload.holds(address):
+                start = address - payload.base
                 return bytes(payload.memory[start : start + size])
         return self.xen.read(address, size) if self.xen else None
 
     def free_address(self, pages: int, machine: Machine) -> int:
         """Where `pages` pages are mapped: the first gap, a page left free before it (xen/common/vmap.c:vm_alloc)."""
-        end = self.xen.end if self.xen else None
-        at = (machine.base if end is None else _round_up(end)) + (_VMAP_BITMAP_PAGES + 1) * PAGE_SIZE
+        if machine is X86_64:
+            end = self.xen.end if self.xen else None
+            at = (_BEHIND_XEN if end is None else _round_up(end)) + (_BITMAP_PAGES_X86 + 1) * PAGE_SIZE
+        else:
+            area = self.profile.arm64_payloads if machine is ARM64 else self.profile.arm32_payloads
+            at = area + (_BITMAP_PAGES_ARM + 1) * PAGE_SIZE
         if self.allocator:
             return self.allocator.take(at, pages)
         for start, size in sorted((payload.base, len(payload.memory)) for payload in self.loaded):

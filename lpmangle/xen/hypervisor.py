@@ -14,6 +14,7 @@ from lpmangle.xen.xensyms import captured_symbols, kept_symbols
 ENDBR64 = b"\xf3\x0f\x1e\xfa"
 # The second is what sealing at boot makes of one that nothing jumps to (xen/arch/x86/include/asm/endbr.h).
 ENDBR64_FORMS = (ENDBR64, b"\x66\x0f\x1f\x01")
+XEN_VIRT_START = 0xFFFF82D040000000  # of x86 (asm/config.h)
 # Names that mark the end of the hypervisor, behind which payloads are mapped.
 _END_SYMBOLS = (b"__2M_rwdata_end", b"_end")
 
@@ -44,7 +45,7 @@ class Hypervisor:
             found = cls({name: address for address, name in captured_symbols(data)})
             if not found.symbols:
                 raise ElfError("is neither a xen-syms nor a copy of /proc/xen/xensyms")
-            if max(found.symbols.values()) >= X86_64.base - (1 << 30):
+            if max(found.symbols.values()) >= XEN_VIRT_START:
                 found.machine = X86_64
             return found
         view = elf.parse(data, elf.ET_EXEC)

@@ -23,8 +23,6 @@ class Machine(NamedTuple):
     bug_frame: int  # sizeof(struct bug_frame)
     alternative: int  # sizeof(struct alt_instr)
     exception: int | None  # sizeof(struct exception_table_entry); None without CONFIG_HAS_EX_TABLE
-    # Where payloads are mapped if no table says where the hypervisor ends.
-    base: int
 
     @property
     def pointer(self) -> int:
@@ -39,13 +37,13 @@ _LAYOUT_64, _LAYOUT_32 = elf.Layout(True, False), elf.Layout(False, False)
 _FUNC_64, _FUNC_32 = Struct("<QQQIIB"), Struct("<IIIIIB")
 
 X86_64 = Machine(
-    elf.EM_X86_64, "x86_64", True, _LAYOUT_64, _FUNC_64, 104, 72, 2 << 30, 5, 8, 14, 8, 0xFFFF82D040600000
+    elf.EM_X86_64, "x86_64", True, _LAYOUT_64, _FUNC_64, 104, 72, 2 << 30, 5, 8, 14, 8
 )  # fmt: skip
 ARM64 = Machine(
-    elf.EM_AARCH64, "aarch64", True, _LAYOUT_64, _FUNC_64, 104, 72, 128 << 20, 4, 16, 12, None, 0xA0000600000
+    elf.EM_AARCH64, "aarch64", True, _LAYOUT_64, _FUNC_64, 104, 72, 128 << 20, 4, 16, 12, None
 )  # fmt: skip
 ARM32 = Machine(
-    elf.EM_ARM, "arm", False, _LAYOUT_32, _FUNC_32, 92, 60, 32 << 20, 4, 16, 12, None, 0x00600000
+    elf.EM_ARM, "arm", False, _LAYOUT_32, _FUNC_32, 92, 60, 32 << 20, 4, 16, 12, None
 )  # fmt: skip
 MACHINES = {machine.e_machine: machine for machine in (X86_64, ARM64, ARM32)}
 

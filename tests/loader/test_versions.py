@@ -212,7 +212,7 @@ def test_features_of_alternatives(version: str, words: int) -> None:
 def test_every_flag_has_a_test() -> None:
     assert {row[0] for row in CHANGED} | NOT_HERE == set(CHANGES)
     assert [name for name, value in vars(Profile).items() if isinstance(value, Number)] == [
-        "arm_features", "feature_words",
+        "arm64_payloads", "arm32_payloads", "arm_features", "feature_words",
     ]  # fmt: skip
 
 

@@ -34,6 +34,8 @@ def next_action(loaded: Loaded, state: State) -> tuple[str, list[Finding]]:
             f"depends on {loaded.depends.hex()}, which is {_neither(top)}; apply --nodeps skips this check",
         )
     if not report.fatal:
+        if loaded.unaligned_hook:
+            report.crash(Rule.UNALIGNED, text(loaded.unaligned_hook))
         _check_writes(loaded, state, report)
         for function in loaded.functions:
             _check_deletion(loaded, function, state, report)
@@ -47,11 +49,19 @@ def _neither(top: Loaded | None) -> str:
 
 
 def _check_writes(loaded: Loaded, state: State, report: Report) -> None:
-    """apply keeps its state in .livepatch.funcs. On x86 that is a page fault only where CR0.WP stays set."""
-    if state.profile.functions_read_only or not loaded.functions or loaded.functions_writable:
-        return
-    if state.machine is not X86_64 or state.profile.write_protected:
+    """Where apply writes. It keeps its state in .livepatch.funcs: on x86 a page fault only where CR0.WP stays set."""
+    x86, profile = state.machine is X86_64, state.profile
+    writes = not profile.functions_read_only and loaded.functions
+    if writes and not loaded.functions_writable and (profile.write_protected or not x86):
         report.crash(Rule.FUNC_READ_ONLY, "")
+    if x86:
+        return
+    # arch_livepatch_apply on Arm writes into a second mapping of the hypervisor, at the function's offset from _start.
+    for function in loaded.functions:
+        old = loaded.old_address(function, state)
+        owner = next((payload for payload in state.loaded if old is not None and payload.holds(old)), None)
+        if owner and (function.new_addr or function.new_size):
+            report.crash(Rule.FUNC_OTHER_PAYLOAD, f"{text(loaded.string(function.name))} of {owner.name}")
 
 
 def _check_deletion(loaded: Loaded, function: Function, state: State, report: Report) -> None:

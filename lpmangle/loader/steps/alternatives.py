@@ -21,6 +21,9 @@ def check_alternatives(image: Image, number: int, state: State, report: Report) 
     if address is None:
         report.crash(Rule.SECTION_NOT_LOADED, ".altinstructions")
         return
+    if image.unaligned(address):
+        report.crash(Rule.UNALIGNED, ".altinstructions")
+        return
     entry = image.machine.alternative
     if state.profile.alternatives_in_range and not _check_ranges(image, address, size, entry, report):
         return

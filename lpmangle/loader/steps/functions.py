@@ -29,6 +29,9 @@ def check_functions(image: Image, state: State, report: Report) -> None:
             content = image.read(start, entry)
             expect = content[machine.expect_at : machine.expect_at + 32]
             image.functions.append(Function._make((*machine.func.unpack_from(content), expect)))
+        if image.unaligned(address) and image.functions[:1] and image.functions[0].version == PAYLOAD_VERSION:
+            report.crash(Rule.UNALIGNED, text(FUNCS))
+            return
         for function in image.functions:
             _check_function(image, function, state, report)
     elif size:

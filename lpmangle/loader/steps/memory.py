@@ -8,11 +8,12 @@ from lpmangle.loader.image import Image
 from lpmangle.loader.rules import Report, Rule
 from lpmangle.loader.state import State
 from lpmangle.xen.abi import PAGE_SIZE
+from lpmangle.xen.machines import X86_64
 from lpmangle.xen.placement import place
 
-# The area for all payloads together (x86: what the hypervisor leaves of a GiB; Arm: LIVEPATCH_VMAP_SIZE, asm/config.h).
-# Only what one payload needs is compared with it.
-AREA = {elf.EM_X86_64: 1 << 30, elf.EM_AARCH64: 2 << 20, elf.EM_ARM: 2 << 20}
+# The area for all payloads together: on x86 what the hypervisor leaves of a GiB. On Arm it has 2 MiB, but vm_alloc
+# gives all that the first page of its bitmap has bits for (xen/common/vmap.c). Only what one payload needs is compared.
+_AREA_X86, _AREA_ARM = 1 << 30, (8 * PAGE_SIZE - 2) * PAGE_SIZE
 
 
 def place_sections(image: Image, state: State, report: Report) -> bool:
@@ -28,7 +29,7 @@ def place_sections(image: Image, state: State, report: Report) -> bool:
         if offset is not None and flags & elf.SHF_WRITE and flags & elf.SHF_EXECINSTR:
             # Printed by debug hypervisors only ("Not supporting %s section!").
             report.refuse(Rule.SECTION_FLAGS, detail=f"{text(image.names[number])} (section {number})")
-    if total > AREA[image.machine.e_machine]:
+    if total > (_AREA_X86 if image.machine is X86_64 else _AREA_ARM):
         report.refuse(Rule.PAYLOAD_MEMORY, "Could not allocate memory for payload", f"{total} bytes")
         return False
     image.base = state.free_address(total // PAGE_SIZE, image.machine)
@@ -60,7 +61,7 @@ def resolve_symbols(image: Image, state: State, report: Report) -> None:
             if found is None:
                 image.unresolved.add(index)
                 # Any address of the hypervisor does for what follows.
-                found = image.machine.base - 0x100000
+                found = image.base - 0x100000
                 if state.xen or not name:
                     report.refuse(Rule.UNKNOWN_SYMBOL, f"Unknown symbol: {text(name)}", symbol=text(name))
                 else:

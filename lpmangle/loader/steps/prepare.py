@@ -18,6 +18,8 @@ _KINDS = (b"load", b"unload", b"preapply", b"apply", b"postapply", b"prerevert",
 HOOKS = tuple(b".livepatch.hooks." + kind for kind in _KINDS)
 # Of the first two there may be many, of the others exactly one. Those before or after an action can veto it.
 MANY_HOOKS = HOOKS[:2]
+# Those that Xen calls when a payload is applied.
+APPLY_HOOKS = (HOOKS[0], *HOOKS[2:5])
 VETOING_HOOKS = tuple(hook for hook in HOOKS if b".pre" in hook or b".post" in hook)
 
 
@@ -29,6 +31,9 @@ def check_xen_depends_first(image: Image, state: State, report: Report) -> None:
         report.refuse(Rule.SECTION_MISSING, f"section {name} is missing", name)
         return
     content = image.file_content(number)
+    if len(content) > HEADER_SIZE and image.unaligned(image.headers[number].offset):
+        report.crash(Rule.UNALIGNED, name)
+        return
     error, build_id = parse_build_id(content, len(content), image.machine.layout.word)
     if error:
         report.refuse(Rule.NOTE_FORMAT, f"failed to parse section {name} as build-id: -{error}", name)
@@ -104,6 +109,8 @@ def _check_hooks(image: Image, report: Report) -> None:
         if not number or not section_ok(image, number, pointer, report):
             continue
         size, address = image.headers[number].size, image.addresses[number]
+        if size and address is not None and image.unaligned(address) and name in APPLY_HOOKS:
+            image.unaligned_hook = name
         if name in MANY_HOOKS or not size:
             continue
         if size != pointer:
@@ -121,6 +128,9 @@ def _note(image: Image, name: bytes, state: State, report: Report) -> bytes:
         return b""  # check_sections has said so
     address, size = image.addresses[number], image.headers[number].size
     if address is not None:
+        if size > HEADER_SIZE and image.unaligned(address):
+            report.crash(Rule.UNALIGNED, text(name))
+            return b""
         # A descriptor behind an unpadded name may end a few bytes behind its section.
         content = image.read(address, size + 3)
     elif size <= HEADER_SIZE or state.profile.notes_read_in_file:

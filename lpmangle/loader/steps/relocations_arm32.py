@@ -1,38 +1,64 @@
-"""Relocations on arm32: xen/arch/arm/arm32/livepatch.c, arch_livepatch_perform_rel and _rela.
+"""Relocations on arm32: xen/arch/arm/arm32/livepatch.c, arch_livepatch_perform, get_addend, perform_rel.
 
-Only whole addresses are written (they fill in what the loader reads afterwards); instructions are checked, not patched.
-Xen checks no offset here: one behind the section writes into what lies there.
+Only data is written (the loader reads it afterwards); instructions are checked, not patched. Xen checks no offset here:
+one behind the section writes into what lies there.
 """
 
 from struct import Struct
 
+from lpmangle.elf import text
+from lpmangle.loader.rules import Rule
 from lpmangle.loader.steps.relocation_table import RelocationTable, fits, signed
 
 _DWORD = Struct("<I")
 R_ARM_NONE, R_ARM_ABS32, R_ARM_REL32, R_ARM_CALL, R_ARM_JUMP24 = 0, 2, 3, 28, 29
 R_ARM_MOVW_ABS_NC, R_ARM_MOVT_ABS = 43, 44
+_CALLS, _MOVES, _DATA = (R_ARM_CALL, R_ARM_JUMP24), (R_ARM_MOVW_ABS_NC, R_ARM_MOVT_ABS), (R_ARM_ABS32, R_ARM_REL32)
 
 
 def relocate(table: RelocationTable) -> None:
-    image = table.image
+    image, report, header = table.image, table.report, table.image.headers[table.number]
     for index, (offset, symbol, kind, addend) in enumerate(table.rows()):
+        place = (table.start + offset) & image.machine.mask
+        where = f"entry {index} of {text(image.names[table.number])}"
+        if image.unaligned(header.offset + index * header.entsize):
+            report.crash(Rule.UNALIGNED, where)
+            return
+        touches = kind in (*_CALLS, *_MOVES, *_DATA)
+        inside = 0 <= place - image.base <= len(image.memory) - _DWORD.size
+        dies = Rule.UNALIGNED if image.unaligned(place) else Rule.RELOC_OUTSIDE
+        # With SHT_REL the place is read first of all.
+        if table.in_place and touches:
+            if image.unaligned(place) or not inside:
+                report.crash(dies, f"{where}: {place:#x}")
+                return
+            addend = _addend(kind, _DWORD.unpack_from(image.memory, place - image.base)[0])
         if not table.has_symbol(symbol, "symbol"):
             continue
-        place = table.start + offset
-        inside = 0 <= place - image.base <= len(image.memory) - _DWORD.size
-        if table.in_place and inside:
-            addend = _addend(kind, _DWORD.unpack_from(image.memory, place - image.base)[0])
+        if touches and (image.unaligned(place) or not inside):
+            report.crash(dies, f"{where}: {place:#x}")
+            return
         value = image.values[symbol]
-        if kind in (R_ARM_CALL, R_ARM_JUMP24):
-            if signed(value + addend - place, 32) not in fits(26):
+        if kind in _CALLS:
+            distance = signed(value + addend - place, 32)
+            if distance not in fits(26):
                 table.refuse_overflow(index, symbol)
-        elif kind in (R_ARM_ABS32, R_ARM_REL32):
-            if inside:
-                table.write(offset, _DWORD, value + addend - (place if kind == R_ARM_REL32 else 0))
-        elif kind not in (R_ARM_NONE, R_ARM_MOVW_ABS_NC, R_ARM_MOVT_ABS):
+            elif distance >> 2 & 1 and symbol not in image.unresolved:  # perform_rel masks it with 0x00FFFFFE
+                name = text(image.symbols[symbol][0])
+                report.warn(Rule.RELOC_CALL_ODD, f"{where}, at {offset:#x}: {name or 'a section'}", symbol=name)
+        elif kind in _DATA:
+            table.write(offset, _DWORD, value + addend - (place if kind == R_ARM_REL32 else 0))
+        elif kind in _MOVES:
+            if addend:
+                report.warn(Rule.RELOC_ADDEND_DROPPED, f"{where}, at {offset:#x}: {addend:#x}")
+        elif kind != R_ARM_NONE:
             table.refuse_type(f"#{kind:x}")
 
 
 def _addend(kind: int, word: int) -> int:
     """get_addend: what stands in the place that an SHT_REL entry names."""
-    return signed(word << 2, 26) if kind in (R_ARM_CALL, R_ARM_JUMP24) else signed(word, 32)
+    if kind in _CALLS:
+        return signed(word << 2, 26)
+    if kind in _MOVES:
+        return signed(word >> 4 & 0xF000 | word & 0xFFF, 16)
+    return signed(word, 32)

@@ -1,14 +1,19 @@
 """Relocations on arm64: xen/arch/arm/arm64/livepatch.c:arch_livepatch_perform_rela.
 
-Only whole addresses are written (they fill in what the loader reads afterwards); instructions are checked, not patched.
+Only data is written (the loader reads it afterwards); instructions are checked, not patched.
 """
 
 from struct import Struct
 
 from lpmangle.loader.steps.relocation_table import RelocationTable, fits, signed
 
-_QWORD = Struct("<Q")
-R_AARCH64_ABS64, R_AARCH64_PREL64 = 257, 260
+R_AARCH64_ABS64, R_AARCH64_ABS32, R_AARCH64_ABS16 = 257, 258, 259
+R_AARCH64_PREL64, R_AARCH64_PREL32, R_AARCH64_PREL16 = 260, 261, 262
+_QWORD, _DWORD, _WORD = Struct("<Q"), Struct("<I"), Struct("<H")
+_DATA = {
+    R_AARCH64_ABS64: _QWORD, R_AARCH64_ABS32: _DWORD, R_AARCH64_ABS16: _WORD,
+    R_AARCH64_PREL64: _QWORD, R_AARCH64_PREL32: _DWORD, R_AARCH64_PREL16: _WORD,
+}  # fmt: skip
 R_AARCH64_ADR_PREL_PG_HI21 = 275
 _PAGE = 0xFFF
 
@@ -17,8 +22,8 @@ _PAGE = 0xFFF
 _UNSIGNED = range(1 << 16)
 _DATA_16, _DATA_32 = range(-(1 << 15), 1 << 16), range(-(1 << 31), 1 << 32)
 _PLAIN: dict[int, tuple[bool, int, range | None]] = {
-    R_AARCH64_ABS64: (False, 0, None), 258: (False, 0, _DATA_32), 259: (False, 0, _DATA_16),
-    R_AARCH64_PREL64: (True, 0, None), 261: (True, 0, _DATA_32), 262: (True, 0, _DATA_16),
+    R_AARCH64_ABS64: (False, 0, None), R_AARCH64_ABS32: (False, 0, _DATA_32), R_AARCH64_ABS16: (False, 0, _DATA_16),
+    R_AARCH64_PREL64: (True, 0, None), R_AARCH64_PREL32: (True, 0, _DATA_32), R_AARCH64_PREL16: (True, 0, _DATA_16),
     # MOVW_UABS_G0, _NC, G1, _NC, G2, _NC, G3
     263: (False, 0, _UNSIGNED), 264: (False, 0, None), 265: (False, 16, _UNSIGNED), 266: (False, 16, None),
     267: (False, 32, _UNSIGNED), 268: (False, 32, None), 269: (False, 48, None),
@@ -41,15 +46,15 @@ def relocate(table: RelocationTable) -> None:
         if not table.has_symbol(symbol):
             continue
         # Any type needs 4 bytes, that of a half-word too.
-        if not table.has_place(offset, 8 if kind in (R_AARCH64_ABS64, R_AARCH64_PREL64) else 4):
+        if not table.has_place(offset, max(4, _DATA.get(kind, _DWORD).size)):
             continue
         place, value = table.start + offset, signed(table.image.values[symbol] + addend, 64)
         if kind in _PLAIN:
             relative, shift, reach = _PLAIN[kind]
             result = signed(value - place, 64) if relative else value
             overflow = reach is not None and result >> shift not in reach
-            if kind in (R_AARCH64_ABS64, R_AARCH64_PREL64):
-                table.write(offset, _QWORD, result)
+            if kind in _DATA:
+                table.write(offset, _DATA[kind], result)
         elif kind == R_AARCH64_ADR_PREL_PG_HI21:
             overflow = ((value & ~_PAGE) - (place & ~_PAGE)) >> 12 not in fits(21)
         elif kind in _SIGNED_MOVW:

@@ -74,6 +74,9 @@ def _read_header(image: Image, report: Report) -> bool:
         report.refuse(Rule.SECTION_TABLE_TRUNCATED, "Section header size is corrupted")
     else:
         image.shstrndx = e_shstrndx
+        if any(image.unaligned(e_shoff + number * e_shentsize) for number in range(1, e_shnum)):
+            report.crash(Rule.UNALIGNED, f"section headers at {e_shoff:#x}")
+            return False
         _read_headers(image, e_shoff, e_shentsize, e_shnum)
         return True
     return False
@@ -186,6 +189,9 @@ def _read_symbols(image: Image, report: Report) -> bool:
         if index == 0:
             append((b"", 0, 0))
             continue
+        if image.unaligned(start + index * step):
+            report.crash(Rule.UNALIGNED, f"symbol {index} at {start + index * step:#x}")
+            return False
         if st_name >= names_size:
             report.refuse(Rule.SYMBOL_NAME, f"Symbol [{index}] name is not within .strtab")
             append((b"", 0, 0))
