@@ -6,6 +6,7 @@ import pytest
 from toolchain import run
 
 from lpmangle.errors import ElfError
+from lpmangle.xen.hypervisor import Hypervisor
 from lpmangle.xen.xensyms import HypervisorSymbol, captured_symbols, hypervisor_symbols
 
 SOURCE = """\
@@ -42,3 +43,45 @@ def test_captured() -> None:
     assert captured_symbols(text)[1] == HypervisorSymbol(0xFFFF82D040200000, b"x86_64/entry.S#restore_all_xen")
     with pytest.raises(ElfError, match="line 2 is not"):
         captured_symbols(text[:34] + b"Linux version 6.1\n" + text[34:])
+
+
+VERSION = """\
+#pragma GCC visibility push(hidden)
+extern const char extra[];
+unsigned int xen_major_version(void) { return 4; }
+unsigned int xen_minor_version(void) { return 17; }
+const char *xen_extra_version(void) { return extra; }
+"""
+EXTRA = 'const char extra[] = ".5-pre (Debian)";\nint other = 1;\n'
+COMPILERS = {
+    "x86_64": ("gcc", "-fcf-protection=none", "-fpic"),
+    "x86_64 with ENDBR64": ("gcc", "-fcf-protection=full", "-fpic"),
+    "arm64": ("aarch64-linux-gnu-gcc", "-fno-pic"),
+    "arm32": ("arm-linux-gnueabihf-gcc", "-fno-pic", "-marm", "-march=armv7-a", "-mfloat-abi=soft"),
+}
+
+
+def linked(machine: str, folder: Path, extra: str = EXTRA) -> bytes:
+    compiler, *options = COMPILERS[machine]
+    for name, code in (("version", VERSION), ("extra", extra)):
+        (folder / f"{name}.c").write_text(code)
+        run(compiler, "-O2", "-ffreestanding", *options, "-c", "-o", folder / f"{name}.o", f"{folder}/{name}.c")
+    objects = [folder / "version.o", folder / "extra.o"]
+    run(f"{compiler.removesuffix('gcc')}ld", "-o", folder / "xen-syms", "--entry=xen_major_version", *objects)
+    return (folder / "xen-syms").read_bytes()
+
+
+@pytest.mark.parametrize("machine", COMPILERS)
+def test_the_version_is_read_from_its_code(machine: str, tmp_path: Path) -> None:
+    assert Hypervisor.read_from(linked(machine, tmp_path)).version == (4, 17, 5)
+    other = linked(machine, tmp_path, 'const char extra[] = "-unstable";\n')
+    assert Hypervisor.read_from(other).version == (4, 17, 99)
+    changed = other.replace(b"-unstable", b".1.2.3.4\0")
+    assert Hypervisor.read_from(changed).version is None
+
+
+def test_names_of_sections(tmp_path: Path) -> None:
+    """Where the linker keeps symbols of sections, they are names of the hypervisor: on Arm, and in Xen 4.14."""
+    names = {symbol.name for symbol in hypervisor_symbols(linked("arm64", tmp_path))}
+    assert {b".text", b".rodata", b".data", b"xen_major_version"} <= names
+    assert b".comment" not in names  # not loaded

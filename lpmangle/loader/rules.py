@@ -347,6 +347,12 @@ class Rule(StrEnum):
     NO_HYPERVISOR_BUILD_ID = ("no-hypervisor-build-id", 0, "needs the hypervisor's build-id", "say --xen xen-syms")
     NO_HYPERVISOR_CODE = ("no-hypervisor-code", 0, "needs the hypervisor's code", "say --xen xen-syms")
     # beyond the loader
+    FUNC_NOP_INSIDE = (
+        "func-nop-inside",
+        0,
+        "a deletion that ends inside an instruction: what is left of it is executed",
+        "delete whole instructions (new_size)",
+    )
     RELOC_CALL_ODD = (
         "reloc-call-odd",
         0,

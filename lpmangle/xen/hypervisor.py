@@ -3,12 +3,13 @@
 from functools import cached_property
 
 from lpmangle import elf
-from lpmangle.errors import ElfError, NamingError, about
+from lpmangle.errors import ElfError, about
 from lpmangle.system import files
 from lpmangle.xen.abi import BUILD_ID_SECTION
 from lpmangle.xen.machines import MACHINES, X86_64, Machine
 from lpmangle.xen.notes import parse_build_id
-from lpmangle.xen.versions import Version, parse_version
+from lpmangle.xen.version_in_code import read_version
+from lpmangle.xen.versions import Version
 from lpmangle.xen.xensyms import captured_symbols, kept_symbols
 
 ENDBR64 = b"\xf3\x0f\x1e\xfa"
@@ -62,7 +63,7 @@ class Hypervisor:
             found._contents.append((address, section.size, content))
             if section.name == BUILD_ID_SECTION:
                 found.build_id = parse_build_id(bytes(content), len(content), view.layout.word)[1] or None
-        found.version = _version(found)
+        found.version = read_version(found.machine, found.symbols, lambda at, size: found.read(at, size) or b"")
         return found
 
     @property
@@ -89,30 +90,3 @@ class Hypervisor:
     @property
     def end(self) -> int | None:
         return next((self.symbols[name] for name in _END_SYMBOLS if name in self.symbols), None)
-
-
-def _version(xen: Hypervisor) -> Version | None:
-    """What xen_major_version, xen_minor_version and xen_extra_version return, read from their code on x86_64."""
-    numbers = []
-    for name in (b"xen_major_version", b"xen_minor_version"):
-        code = _code(xen, name, 5)
-        if code[:1] != b"\xb8":  # mov $NUMBER, %eax
-            return None
-        numbers.append(str(int.from_bytes(code[1:5], "little")))
-    extra, code = b"", _code(xen, b"xen_extra_version", 7)
-    if code[:3] == b"\x48\x8d\x05":  # lea DISPLACEMENT(%rip), %rax
-        start = _start(xen, b"xen_extra_version") + 7 + int.from_bytes(code[3:], "little", signed=True)
-        extra = (xen.read(start, 64) or b"").partition(b"\0")[0]
-    try:
-        return parse_version(".".join(numbers) + extra.decode("ascii", "replace"))
-    except NamingError:
-        return None
-
-
-def _start(xen: Hypervisor, name: bytes) -> int:
-    address = xen.symbols.get(name, 0)
-    return address + 4 if xen.read(address, 4) == ENDBR64 else address
-
-
-def _code(xen: Hypervisor, name: bytes, size: int) -> bytes:
-    return xen.read(_start(xen, name), size) or b""

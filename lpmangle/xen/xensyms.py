@@ -34,6 +34,7 @@ def kept_symbols(view: elf.Object) -> Iterator[tuple[int, bool, bytes]]:
     """
     loaded = [bool(section.flags & elf.SHF_ALLOC) for section in view.sections]
     loaded[0] = False
+    sections = [section.name.encode() for section in view.sections]
     data, names, find, count = view.data, view.strtab.offset, view.data.find, len(loaded)
     file = b""
     for st_name, st_info, _, st_shndx, st_value, _ in view.symbol_fields():
@@ -42,10 +43,13 @@ def kept_symbols(view: elf.Object) -> Iterator[tuple[int, bool, bytes]]:
         # symbol_valid what changes from one pass of the build to the next.
         if kind == STT_FILE:
             file = view.string(st_name)
-        elif kind != STT_SECTION and st_shndx < count and loaded[st_shndx]:
-            start = names + st_name
-            end = find(b"\0", start, start + elf.MAX_NAME_BYTES + 1)
-            name = data[start:end] if end >= 0 else view.string(st_name)  # which refuses one that long
+        elif st_shndx < count and loaded[st_shndx]:
+            if kind == STT_SECTION:  # of which nm shows the name of the section
+                name = sections[st_shndx]
+            else:
+                start = names + st_name
+                end = find(b"\0", start, start + elf.MAX_NAME_BYTES + 1)
+                name = data[start:end] if end >= 0 else view.string(st_name)  # which refuses one that long
             if not name or name[0] == _DOLLAR or b"_compiled." in name:
                 continue
             if st_info >> 4 == elf.STB_LOCAL:

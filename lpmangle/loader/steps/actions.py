@@ -1,6 +1,7 @@
 """What can be done with a payload that is loaded: livepatch.c:livepatch_action."""
 
 from lpmangle.elf import text
+from lpmangle.loader import instructions
 from lpmangle.loader.image import Function
 from lpmangle.loader.rules import Finding, Report, Rule
 from lpmangle.loader.state import Loaded, State
@@ -66,11 +67,27 @@ def _check_writes(loaded: Loaded, state: State, report: Report) -> None:
 
 def _check_deletion(loaded: Loaded, function: Function, state: State, report: Report) -> None:
     """arch_livepatch_apply: where a function begins with ENDBR64, 4 bytes are taken off what is to be deleted."""
-    if not state.profile.endbr_kept or state.machine is not X86_64 or function.new_addr or function.new_size >= 4:
+    if state.machine is not X86_64 or function.new_addr or not function.new_size:
         return
-    old = loaded.old_address(function, state)
-    if old is not None and state.read(old, 4) in ENDBR64_FORMS:
-        report.crash(Rule.FUNC_NOP_ENDBR, f"{text(loaded.string(function.name))}: {function.new_size} bytes to delete")
+    old, name = loaded.old_address(function, state), text(loaded.string(function.name))
+    code = None if old is None else state.read(old, function.new_size + instructions.LONGEST)
+    if not code:
+        return
+    kept = 4 if state.profile.endbr_kept and code[:4] in ENDBR64_FORMS else 0
+    if function.new_size < kept:
+        report.crash(Rule.FUNC_NOP_ENDBR, f"{name}: {function.new_size} bytes to delete")
+        return
+    end = kept
+    while end < function.new_size:
+        start, size = end, instructions.length(code[end:])
+        if not size:
+            return
+        end += size
+    if end > function.new_size:
+        sizes = " or ".join(str(size) for size in (start, end) if size)
+        report.warn(
+            Rule.FUNC_NOP_INSIDE, f"{name}: {function.new_size} bytes are deleted, whole instructions are {sizes}"
+        )
 
 
 def _check_expectation(loaded: Loaded, function: Function, action: str, state: State, report: Report) -> None:
