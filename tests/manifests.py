@@ -51,7 +51,7 @@ def plain(payload: str, *originals: str) -> dict[str, Any]:
 
 def write(folder: Path, *several: dict[str, Any]) -> Path:
     """Put manifests into a folder, each under its payload's name and build-id."""
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for one in several:
         name = f"{one['payload'].replace('/', '_')}-{one['build_id'][:8]}.livepatch.manifest.json"
         (folder / name).write_text(json.dumps(one))

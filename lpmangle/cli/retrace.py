@@ -3,6 +3,7 @@
 import gc
 import os
 import sys
+from collections.abc import Sequence
 
 import click
 
@@ -12,10 +13,20 @@ from lpmangle.cli.paths import FilePath
 from lpmangle.errors import FileError, LpmangleError
 from lpmangle.store.open import open_sources, with_servers
 from lpmangle.trace.lookup import Candidate, Lookup
-from lpmangle.trace.retrace import MAX_UNKNOWN, Retracer, copy
+from lpmangle.trace.missed import MAX_BUILD_IDS, Kind, Missed, Place
+from lpmangle.trace.retrace import Retracer, copy
 
 # The report names no more build-ids than this.
 MOST_IDS = 20
+# What is wrong with names that were not put back, and what to do.
+_WORDS = {
+    Kind.NO_SUCH_NAME: (
+        "no payload with {its} build-id has such a name",
+        "the front was cut off, or stands in the line before: get the log with whole lines",
+    ),
+    Kind.WRAPPED: ("a line break is in {its} build-id", "get the log with whole lines"),
+    Kind.WIDE: ("{it} in UTF-16", "convert the log first: iconv -f UTF-16 -t UTF-8"),
+}
 
 
 @click.command(
@@ -28,7 +39,7 @@ Examples:
 
 Copy FILEs, or stdin, to stdout with every mangled symbol replaced by its original; everything else
 passes byte for byte, line by line as it comes, also if a SOURCE cannot be used. Names that look
-mangled but are in no manifest are reported at the end, on stderr.
+mangled but are in no manifest, or are not whole, are reported at the end, on stderr.
 """,
 )
 @click.argument("paths", nargs=-1, type=FilePath(), metavar="[FILE]...")
@@ -65,30 +76,44 @@ def command(
         click.echo(line, err=True)
     status = max((error.exit_code for error in failed), default=0)
     told = len(failed)
-    line_of = None
+    lines = None
     if source_lines or debug_files:
-        from lpmangle.trace.source_lines import Lines
+        from lpmangle.trace.source_lines import Lines  # reads payloads, starts addr2line
 
-        line_of = Lines(with_servers(sources) if words else sources, debug_files, lookup.trouble).line_of
+        lines = Lines(with_servers(sources) if words else sources, debug_files, lookup.trouble)
+    line_of = lines.line_of if lines else None
     retracer = Retracer(lookup, annotate=annotate, line_of=line_of, tell_ambiguous=_tell_ambiguous)
-    for path in paths or ("-",):
+    try:
+        _copy_all(paths or ("-",), retracer)
+    except BrokenPipeError:
+        # The reader has gone; what it has not read it does not want, and the report is about that as well.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return
+    except KeyboardInterrupt:
+        report(retracer.missed)  # the only end that `tail -f` has
+        raise
+    finally:
+        if lines:
+            lines.close()
+    for trouble in [*failed[told:], *lookup.trouble]:
+        _tell_trouble(trouble)
+    report(retracer.missed)
+    ctx.exit(status)
+
+
+def _copy_all(paths: Sequence[str], retracer: Retracer) -> None:
+    for path in paths:
         try:
             # -1: closed, and its number may be that of another file now
             stdin = sys.stdin.fileno() if sys.stdin else -1
             fd = stdin if path == "-" else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            copy(fd, _write, retracer)
+            copy("" if path == "-" else path, fd, _write, retracer)
         except BrokenPipeError:
-            # The reader has gone; what it has not read it does not want, and the report is about that as well.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return
+            raise
         except OSError as error:
             raise FileError(f"cannot read: {error.strerror}", path=path) from None
         if path != "-":
             os.close(fd)
-    for trouble in [*failed[told:], *lookup.trouble]:
-        _tell_trouble(trouble)
-    _report(retracer)
-    ctx.exit(status)
 
 
 def _write(data: bytes) -> None:
@@ -115,16 +140,49 @@ def _tell_trouble(error: LpmangleError) -> None:
     warn(error.path, f"warning: {error.message}")
 
 
-def _report(retracer: Retracer) -> None:
-    unknown = sorted(retracer.unknown.items(), key=lambda item: -item[1].times)
+def report(missed: Missed) -> None:
+    """What was not put back, on stderr."""
+    _report_unknown(missed)
+    _report_missed(missed)
+
+
+def _report_unknown(missed: Missed) -> None:
+    unknown = sorted(missed.unknown.items(), key=lambda item: -item[1].times)
     if not unknown:
         return
-    more = "" if len(unknown) < MAX_UNKNOWN else " at least"
+    more = "" if len(unknown) < MAX_BUILD_IDS else " at least"
     ids = f"{len(unknown)} build-id{'s' * (len(unknown) != 1)}"
-    count = retracer.unknown_count
-    warn("", f"{count} name{'s' * (count != 1)} with{more} {ids} in no manifest:")
-    for build_id, (count, example) in unknown[:MOST_IDS]:
-        click.echo(f"  {build_id.decode()}: {count}, such as {shown(example)}", err=True)
+    warn("", f"{_names(missed.unknown_times)} with{more} {ids} in no manifest:")
+    for build_id, (count, first) in unknown[:MOST_IDS]:
+        click.echo(f"  {build_id.decode()}: {count}, such as {shown(first.name)} ({_where(first)})", err=True)
     if len(unknown) > MOST_IDS:
         click.echo(f"  and {len(unknown) - MOST_IDS} more build-ids", err=True)
     click.echo("  hint: name the manifests of these payloads with -m", err=True)
+
+
+def _report_missed(missed: Missed) -> None:
+    for kind, times in missed.times.items():
+        if not times:
+            continue
+        what, hint = _WORDS[kind]
+        were, words = (
+            ("was", {"its": "its", "it": "it is"}) if times == 1 else ("were", {"its": "their", "it": "they are"})
+        )
+        warn("", f"{_names(times)} {were} not put back: {what.format(**words)}:")
+        for place in missed.places[kind]:
+            click.echo(f"  {_where(place)}: {shown(place.name)}", err=True)
+        if times > len(missed.places[kind]):
+            click.echo(f"  and {times - len(missed.places[kind])} more", err=True)
+        click.echo(f"  hint: {hint}", err=True)
+    for path in missed.wide_inputs:
+        warn(path, "begins with a byte-order mark of UTF-16; no names are found in that")
+        click.echo(f"  hint: {_WORDS[Kind.WIDE][1]}", err=True)
+
+
+def _names(count: int) -> str:
+    return f"{count} name{'s' * (count != 1)}"
+
+
+def _where(place: Place) -> str:
+    """`line 7`, or `console.log, line 7`."""
+    return f"{shown(place.path)}, {place.where}" if place.path else place.where

@@ -107,8 +107,14 @@ class Sources:
 
 
 def _unrepeated(several: Iterable[Found]) -> Iterator[Found]:
+    first = None
     seen = set()
     for found in several:
+        if first is None:  # nearly always the only one
+            first = found
+            yield found
+            continue
+        seen.add(hash(first.text))
         if (key := hash(found.text)) not in seen:
             seen.add(key)
             yield found

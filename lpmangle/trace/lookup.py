@@ -1,41 +1,25 @@
 """From a mangled name, as it stands in text, to the original; manifests are loaded when their suffix is met.
 
-A *name character* is a letter, a digit, one of `_ $ . # / ~ @ -`, or a byte above 127. A symbol in text is whole when
-neither of its neighbours is a name character; so `+0x1f/0x24` ends it, and `(`, `[`, `'`, `:`, a blank or a NUL bound
-it. Dots behind it end a sentence. A name that contains other characters (a suffix may) is found all the same.
+At an anchor (`anchors`) the names with that suffix are tried, the longest first. So nothing needs to be known of what
+a name is made of, or of what may stand around it.
 """
 
 import re
-from collections.abc import Iterable, Sequence
-from itertools import compress, islice, repeat
-from operator import not_
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from itertools import repeat
 from typing import NamedTuple
 
 from lpmangle.errors import LpmangleError
-from lpmangle.store.source import Found, Shape, Sources
+from lpmangle.mangle.names import MIN_DIGITS
+from lpmangle.manifest.read import Name, Names
+from lpmangle.store.source import Sources
+from lpmangle.trace.anchors import BUILD_ID, BUILD_ID_DIGITS, LEAD, begins_word, ends_unique, ends_word, pattern
 from lpmangle.xen.abi import MAX_NAME
 
-NAME_CHARACTERS = rb"A-Za-z0-9_$.#/~@\-\x80-\xff"
-_NOT_DOT = NAME_CHARACTERS.replace(b".", b"")
-_END = rb"(?!\.*[%b])" % _NOT_DOT
-# A full build-id: the suffix that needs no list, as a server can be asked for it. Others are read beforehand.
-BUILD_ID_DIGITS = 40
-BUILD_ID = re.compile(rb"[0-9a-f]{%d}" % BUILD_ID_DIGITS)
-_HEX = re.compile(r"[0-9a-f]+")
-_CHARACTERS = bytes(code for code in range(256) if re.match(rb"[%b]" % NAME_CHARACTERS, bytes([code])))
-_BEGIN = re.compile(rb"(?<![%b])" % NAME_CHARACTERS)
-_STOP = re.compile(rb"(?![%b])" % NAME_CHARACTERS)
-_RUN = re.compile(rb"[%b]*" % NAME_CHARACTERS)
-_WIDE_RUN = re.compile(rb"[!-~\x80-\xff]*")
-# Longer runs of characters hold no name of ours.
-MAX_RUN = 4096
-# So many boundaries inside a run are tried as ends of an unusual name.
-_MAX_BOUNDARIES = 8
-
-
-def _is_fit(name: str) -> bool:
-    """Not so with blanks, which end a name in text, or what a terminal does not show but obeys."""
-    return " " not in name and name.isprintable()
+# Longer names, which lpmangle never makes, are not looked for.
+MAX_LENGTH = 1024
+_PRINTABLE = bytes(range(0x21, 0x7F))
 
 
 class Candidate(NamedTuple):
@@ -47,164 +31,214 @@ class Candidate(NamedTuple):
     where: str
 
 
-class Lookup:
-    """`known` has every name with one meaning, `ambiguous` those of which manifests say different things.
+class Known(NamedTuple):
+    """A known name in a text, `text[low:high]`, and its original; None if manifests do not agree on it."""
 
-    `anchor` finds the places in a text where a name may be, `ends` is the same as a group; `simple` says that every
-    name loaded so far is made of name characters and ends where its anchor does.
+    low: int
+    high: int
+    original: bytes | None
+
+
+class _Suffix:
+    """What is known of a suffix.
+
+    `known`: there is a manifest with it; `unique`: it is a payload's build-id, or the beginning of one; `plain`: such
+    names, in parts; `others`: how far all other names go on to both sides of where it ends.
     """
 
-    def __init__(self, sources: Sources, trouble: "list[LpmangleError] | None" = None) -> None:
-        """What is wrong with a manifest goes to `trouble`."""
-        self.known: dict[bytes, bytes] = {}
-        self.ambiguous: dict[bytes, list[Candidate]] = {}
-        self.trouble = [] if trouble is None else trouble
+    def __init__(self) -> None:
+        self.known = self.unique = False
+        self.plain: list[list[bytes]] = []
+        self.others: set[tuple[int, int]] = set()
+
+    @cached_property
+    def reaches(self) -> list[tuple[int, int]]:
+        """How far names go on to both sides of where it ends, the longest first."""
+        plain = {(size, 0) for names in self.plain for size in set(map(len, names))}
+        return sorted(plain | self.others, key=sum, reverse=True)
+
+
+class Lookup:
+    """`anchor` finds the places in a text where a name may be, `ends` is the same as a group.
+
+    Nearly all names are their original, `_` and the suffix: those are `plain`. Where all templates end with the suffix
+    (`simple`), such a name with a blank before it needs no other look.
+    """
+
+    def __init__(self, sources: Sources) -> None:
+        self.trouble: list[LpmangleError] = []  # what is wrong with manifests
+        self.plain: set[bytes] = set()
+        self._others: dict[bytes, bytes | None] = {}  # originals by name; None: manifests do not agree
+        self._suffixes: dict[bytes, _Suffix] = {}
+        self._indexes: dict[bytes, dict[bytes, list[Candidate]]] = {}  # by suffix
         self._sources = sources
-        self._tables: list[tuple[dict[bytes, bytes], Candidate]] = []  # of each manifest; `original` is empty
-        self._several: dict[bytes, list[Candidate]] = {}  # for names that several payloads have
-        self._loaded: dict[str, bool] = {}
-        self._unusual = False  # there are names with other than name characters
         shapes = set(sources.shapes())
+        suffixes = {shape.suffix.encode() for shape in shapes}
+        self._overlap = any(map(_has_other, suffixes, repeat(suffixes)))
         self.simple = all(shape.template.endswith("{suffix}") for shape in shapes)
-        anchor = _anchor(shapes)
+        anchor = pattern(shapes)
         self.anchor = re.compile(anchor)
         self.ends = re.compile(b"(%b)" % anchor)
-        self._anchored = re.compile(b".*(?:%b)" % anchor).fullmatch
-        for suffix in {shape.suffix for shape in shapes}:
-            if not BUILD_ID.fullmatch(suffix.encode()):
+        self._sizes = sorted({BUILD_ID_DIGITS} | set(map(len, suffixes)), reverse=True)
+        for suffix in sorted(suffixes):
+            if not BUILD_ID.fullmatch(suffix):
                 self._load(suffix)
 
-    def load_for(self, text: bytes) -> bool:
-        """Load the manifests of all build-ids in `text`; whether there was one that had not been loaded."""
-        fresh = [i for i in dict.fromkeys(map(bytes.decode, BUILD_ID.findall(text))) if i not in self._loaded]
-        for build_id in fresh:
-            self._load(build_id)
+    def load_for(self, anchors: Iterable[bytes]) -> bool:
+        """Load the manifests of all build-ids that end there; whether there was one that had not been loaded."""
+        ends = dict.fromkeys(anchor[-BUILD_ID_DIGITS:] for anchor in anchors)
+        fresh = [suffix for suffix in ends if suffix not in self._suffixes and BUILD_ID.fullmatch(suffix)]
+        for suffix in fresh:
+            self._load(suffix)
         return bool(fresh)
 
-    def has(self, build_id: bytes) -> bool:
-        """Whether there was a manifest for it."""
-        return self._loaded.get(build_id.decode(), False)
+    def is_known(self, suffix: bytes) -> bool:
+        """Whether there is a manifest with it."""
+        return suffix in self._suffixes and self._suffixes[suffix].known
 
-    def span(self, text: bytes, start: int, end: int, floor: int) -> tuple[int, int, bool]:
-        """The whole symbol around the anchor `text[start:end]`, not before `floor`; and whether it is known.
+    def unique_suffix(self, text: bytes, end: int) -> bytes:
+        """The suffix before `text[end:]` that no other word ends with, known or not; empty if there is none."""
+        for size in self._sizes:
+            suffix = text[max(0, end - size) : end]
+            if BUILD_ID.fullmatch(suffix) or (suffix in self._suffixes and self._suffixes[suffix].unique):
+                return suffix
+        return b""
 
-        If it is not known, the run of name characters around the anchor, without dots behind it.
-        """
-        low, high = self._run(text, start, end, floor, _RUN)
-        known = self._is_known(text[low:high])
-        if not known:
-            high = max(end, low + len(text[low:high].rstrip(b".")))
-            known = self._is_known(text[low:high])
-        found = (low, high, known)
-        if self._unusual:
-            low, high = self._run(text, start, end, max(floor, start - MAX_NAME), _WIDE_RUN)
-            high = min(high, end + MAX_NAME)
-            self.load_for(text[low:high])
-            names, others = self.known, self.ambiguous
-            lows = [low + m.start() for m in _BEGIN.finditer(text[low : start + 1])][-_MAX_BOUNDARIES:]
-            highs = [end + m.start() for m in islice(_STOP.finditer(text[end:high]), _MAX_BOUNDARIES)]
-            for low in lows:
-                for high in reversed(highs):
-                    name = text[low:high]
-                    if (not found[2] or high - low > found[1] - found[0]) and (name in names or name in others):
-                        return low, high, True
-        return found
+    def find(self, text: bytes, start: int, end: int, floor: int = 0) -> Known | None:
+        """The longest known name with its suffix in the anchor `text[start:end]` that does not begin before `floor`."""
+        self.load_for((text[start:end], text[start : start + BUILD_ID_DIGITS]))
+        found = [known for size in self._sizes for known in self._find(text, start, end, floor, size)]
+        return max(found, key=lambda known: known.high - known.low, default=None)
 
-    def candidates(self, name: bytes) -> Sequence[Candidate]:
-        """The meanings of a known name."""
-        if several := self._several.get(name):
-            return several
-        return next([owner._replace(original=table[name])] for table, owner in self._tables if name in table)
+    def _find(self, text: bytes, start: int, end: int, floor: int, size: int) -> Iterator[Known]:
+        """The same for suffixes of one size: at the end of the anchor, or at its beginning if digits follow there."""
+        for at in (end,) if start + size >= end else (end, start + size):
+            if at < size or (suffix := self._suffixes.get(text[at - size : at])) is None:
+                continue
+            for left, right in suffix.reaches:
+                low, high = at - left, at + right
+                name = text[low:high] if low >= floor else b""
+                if name in self._others:
+                    original = self._others[name]
+                elif name in self.plain and right == 0 and text.endswith(LEAD, 0, at - size):
+                    original = name[: -len(LEAD) - size]
+                else:
+                    continue
+                unique = suffix.unique and ends_unique(text, high)
+                if unique or (ends_word(text, high) and self._begins(text, low, name)):
+                    yield Known(low, high, original)
+                    break
 
-    def _is_known(self, name: bytes) -> bool:
-        if name in self.known or name in self.ambiguous:
-            return True
-        return self.load_for(name) and (name in self.known or name in self.ambiguous)
+    def _begins(self, text: bytes, low: int, name: bytes) -> bool:
+        """Whether a name can begin there if its suffix is not unique: as a word, or after its payload's name."""
+        return begins_word(text, low) or any(is_prefixed(text, low, one.payload) for one in self.candidates(name))
 
-    @staticmethod
-    def _run(text: bytes, start: int, end: int, floor: int, run: re.Pattern[bytes]) -> tuple[int, int]:
-        """How far characters of a kind go on, to the left and to the right."""
-        left = run.match(text[max(floor, start - MAX_RUN) : start][::-1])
-        right = run.match(text, end, min(len(text), end + MAX_RUN))
-        assert left is not None
-        assert right is not None
-        return start - left.end(), right.end()
+    def candidates(self, name: bytes) -> list[Candidate]:
+        """The meanings of a known name, each with its payload."""
+        found: dict[tuple[bytes, str], Candidate] = {}
+        parts = (name[at : at + size] for size in self._sizes for at in range(len(name) - size + 1))
+        for suffix in filter(self._suffixes.__contains__, dict.fromkeys(parts)):
+            for candidate in self._index(suffix).get(name, ()):
+                found.setdefault((candidate.original, candidate.build_id or candidate.payload), candidate)
+        return list(found.values())
 
-    def _load(self, suffix: str) -> None:
-        self._loaded[suffix] = False
+    def _index(self, suffix: bytes) -> dict[bytes, list[Candidate]]:
+        """All names of the manifests with a suffix, which are read again: few logs need it."""
+        if suffix not in self._indexes:
+            index = self._indexes[suffix] = {}
+            for names, where in self._read(suffix):
+                for one in _named(names):
+                    candidate = Candidate(one.original.encode(), names.payload, names.build_id or "", where)
+                    for name in _spellings(one):
+                        index.setdefault(name, []).append(candidate)
+        return self._indexes[suffix]
+
+    def _read(self, suffix: bytes) -> Iterator[tuple[Names, str]]:
+        """The manifests with a suffix, and where they are; what is wrong with one goes to `trouble`."""
         try:
-            several = list(self._sources.with_suffix(suffix))
+            for found in self._sources.with_suffix(suffix.decode()):
+                try:
+                    yield found.names, found.where
+                except LpmangleError as error:
+                    self.trouble.append(error)
         except LpmangleError as error:
             self.trouble.append(error)
+
+    def _load(self, suffix: bytes) -> None:
+        known = self._suffixes[suffix] = _Suffix()
+        for names, _ in self._read(suffix):
+            known.known = True
+            unique = BUILD_ID.fullmatch(suffix) or (names.build_id or "").encode().startswith(suffix)
+            known.unique |= bool(unique) and len(suffix) >= MIN_DIGITS
+            self._add(_named(names), suffix, known)
+
+    def _add(self, several: list[Name], suffix: bytes, known: _Suffix) -> None:
+        """Take the names with that suffix; others wait until their own suffix is met."""
+        new = _all_plain(several, suffix)
+        if new and not self._overlap and self._others.keys().isdisjoint(new):
+            self.plain.update(new)
+            known.plain.append(new)
             return
-        for found in several:
-            try:
-                self._add_names(found, suffix)
-                self._loaded[suffix] = True
-            except LpmangleError as error:
-                self.trouble.append(error)
+        for one in several:
+            original = one.original.encode()
+            for name in _spellings(one):
+                ends = [match.end(1) for match in re.finditer(b"(?=(%b))" % re.escape(suffix), name)]
+                if ends and _is_fit(name) and _is_fit(original):
+                    known.others.update((end, len(name) - end) for end in ends)
+                    self._add_one(name, original, suffix)
 
-    def _add_names(self, found: Found, suffix: str) -> None:
-        names = found.names
-        several = (*names.symbols, *names.references, *names.functions)
-        new = {symbol.name.encode(): symbol.original.encode() for symbol in several}
-        if b"".join([*new, *new.values()]).translate(None, _CHARACTERS):
-            new = {n: o for n, o in new.items() if _is_fit((n + o).decode())}
-            self._unusual = self._unusual or any(name.translate(None, _CHARACTERS) for name in new)
-        if max(map(len, new), default=0) > MAX_NAME:
-            new |= {name[:MAX_NAME]: original for name, original in new.items()}
-        others = compress(new, map(not_, map(bytes.endswith, new, repeat(suffix.encode()))))
-        self.simple = self.simple and not self._unusual and all(map(self._anchored, others))
-        self._add(new, Candidate(b"", names.payload, names.build_id or "", found.where))
-
-    def _add(self, new: dict[bytes, bytes], owner: Candidate) -> None:
-        known = self.known
-        for name in [*(known.keys() & new.keys()), *(self.ambiguous.keys() & new.keys())]:
-            meanings = list(self.candidates(name))
-            if not any(c.original == new[name] and c.build_id == owner.build_id for c in meanings):
-                meanings = self._several[name] = [*meanings, owner._replace(original=new[name])]
-            if len({candidate.original for candidate in meanings}) > 1:
-                self.ambiguous[name] = meanings
-                known.pop(name, None)
-                del new[name]
-        self._tables.append((new, owner))
-        known |= new
+    def _add_one(self, name: bytes, original: bytes, suffix: bytes) -> None:
+        is_plain = name == original + LEAD + suffix and not self._overlap
+        if not (name in self.plain or name in self._others):
+            if is_plain:
+                self.plain.add(name)
+            else:
+                self._others[name] = original
+        elif (is_plain and name in self.plain) or self._others.get(name) == original:
+            return  # the same once more
+        elif len({candidate.original for candidate in self.candidates(name)}) > 1:
+            self.plain.discard(name)
+            self._others[name] = None
 
 
-def _anchor(shapes: Iterable[Shape]) -> bytes:
-    """A regular expression for suffixes with the literal that their template has before them.
-
-    `_` and a full build-id is always among them. A literal at the beginning makes the search several times faster.
-    """
-    texts: dict[str, set[bytes]] = {"_": set()}
-    digits: dict[str, set[int]] = {"_": {BUILD_ID_DIGITS}}
-    goes_on = set()  # leads of templates that have something behind the suffix
-    for template, suffix in shapes:
-        before, _, after = template.partition("{suffix}")
-        lead = "" if before.endswith("}") else before[-1:]
-        if _HEX.fullmatch(suffix):
-            digits.setdefault(lead, set()).add(len(suffix))
-        else:
-            texts.setdefault(lead, set()).add(suffix.encode())
-        if after:
-            goes_on.add(lead)
-    parts = []
-    for lead in sorted(texts.keys() | digits.keys(), reverse=True):
-        inner = [b"[0-9a-f]{%d}" % length for length in sorted(digits.get(lead, ()), reverse=True)]
-        if texts.get(lead):
-            inner.append(_trie(list(texts[lead])))
-        alternatives = inner[0] if len(inner) == 1 else b"(?:" + b"|".join(inner) + b")"
-        parts.append(re.escape(lead.encode()) + alternatives + (b"" if lead in goes_on else _END))
-    return b"|".join(parts)
+def is_prefixed(text: bytes, low: int, payload: str) -> bool:
+    """Whether its payload's name stands before `text[low:]`: PAYLOAD.NAME, as xen-crashdump-analyser prints it."""
+    prefix = payload.encode() + b"."
+    return text.endswith(prefix, 0, low) and begins_word(text, low - len(prefix))
 
 
-def _trie(words: Sequence[bytes]) -> bytes:
-    """A regular expression for any of `words`, the longest first, that looks at each byte of the text once."""
-    if words == [b""]:
-        return b""
-    by_first: dict[bytes, list[bytes]] = {}
-    for word in sorted(set(words)):
-        by_first.setdefault(word[:1], []).append(word[1:])
-    optional = by_first.pop(b"", None) is not None
-    branches = [re.escape(first) + _trie(rest) for first, rest in by_first.items()]
-    return b"(?:" + b"|".join(branches) + b")" + (b"?" if optional else b"")
+def _named(names: Names) -> list[Name]:
+    return [*names.symbols, *names.references, *names.functions]
+
+
+def _spellings(one: Name) -> set[bytes]:
+    """The new name, and what Xen keeps of it (build_symbol_table: strlcpy to KSYM_NAME_LEN)."""
+    name = one.name.encode()
+    return {name, name[:MAX_NAME]} if len(name) <= MAX_LENGTH else set()
+
+
+def _all_plain(several: list[Name], suffix: bytes) -> list[bytes]:
+    """The new names, if all of them are their original, `_` and the suffix, without any other oddity."""
+    tail = (LEAD + suffix).decode()
+    originals = "\n".join([one.original for one in several])
+    names = "\n".join([one.name for one in several])
+    if (
+        not several
+        or names != originals.replace("\n", tail + "\n") + tail
+        or suffix.decode() in originals
+        or names.encode().translate(None, _PRINTABLE) != b"\n" * (len(several) - 1)
+    ):
+        return []
+    new = names.encode().split(b"\n")
+    return new if max(map(len, new)) <= MAX_NAME else []
+
+
+def _is_fit(name: bytes) -> bool:
+    """Not so with blanks, which end a name in text, or what a terminal does not show but obeys."""
+    return b" " not in name and name.decode("utf-8", "replace").isprintable()
+
+
+def _has_other(suffix: bytes, several: set[bytes]) -> bool:
+    """Whether a name with that suffix also looks like one with another: `v1` in `x_v1`."""
+    tails = (suffix[match.end() :] for match in re.finditer(re.escape(LEAD), suffix))
+    return any(tail in several or BUILD_ID.fullmatch(tail) for tail in tails)

@@ -1,45 +1,56 @@
 """Mangled symbols in a stream of bytes back to their originals; all other bytes pass as they are.
 
 The stream is taken line by line as it comes, many lines at once where there are many. A line that is longer than
-MAX_LINE is taken in pieces, never cut inside a run of name characters: memory does not grow with the input.
+MAX_LINE is taken in pieces, never cut inside a name: memory does not grow with the input.
 """
 
 import os
 import re
-from collections.abc import Callable, Iterator
-from itertools import accumulate, compress, repeat
-from operator import add, is_
+from collections.abc import Callable
+from operator import add
 from typing import NamedTuple
 
-from lpmangle.trace.lookup import BUILD_ID, MAX_RUN, NAME_CHARACTERS, Candidate, Lookup
+from lpmangle.trace.anchors import BUILD_ID_DIGITS, LEAD
+from lpmangle.trace.lookup import MAX_LENGTH, Candidate, Known, Lookup, is_prefixed
+from lpmangle.trace.missed import Kind, Missed, word
 
 # From 128 KiB on glibc takes each block's memory from the system and gives it back: that were a sixth of the time.
 CHUNK = 1 << 16
 MAX_LINE = 1 << 20
-# Left of a long line for the next piece, so that what follows a name (offset, payload) is seen with it.
-_LOOK_AHEAD = 2 * MAX_RUN
-# So many unknown build-ids are told apart in the report.
-MAX_UNKNOWN = 1000
+# So far around a name one looks for a payload in brackets.
+_CONTEXT = 4096
 
-# xen/common/symbols.c:vsprintf's %ps prints NAME+0xOFFSET/0xSIZE [PAYLOAD]
-_TAIL = re.compile(rb"(?:\+(0x[0-9a-f]+)(?:/0x[0-9a-f]+)?)?(?: \[([^\]\n]{1,128})\])?")
+# xen/common/symbols.c:vsprintf's %ps prints NAME+0xOFFSET/0xSIZE [PAYLOAD], gdb NAME+OFFSET in decimal digits, and
+# xen-crashdump-analyser PAYLOAD.NAME+0xOFFSET/0xROOM, in which 0 is `0` and ROOM reaches to the next symbol.
+_TAIL = re.compile(
+    rb"(?:\+(0x[0-9a-f]{1,16}|[0-9]{1,19})(?![0-9A-Za-z_])(?:/(0x[0-9a-f]{1,16}))?)?(?: \[([^\]\n]{1,128})\])?"
+)
 _BRACKETS = re.compile(rb"\[([^\]\[\n]{1,128})\]")
-_NAME_END = re.compile(rb"[%b]+\Z" % NAME_CHARACTERS)
-_NAME_BEGIN = re.compile(rb"[%b]+" % NAME_CHARACTERS)
+# What a build-id begins with behind the line break in it.
+_REST = re.compile(
+    rb"(?:\x1b\[[0-9;]*[A-Za-z]|\(XEN\)|[^0-9A-Za-z\n]){0,16}([0-9a-f]{1,%d})(?![0-9A-Za-z_])" % BUILD_ID_DIGITS
+)
+# ASCII in UTF-16 or UTF-32, of either byte order.
+_WIDE = re.compile(rb"(?:[!-~]\0{1,3}){8,}")
+_UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+NEWLINE = 0x0A
+_IN_NAME = re.compile(rb"[0-9A-Za-z_$.#~]")
 
 
-class Unknown(NamedTuple):
-    """Names that look mangled but are in no manifest: how many with this build-id, and one of them."""
+class Spot(NamedTuple):
+    """A place in the code, as a trace shows it: the new name, the offset; the symbol's size in bytes, if it says so."""
 
-    times: int
-    example: bytes
+    name: bytes
+    offset: int
+    size: int | None
 
 
 class Retracer:
-    """Replaces names in blocks of text.
+    """Replaces names in a stream.
 
-    With `annotate` the mangled name stays, in brackets, behind the original. `line_of` (candidate, name, offset) says
-    what to add for a place in the code. `tell_ambiguous` is called once for each name that cannot be decided.
+    With `annotate` the mangled name stays, in brackets, behind the original. `line_of` (candidate, spot) says what to
+    add for a place in the code: empty if there is nothing, None if the candidate's payload has no such place.
+    `tell_ambiguous` is called once for each name that cannot be decided.
     """
 
     def __init__(
@@ -47,168 +58,209 @@ class Retracer:
         lookup: Lookup,
         *,
         annotate: bool = False,
-        line_of: Callable[[Candidate, bytes, int], str] | None = None,
+        line_of: Callable[[Candidate, Spot], str | None] | None = None,
         tell_ambiguous: Callable[[bytes, list[Candidate]], None] | None = None,
     ) -> None:
-        self.unknown: dict[bytes, Unknown] = {}
-        self.unknown_count = 0
+        self.missed = Missed()
         self._lookup = lookup
         self._annotate = annotate
         self._line_of = line_of
         self._tell_ambiguous = tell_ambiguous
         self._told: set[bytes] = set()
+        self.begin()
 
-    def translate(self, block: "Block") -> bytes:
-        """A part of the input, replaced."""
-        text, begin, end = block
-        return b"".join([text[:begin], *self.block(text, begin, end)] if begin else self.block(text, 0, end))
+    def begin(self, path: str = "", fd: int = -1) -> None:
+        """What follows is a new input, which may have a file descriptor."""
+        self.missed.begin(path, fd)
+        self._rest: list[bytes] = []  # an unfinished line, in chunks: joining them once is enough
+        self._size = 0  # of all chunks in `_rest`
+        self._written = 0  # so much of them has been handed out
+        self._seen = 0  # anchors that end before it are done
+        self._wrapped = b""  # a name at the end of the last line that may go on
+        self._is_first = True
 
-    def block(self, text: bytes, start: int = 0, end: int | None = None) -> list[bytes]:
-        """`text[start:end]` in pieces, names replaced. What is behind `end` is looked at, but not returned.
+    def feed(self, chunk: bytes) -> bytes:
+        """The next bytes of the input; all lines that are whole now come back."""
+        cut = chunk.rfind(b"\n") + 1
+        if cut:
+            text = b"".join([*self._rest, memoryview(chunk)[:cut]])
+            self._rest, self._size = [chunk[cut:]], len(chunk) - cut
+            return self._lines(text)
+        self._rest.append(chunk)
+        self._size += len(chunk)
+        return self._piece() if self._size > MAX_LINE + 2 * _CONTEXT else b""
 
-        No name crosses `start` or `end`.
+    def end(self) -> bytes:
+        """The rest, which has no newline."""
+        return self._lines(b"".join(self._rest))
+
+    def text(self, text: bytes) -> bytes:
+        """A whole input at once."""
+        self.begin()
+        return self.feed(text) + self.end()
+
+    def _lines(self, text: bytes) -> bytes:
+        """Whole lines; of the first a part may have been done (`_piece`)."""
+        self._look_at(text, len(text))
+        pieces = None if self._written or self._annotate or self._line_of else self._quick(text)
+        if pieces is None:
+            pieces, at = self._careful(text, len(text))
+            pieces.append(text[at:])
+        self._written = self._seen = 0
+        self.missed.lines.pass_over(text, len(text))
+        return b"".join(pieces)
+
+    def _piece(self) -> bytes:
+        """A part of a line that is too long: up to where a name may begin whose end is not here yet.
+
+        What a name's meaning may depend on is kept on both sides.
         """
-        stop = len(text) if end is None else end
-        if self._lookup.simple and not self._annotate and not self._line_of and not start and stop == len(text):
-            return self._quick(text)
-        out: list[bytes] = []
-        at = start
-        for match in self._lookup.anchor.finditer(text, start):
-            low, high = match.span()
-            if low >= stop:
-                break
-            if low < at:
-                continue  # a second anchor in a name that is done
-            low, high, replacement = self._slow(text, low, high, at)
-            out += text[at:low], replacement
-            at = high
-        out.append(text[at:stop])
-        return out
+        text = b"".join(self._rest)
+        limit = len(text) - 2 * _CONTEXT
+        self._look_at(text, limit)
+        pieces, at = self._careful(text, limit)
+        done = max(at, limit - MAX_LENGTH)
+        pieces.append(text[at:done])
+        passed = max(0, done - _CONTEXT)
+        self.missed.lines.pass_over(text, passed)
+        self._rest, self._size = [text[passed:]], len(text) - passed
+        self._written, self._seen = done - passed, limit - passed
+        return b"".join(pieces)
 
-    def _quick(self, text: bytes) -> list[bytes]:
-        """The same for a whole text whose names all end with their anchors.
+    def _quick(self, text: bytes) -> list[bytes] | None:
+        """Whole lines in which all names are plain and have a blank before them: their suffixes are taken off.
 
-        A known name with a blank before it costs few steps of the interpreter; that is half the time.
+        That costs few steps of the interpreter; None if there are other names.
         """
-        lookup, get = self._lookup, self._lookup.known.get
+        lookup = self._lookup
+        if not lookup.simple:
+            return None
         parts = lookup.ends.split(text)
         heads, anchors = parts[:-1:2], parts[1::2]
         words = [head[head.rfind(b" ") + 1 :] for head in heads]
-        names = list(map(add, words, anchors))
-        originals = list(map(get, names))
-        if originals == words:  # suffixes were taken off, no more
+        if lookup.plain.issuperset(map(add, words, anchors)):
             return parts[::2]
-        if None in originals and lookup.load_for(b" ".join(compress(names, map(is_, originals, repeat(None))))):
-            return self.block(text)
-        if None in originals:
-            bounds = list(accumulate(map(len, parts), initial=0))
-            for number in [number for number, original in enumerate(originals) if original is None]:
-                begin, low, high = bounds[2 * number : 2 * number + 3]
-                low, _, originals[number] = self._slow(text, low, high, begin)
-                heads[number], words[number] = text[begin:low], b""
-        parts[:-1:2], parts[1::2] = map(bytes.removesuffix, heads, words), originals
-        return parts
+        if lookup.load_for(anchors) and lookup.plain.issuperset(map(add, words, anchors)):
+            return parts[::2]
+        return None
 
-    def _slow(self, text: bytes, low: int, high: int, floor: int) -> tuple[int, int, bytes]:
-        """Where the symbol around an anchor is (with what belongs to it), and what to put there."""
-        lookup = self._lookup
-        low, high, known = lookup.span(text, low, high, floor)
+    def _careful(self, text: bytes, limit: int) -> tuple[list[bytes], int]:
+        """The same for all names whose suffix ends before `limit`, and how far the pieces go."""
+        pieces: list[bytes] = []
+        at = self._written
+        for match in self._lookup.anchor.finditer(text, max(0, self._seen - MAX_LENGTH)):
+            low, high = match.span()
+            if high > limit:
+                break
+            if high <= self._seen or low < at:
+                continue  # done before, or inside of a name
+            if text[high - 1] == NEWLINE:
+                self._wrapped = word(text, low, high).rstrip(b"=\r\n")
+                self._look_whether_wrapped(text, high)
+            elif known := self._plain(text, low, high, at) or self._lookup.find(text, low, high, at):
+                end, new = self._replacement(text, known)
+                pieces += text[at : known.low], new
+                at = end
+            else:
+                self._miss(text, low, high)
+        return pieces, at
+
+    def _plain(self, text: bytes, low: int, high: int, at: int) -> Known | None:
+        """A plain name with a blank before it, as nearly all are; there is no longer one."""
+        begin = text.rfind(b" ", at, low) + 1
+        if begin and self._lookup.simple and text[begin:high] in self._lookup.plain:
+            return Known(begin, high, text[begin:low])
+        return None
+
+    def _replacement(self, text: bytes, known: Known) -> tuple[int, bytes]:
+        """What to put for a known name, with what belongs to it, and where that ends."""
+        low, high, original = known
         name = text[low:high]
-        if not known:
-            self._count_unknown(name)
-            return low, high, name
+        if original is not None and not self._line_of:
+            return high, original + b" (" + name + b")" if self._annotate else original
         tail = _TAIL.match(text, high)
-        assert tail is not None
-        if self._annotate and not self._line_of and (original := lookup.known.get(name)) is not None:
-            return low, high, original + b" (" + name + b")"
-        candidates = list(lookup.candidates(name))
+        assert tail is not None  # it may be empty
+        candidates = self._lookup.candidates(name)
         if len(candidates) > 1:
-            payload = tail[2] and tail[2].decode("utf-8", "replace")
-            on_line = [payload] if payload else _in_brackets(text, low, high)
-            candidates = [c for c in candidates if c.payload in on_line] or candidates
-        if len({candidate.original for candidate in candidates}) > 1:
+            candidates = _of_payload(candidates, text, low, high, tail[3]) or candidates
+        originals = {candidate.original for candidate in candidates}
+        if len(originals) > 1:
             if self._tell_ambiguous and name not in self._told:
                 self._told.add(name)
                 self._tell_ambiguous(name, candidates)
-            return low, high, name
-        new = candidates[0].original
+            return high, name
+        new = originals.pop()
         if self._annotate:
             new += b" (" + name + b")"
         if self._line_of and tail[1]:
-            lines = {self._line_of(candidate, name, int(tail[1], 16)) for candidate in candidates} - {""}
-            if len(lines) == 1:  # a stacked payload knows names of those below it, but not their places
-                return low, tail.end(), new + tail[0] + f" ({lines.pop()})".encode("utf-8", "surrogateescape")
-        return low, high, new
+            # A crash dump's analyser knows no sizes, only where the next symbol is.
+            is_size = tail[2] and not any(is_prefixed(text, low, candidate.payload) for candidate in candidates)
+            spot = Spot(name, _number(tail[1]), int(tail[2], 16) if is_size else None)
+            lines = {self._line_of(candidate, spot) for candidate in candidates} - {None}
+            if len(lines) == 1 and (line := lines.pop()):
+                return tail.end(), new + tail[0] + f" ({line})".encode("utf-8", "surrogateescape")
+        return high, new
 
-    def _count_unknown(self, name: bytes) -> None:
-        for build_id in BUILD_ID.findall(name)[-1:]:
-            if not self._lookup.has(build_id):
-                self.unknown_count += 1
-                if build_id in self.unknown or len(self.unknown) < MAX_UNKNOWN:
-                    count = self.unknown[build_id].times if build_id in self.unknown else 0
-                    self.unknown[build_id] = Unknown(count + 1, name)
+    def _miss(self, text: bytes, low: int, high: int) -> None:
+        """Count an anchor without a known name."""
+        suffix = self._lookup.unique_suffix(text, high)
+        is_digits = not text[low : high - len(suffix)].strip(b"0123456789abcdef")
+        if is_digits and not ((low and _IN_NAME.match(text, low - 1)) or _IN_NAME.match(text, high)):
+            return  # no name, where templates have nothing between that and the suffix
+        if self._lookup.is_known(suffix):
+            self.missed.add(Kind.NO_SUCH_NAME, text, low, high)
+        elif suffix:
+            self.missed.add_unknown(suffix, text, low, high)
+
+    def _look_at(self, text: bytes, limit: int) -> None:
+        """Count the names in what is new of `text[:limit]`, lines or a piece of one, that no anchor finds."""
+        if self._is_first:
+            self._is_first = False
+            if text.startswith(_UTF_16_MARKS):
+                self.missed.add_mark()
+        if self._wrapped:
+            self._look_whether_wrapped(text, 0)
+        for match in _WIDE.finditer(text, self._seen, limit) if b"\0" in text else ():
+            run = match[0].replace(b"\0", b"")
+            for low, high in [anchor.span() for anchor in self._lookup.anchor.finditer(run)]:
+                if self._lookup.find(run, low, high):
+                    self.missed.add(Kind.WIDE, text, match.start(), match.end(), word(run, low, high))
+
+    def _look_whether_wrapped(self, text: bytes, at: int) -> None:
+        """Whether what begins at `text[at]`, a line, is the rest of the build-id at the end of `_wrapped`."""
+        if rest := _REST.match(text, at):
+            build_id = self._wrapped.rpartition(LEAD)[2] + rest[1]
+            self._lookup.load_for([build_id])
+            if self._lookup.is_known(build_id):
+                self.missed.add(Kind.WRAPPED, text, at, rest.end(), self._wrapped + rest[1])
+        if at < len(text):
+            self._wrapped = b""
 
 
-def _in_brackets(text: bytes, low: int, high: int) -> list[str]:
+def _of_payload(candidates: list[Candidate], text: bytes, low: int, high: int, behind: bytes | None) -> list[Candidate]:
+    """Those whose payload is named with the name `text[low:high]`: before it, `behind` it, or else on its line."""
+    if prefixed := [candidate for candidate in candidates if is_prefixed(text, low, candidate.payload)]:
+        return prefixed
+    payloads = [behind] if behind else _in_brackets(text, low, high)
+    named = {payload.decode("utf-8", "replace") for payload in payloads}
+    return [candidate for candidate in candidates if candidate.payload in named]
+
+
+def _number(digits: bytes) -> int:
+    return int(digits, 16 if digits.startswith(b"0x") else 10)
+
+
+def _in_brackets(text: bytes, low: int, high: int) -> list[bytes]:
     """What stands in brackets elsewhere on the line, as far as one looks."""
-    begin = text.rfind(b"\n", max(0, low - MAX_RUN), low) + 1 or max(0, low - MAX_RUN)
-    end = text.find(b"\n", high, high + MAX_RUN)
-    line = text[begin : end if end >= 0 else high + MAX_RUN]
-    return [word.decode("utf-8", "replace") for word in _BRACKETS.findall(line)]
+    begin = text.rfind(b"\n", max(0, low - _CONTEXT), low) + 1 or max(0, low - _CONTEXT)
+    end = text.find(b"\n", high, high + _CONTEXT)
+    return _BRACKETS.findall(text[begin : end if end >= 0 else high + _CONTEXT])
 
 
-def copy(fd: int, write: Callable[[bytes], None], retracer: Retracer) -> None:
+def copy(path: str, fd: int, write: Callable[[bytes], None], retracer: Retracer) -> None:
     """Everything that can be read from `fd`, replaced; each line is written as soon as it is there."""
-    for block in blocks(iter(lambda: os.read(fd, CHUNK), b"")):
-        write(retracer.translate(block))
-
-
-class Block(NamedTuple):
-    """A part of the input, `text[:end]`; `text[:begin]` is the rest of a run that is too long for a name."""
-
-    text: bytes
-    begin: int
-    end: int
-
-
-def blocks(chunks: Iterator[bytes]) -> Iterator[Block]:
-    """The input in whole lines, as many as there are; a line that is too long in pieces."""
-    rest: list[bytes] = []  # an unfinished line, in chunks: joining them once is enough
-    size = 0
-    inside = False  # a run of name characters too long for a name was cut
-    for chunk in chunks:
-        cut = chunk.rfind(b"\n") + 1
-        if not cut and size + len(chunk) <= MAX_LINE + _LOOK_AHEAD:
-            rest.append(chunk)
-            size += len(chunk)
-            continue
-        if cut and not inside:
-            yield Block(b"".join([*rest, memoryview(chunk)[:cut]]), 0, size + cut)
-            rest, size = [chunk[cut:]], len(chunk) - cut
-            continue
-        text = b"".join([*rest, chunk])
-        cut = cut + size if cut else _cut(text)
-        yield Block(text, _pass_run(text, 0, cut) if inside else 0, cut)
-        inside = _long_run(text, cut)
-        rest, size = [text[cut:]], len(text) - cut
-    text = b"".join(rest)
-    if text:
-        yield Block(text, _pass_run(text, 0, len(text)) if inside else 0, len(text))
-
-
-def _cut(text: bytes) -> int:
-    """Where to cut a long line: before a run of name characters, or inside one that is too long for a name."""
-    at = len(text) - _LOOK_AHEAD
-    run = _NAME_END.search(text, at - MAX_RUN, at)
-    return run.start() if run and run.start() > at - MAX_RUN else at
-
-
-def _long_run(text: bytes, cut: int) -> bool:
-    """Whether a run of name characters goes on over `cut`."""
-    return bool(_NAME_END.search(text, max(0, cut - 1), cut) and _NAME_BEGIN.match(text, cut))
-
-
-def _pass_run(text: bytes, begin: int, end: int) -> int:
-    """Where the run of name characters that begins at `begin` ends."""
-    run = _NAME_BEGIN.match(text, begin, end)
-    return run.end() if run else begin
+    retracer.begin(path, fd)
+    while chunk := os.read(fd, CHUNK):
+        if out := retracer.feed(chunk):
+            write(out)
+    write(retracer.end())

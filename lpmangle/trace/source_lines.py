@@ -5,10 +5,12 @@ moves nothing. Files are taken by build-id: those that were named, then those th
 """
 
 import os
+import select
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from typing import NamedTuple
 
 from lpmangle import elf
 from lpmangle.errors import FileError, LpmangleError, PayloadError, about
@@ -16,10 +18,23 @@ from lpmangle.store.local import paths_in
 from lpmangle.store.source import Sources
 from lpmangle.system import files
 from lpmangle.trace.lookup import Candidate
+from lpmangle.trace.retrace import Spot
 from lpmangle.xen.abi import MAX_NAME
 from lpmangle.xen.payload import Payload
 
 TIMEOUT = 30.0  # seconds for one place
+# Xen takes payloads of 2 MiB.
+MAX_ADDRESS = 1 << 31
+# More running at once would leave no file descriptors.
+MOST_PROCESSES = 32
+
+
+class _Symbol(NamedTuple):
+    """Where a symbol is: section, st_value, st_size."""
+
+    section: str
+    value: int
+    size: int
 
 
 class Lines:
@@ -31,8 +46,9 @@ class Lines:
         self._trouble = trouble
         self._named: dict[str, str] = {}
         self._files: dict[str, list[str]] = {}
-        self._places: dict[str, dict[bytes, tuple[str, int]]] = {}  # section and st_value, by build-id and name
-        self._known: dict[tuple[str, bytes, int], str] = {}
+        self._symbols: dict[str, dict[bytes, list[_Symbol]]] = {}  # by build-id and name
+        self._known: dict[tuple[str, Spot], str | None] = {}
+        self._running: dict[tuple[str, str], _Addr2line] = {}  # by file and section
         if not shutil.which("addr2line"):
             trouble.append(FileError("is not installed (binutils): no source lines", path="addr2line"))
         for word in debug_files:
@@ -43,9 +59,9 @@ class Lines:
                 with suppress(LpmangleError):  # in a folder by chance
                     self._named.setdefault(_build_id(path), path)
 
-    def line_of(self, candidate: Candidate, name: bytes, offset: int) -> str:
-        """FILE:LINE of the mangled `name` + `offset`; empty if it is not known."""
-        key = (candidate.build_id, name, offset)
+    def line_of(self, candidate: Candidate, spot: Spot) -> str | None:
+        """FILE:LINE of a place: empty if it is not known, None if the payload has no symbol of that name."""
+        key = (candidate.build_id, spot)
         if key not in self._known:
             try:
                 self._known[key] = self._ask(*key)
@@ -54,19 +70,43 @@ class Lines:
                 self._known[key] = ""
         return self._known[key]
 
-    def _ask(self, build_id: str, name: bytes, offset: int) -> str:
-        if build_id not in self._places:
-            self._files[build_id] = list(self._files_of(build_id))
-            self._places[build_id] = {
-                symbol.name.encode()[:MAX_NAME]: (symbol.section, symbol.value)
-                for found in self._sources.with_build_id(build_id)
-                for symbol in found.manifest.symbols
-            }
-        if name[:MAX_NAME] not in self._places[build_id]:  # a payload without build-id
+    def close(self) -> None:
+        """End what was started."""
+        while self._running:
+            self._running.popitem()[1].end()
+
+    def _ask(self, build_id: str, spot: Spot) -> str | None:
+        if not build_id:
             return ""
-        section, value = self._places[build_id][name[:MAX_NAME]]
-        lines = (_addr2line(path, section, value + offset) for path in self._files[build_id])
-        return next(filter(None, lines), "")
+        if build_id not in self._symbols:
+            self._symbols[build_id] = self._symbols_of(build_id)
+            self._files[build_id] = list(self._files_of(build_id))
+        several = self._symbols[build_id].get(spot.name[:MAX_NAME])
+        if several is None:
+            return None
+        # Functions of one name are told by their size, if it is there and tells them.
+        several = [symbol for symbol in several if symbol.size == spot.size] or several
+        lines = {self._line(build_id, symbol, spot.offset) for symbol in several}
+        return lines.pop() if len(lines) == 1 else ""
+
+    def _line(self, build_id: str, symbol: _Symbol, offset: int) -> str:
+        for path in self._files[build_id]:
+            process = self._running.get((path, symbol.section))
+            if process is None:
+                while len(self._running) >= MOST_PROCESSES:
+                    self._running.pop(next(iter(self._running))).end()
+                process = self._running[path, symbol.section] = _Addr2line(path, symbol.section)
+            if line := process.line(symbol.value + offset):
+                return line
+        return ""
+
+    def _symbols_of(self, build_id: str) -> dict[bytes, list[_Symbol]]:
+        found: dict[bytes, list[_Symbol]] = {}
+        for each in self._sources.with_build_id(build_id):
+            for symbol in each.manifest.symbols:
+                several = found.setdefault(symbol.name.encode()[:MAX_NAME], [])
+                several.append(_Symbol(symbol.section, symbol.value, symbol.size))
+        return found
 
     def _files_of(self, build_id: str) -> Iterator[str]:
         if build_id in self._named:
@@ -85,11 +125,55 @@ def _build_id(path: str) -> str:
         return (Payload(elf.parse_sections(files.read(path).data)).build_id or b"").hex()
 
 
-def _addr2line(path: str, section: str, address: int) -> str:
-    command = ["addr2line", "-e", path, "-j", section, hex(address)]
-    with suppress(OSError, subprocess.TimeoutExpired):
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT)
-        line = done.stdout.decode("utf-8", "surrogateescape").strip()
-        if done.returncode == 0 and not line.startswith("??") and line.isprintable():
-            return line.removesuffix(":?").removesuffix(":0")
-    return ""
+class _Addr2line:
+    """One addr2line for all places in a section of a file: it reads the file once.
+
+    With -a it says the address before each line, so that a line too many (a file name with a newline) is noticed.
+    """
+
+    def __init__(self, path: str, section: str) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        with suppress(OSError):
+            self._process = subprocess.Popen(
+                ["addr2line", "-a", "-e", path, "-j", section],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                bufsize=0,
+            )
+
+    def line(self, address: int) -> str:
+        """FILE:LINE; empty if there is none. After no answer in time, or a strange one, nothing more is asked."""
+        if not self._process or address > MAX_ADDRESS:
+            return ""
+        try:
+            answer = self._ask(self._process, address)
+        except OSError:  # it has ended
+            answer = b""
+        shown, _, rest = answer.partition(b"\n")
+        if not rest.endswith(b"\n") or shown != b"0x%0*x" % (len(shown) - 2, address):
+            self.end()
+            return ""
+        line = rest[:-1].decode("utf-8", "surrogateescape")
+        if line.startswith("??") or not line.isprintable():
+            return ""
+        return line.removesuffix(":?").removesuffix(":0")
+
+    def _ask(self, process: "subprocess.Popen[bytes]", address: int) -> bytes:
+        """Two lines, or what there was at the end or after TIMEOUT."""
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write(b"%#x\n" % address)
+        answer = b""
+        while answer.count(b"\n") < 2 and select.select([process.stdout], [], [], TIMEOUT)[0]:
+            more = process.stdout.read(4096)
+            if not more:
+                break
+            answer += more
+        return answer
+
+    def end(self) -> None:
+        if self._process:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from elfbuild import plain
 from manifests import plain as manifest_of
@@ -25,6 +26,7 @@ from stacked import ident, stacked
 
 from lpmangle import elf
 from lpmangle.cli.check_report import print_findings, record, says
+from lpmangle.cli.retrace import report
 from lpmangle.elf import appended as tail
 from lpmangle.errors import LpmangleError
 from lpmangle.loader import Hypervisor, State, Upload, check_sequence, take
@@ -42,7 +44,8 @@ from lpmangle.store import debuginfod, local
 from lpmangle.store.catalog import Catalog
 from lpmangle.store.open import open_sources
 from lpmangle.trace.lookup import Lookup
-from lpmangle.trace.retrace import Retracer, blocks
+from lpmangle.trace.missed import Missed
+from lpmangle.trace.retrace import Retracer
 from lpmangle.verify.claims import about_one_below
 from lpmangle.verify.findings import findings
 from lpmangle.verify.rewritten import since
@@ -258,17 +261,20 @@ def read_console(data: bytes) -> None:
         (folder / f"{number}.livepatch.manifest.json").write_bytes(text)
     with suppress(LpmangleError):
         lookup = Lookup(open_sources([str(folder)]))
-        whole = _retraced(lookup, [log])
+        whole, missed = _retraced(lookup, [log])
         pieces = [log[at : at + 7] for at in range(0, len(log), 7)] if len(log) < 4096 else [log[:999], log[999:]]
-        assert _retraced(lookup, pieces) == whole
-        if not lookup.known and not lookup.ambiguous:
+        assert _retraced(lookup, pieces)[0] == whole
+        if not lookup.plain and not lookup._others:
             assert whole == log
+        with redirect_output():
+            report(missed)
         _retraced(lookup, [log], annotate=True, tell_ambiguous=lambda name, candidates: None)
+        _retraced(lookup, [log], line_of=lambda candidate, spot: f"{candidate.payload}:{spot.offset}")
 
 
-def _retraced(lookup: Lookup, chunks: list[bytes], **options: object) -> bytes:
-    retracer = Retracer(lookup, **options)  # type: ignore[arg-type]
-    return b"".join(retracer.translate(block) for block in blocks(iter(chunks)))
+def _retraced(lookup: Lookup, chunks: list[bytes], **options: Any) -> tuple[bytes, Missed]:
+    retracer = Retracer(lookup, **options)
+    return b"".join([*map(retracer.feed, chunks), retracer.end()]), retracer.missed
 
 
 XENSYMS = b"""ffff82d040200000 T _start
@@ -320,7 +326,7 @@ _SINK = io.StringIO()  # one for all: click keeps every stream that it has writt
 def redirect_output() -> Iterator[None]:
     _SINK.seek(0)
     _SINK.truncate()
-    with redirect_stdout(_SINK):
+    with redirect_stdout(_SINK), redirect_stderr(_SINK):
         yield
     assert all(line.isprintable() for line in _SINK.getvalue().split("\n"))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import random
 import re
@@ -11,42 +10,24 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from logs import COMMAND, FPU, ID, retracer, run, through
 from manifests import manifest, plain, write
 
 from lpmangle.mangle.names import Namer
 from lpmangle.manifest.read import decode
 from lpmangle.store.open import named_in_environment, open_sources
 from lpmangle.trace import retrace
-from lpmangle.trace.lookup import MAX_RUN, Candidate, Lookup
-from lpmangle.trace.retrace import Retracer, blocks
+from lpmangle.trace.lookup import Candidate, Lookup
+from lpmangle.trace.missed import Missed
+from lpmangle.trace.retrace import Retracer
 
-CRASH = Path(__file__).parent / "data" / "crash"
-ID = hashlib.sha1(b"p").hexdigest()
-FPU = "x86_emulate.c#_get_fpu"
-COMMAND = [sys.executable, "-m", "lpmangle", "retrace"]
-
-
-def retracer(tmp_path: Path, *manifests: dict[str, Any], **options: Any) -> Retracer:
-    return Retracer(Lookup(open_sources([str(write(tmp_path / "m", *manifests))])), **options)
-
-
-def through(chunks: Iterable[bytes], made: Retracer) -> bytes:
-    return b"".join(map(made.translate, blocks(iter(chunks))))
-
-
-def run(*args: str | Path, text: bytes = b"", code: int = 0) -> subprocess.CompletedProcess[bytes]:
-    environment = {k: v for k, v in os.environ.items() if k not in ("LPMANGLE_MANIFESTS", "DEBUGINFOD_URLS")}
-    done = subprocess.run([*COMMAND, *map(str, args)], input=text, capture_output=True, env=environment)
-    assert b"Traceback" not in done.stderr, done.stderr
-    assert done.returncode == code, done.stderr
-    return done
+CRASH = Path(__file__).parent.parent / "data" / "crash"
 
 
 def test_crash_log_of_the_real_xen() -> None:
@@ -65,44 +46,132 @@ def test_crash_log_of_the_real_xen() -> None:
     assert run("-m", CRASH, CRASH / "crash.log", "-").stdout == expected
 
 
+def filled(text: str, name: str, original: str) -> tuple[bytes, bytes]:
+    """A text with NAME for the mangled name, or ORIG where that stays; and what is to come out."""
+    before = text.replace("NAME", name).replace("STAYS", name).replace("ID", ID)
+    after = text.replace("NAME", original).replace("STAYS", name).replace("ID", ID)
+    return before.encode(), after.encode()
+
+
+def check_everywhere(made: Retracer, before: bytes, after: bytes) -> None:
+    """As a whole, byte by byte, and through all ways that there are."""
+    for _ in range(2):  # before and after the manifest was loaded
+        assert made.text(before) == after
+    assert through([before[i : i + 1] for i in range(len(before))], made) == after
+    made._lookup.simple = False
+    assert made.text(before) == after
+
+
+# What stands around a name in what people look at. Where the suffix is a full build-id it does not matter.
+AROUND = {
+    "nothing": "NAME",
+    "a line": "NAME\n",
+    "a trace of Xen's": "(XEN)    [<ffff82d0405bc032>] R NAME+0x1f/0x24 [p]\n",
+    "the registers": "RIP:    e008:[<ffff82d0405bc032>] NAME+0x1f/0x24\n",
+    "brackets and quotes": "(NAME) 'NAME' \"NAME\" [NAME] <NAME> `NAME` {NAME} NAME: NAME, NAME; a=NAME|NAME?",
+    "blanks": "\tNAME\r\n\0NAME\0\vNAME\f",
+    "the end of a sentence": "the end is NAME. Or NAME... NAME.",
+    "gdb": "0xffff82d0405b0015 <NAME+21>:\tud2\nNAME + 21 in section .text of p.livepatch",
+    "objdump -dr": "0000000000000010 <NAME>:\n  1b:\te8 00\tcall\t20 <NAME+0x10>\n\t\t\t1c: R_X86_64_PLT32\tNAME-0x4\n",
+    "nm, readelf": "0000000000000000 t NAME\n     9: 0000000000000000    13 FUNC    LOCAL  DEFAULT    1 NAME\n",
+    "syslog's octal": "#011NAME#011NAME#015\n#033[31mNAME#033[0m",
+    "a colour": "\x1b[01;31m\x1b[KNAME\x1b[m\x1b[K \x1b[38;5;196mNAME\x1b[0m",
+    "a colour in cat -A, in less": "^[[31mNAME^[[0m$\n^INAME^M$\nESC[31mNAMEESC[0m",
+    "JSON": '{"MESSAGE":"\\nNAME\\r\\n\\tNAME\\u0009NAME\\u001b[31mNAME\\"NAME\\""}',
+    "C and Python": "\\x09NAME\\x0a \\011NAME\\012 \\xa0NAME",
+    "a URL": "q=%20NAME%20&q=%3CNAME%3E",
+    "HTML": "&nbsp;NAME&nbsp;&lt;NAME&gt;&#9;NAME<br>",
+    "typographic quotes": "\u201cNAME\u201d \u2018NAME\u2019 \u201eNAME\u201c «NAME»",
+    "other quotes": "\u2039NAME\u203a \u300cNAME\u300d\uff08NAME\uff09",
+    "other blanks": "\u00a0NAME\u00a0 \u2009NAME\u202f\u3000NAME\u3000\ufeffNAME",
+    "dashes and dots": "\u2014NAME\u2014 \u2013NAME\u2013 \u2026NAME\u2026 \u2022NAME\u2192NAME",
+    "frames": "└─NAME\n├──NAME│NAME\n",
+    "arrows": "NAME->NAME=>NAME NAME-->NAME",
+    "perf": "    |          --99%--NAME\n",
+    "a diff": "-NAME\n+NAME\n--NAME\n",
+}
+
+
+@pytest.mark.parametrize("text", AROUND.values(), ids=AROUND)
+def test_around_a_name(tmp_path: Path, text: str) -> None:
+    made = retracer(tmp_path, plain("p", FPU, "lp_helper"))
+    check_everywhere(made, *filled(text, f"{FPU}_{ID}", FPU))
+    assert not any(made.missed.times.values())
+
+
+@pytest.mark.parametrize("text", AROUND.values(), ids=AROUND)
+@pytest.mark.parametrize("suffix", ["v1", "hotfix-7", "0123456789ab"])
+@pytest.mark.parametrize("original", ["f", FPU])
+def test_around_a_name_with_a_suffix_that_is_not_unique(tmp_path: Path, text: str, suffix: str, original: str) -> None:
+    made = retracer(tmp_path, manifest("p", {original: f"{original}_{suffix}"}, suffix=suffix))
+    check_everywhere(made, *filled(text, f"{original}_{suffix}", original))
+
+
+AROUND_UNIQUE = {
+    "grep -C": "console.log-12-NAME\n",
+    "a crash dump's analyser": "\t [ffff82d0405bc032] p.NAME+0x1f/0x24\n\t  ffff82d0405bc032  p.NAME+0/0x24\n",
+    "a crash dump's analyser, another payload name": "  ffff82d0405bc032  renamed.since.NAME+0/0x24\n",
+    "paths and versions": "a/NAME NAME/1 NAME@1 NAME-1 NAME~ NAME$ #NAME NAME#x NAME@plt",
+    "letters": "xNAME 1NAME _NAME äNAME NAMEä",
+    "no text": "\udcffNAME NAME\udcc3\udcff",
+}
+
+
+@pytest.mark.parametrize("text", AROUND_UNIQUE.values(), ids=AROUND_UNIQUE)
+@pytest.mark.parametrize("suffix", [ID, ID[:12], ID[:7]])
+def test_around_a_name_with_a_unique_suffix(tmp_path: Path, text: str, suffix: str) -> None:
+    """The suffix is the payload's build-id or begins it; behind a part of it a word has to end all the same."""
+    name = f"{FPU}_{suffix}"
+    made = retracer(tmp_path, manifest("p", {FPU: name}, suffix=suffix))
+    before, after = (text.replace("NAME", new).encode("utf-8", "surrogateescape") for new in (name, FPU))
+    if suffix == ID:
+        check_everywhere(made, before, after)
+    else:
+        begins = [part for part in text.split() if part.endswith("NAME")]
+        for part in begins:
+            assert made.text(part.replace("NAME", name).encode("utf-8", "surrogateescape")) == part.replace(
+                "NAME", FPU
+            ).encode("utf-8", "surrogateescape")
+
+
+STAYS = {
+    "the name goes on": "STAYSx STAYS1 STAYS_ STAYS_x STAYS.cold STAYS.cold.1. STAYS..x STAYS$x",
+    "twice": "NAME STAYSNAME NAME STAYS_NAME",
+    "another name": "_get_fpu_ID x86_emulate.c#_get_fp_ID _ID ID",
+    "other bytes": "\n\n",
+    "nothing": "",
+}
+
+
+@pytest.mark.parametrize("text", STAYS.values(), ids=STAYS)
+def test_only_whole_symbols(tmp_path: Path, text: str) -> None:
+    made = retracer(tmp_path, plain("p", FPU, "lp_helper"))
+    check_everywhere(made, *filled(text, f"{FPU}_{ID}", FPU))
+
+
 @pytest.mark.parametrize(
-    ("text", "expected"),
+    "text",
     [
-        (b"NAME", b"ORIG"),
-        (b"NAME\n", b"ORIG\n"),
-        (b"NAME+0x1f/0x24 [p]", b"ORIG+0x1f/0x24 [p]"),
-        (b"(NAME) 'NAME' \"NAME\" [NAME] <NAME> NAME: NAME, NAME; a=NAME|NAME", None),
-        (b"\tNAME\r\n\0NAME\0", None),
-        (b"the end is NAME. Or NAME... NAME.", None),
-        (b"NAME NAMENAME NAME", b"ORIG NAMENAME ORIG"),
-        (b"NAMEx", b"NAMEx"),
-        (b"xNAME", b"xNAME"),
-        (b"a/NAME", b"a/NAME"),
-        (b"NAME.cold", b"NAME.cold"),
-        (b"NAME.cold.1.", b"NAME.cold.1."),
-        (b"NAME-1 NAME/1 NAME@1 NAME~ NAME$ NAME#x #NAME", b"NAME-1 NAME/1 NAME@1 NAME~ NAME$ NAME#x #NAME"),
-        (b"\xffNAME NAME\xc3\xa4", b"\xffNAME NAME\xc3\xa4"),
-        (b"\xff NAME \xfe\n\xc3", b"\xff ORIG \xfe\n\xc3"),
-        (b"NAME_NAME", b"NAME_NAME"),
-        (b"", b""),
-        (b"\n\n", b"\n\n"),
-        (b"_get_fpu_ID x86_emulate.c#_get_fp_ID _ID ID", b"_get_fpu_ID x86_emulate.c#_get_fp_ID _ID ID"),
+        "xSTAYS STAYSx _STAYS STAYS_ 1STAYS STAYS1 STAYS.cold STAYS.1",
+        "a/STAYS a-STAYS a.STAYS a#STAYS a~STAYS a@STAYS STAYS-1 STAYS/1 STAYS@1 STAYS~ STAYS$ STAYS#x #STAYS",
+        "äSTAYS STAYSä",
+        "q.STAYS xp.STAYS p..STAYS",
     ],
 )
-def test_only_whole_symbols(tmp_path: Path, text: bytes, expected: bytes | None) -> None:
-    name = f"{FPU}_{ID}".encode()
-    text = (
-        text.replace(b"NAME", name).replace(b"ID", ID.encode()) if b"NAME" not in text else text.replace(b"NAME", name)
-    )
-    if expected is None:
-        expected = text.replace(name, FPU.encode())
-    expected = expected.replace(b"NAME", name).replace(b"ORIG", FPU.encode()).replace(b"ID", ID.encode())
-    made = retracer(tmp_path, plain("p", FPU, "lp_helper"))
-    for _ in range(2):  # before and after the manifest was loaded
-        assert b"".join(made.block(text)) == expected
-    # All sizes of chunks, and a line limit so small that every line is long.
-    assert through([text], made) == expected
-    assert through([text[i : i + 1] for i in range(len(text))], made) == expected
+def test_only_whole_words_with_a_suffix_that_is_not_unique(tmp_path: Path, text: str) -> None:
+    """Such a suffix may be the end of any word, so nothing is a name that may be a part of another."""
+    made = retracer(tmp_path, manifest("p", {"f": "f_v1"}, suffix="v1"))
+    check_everywhere(made, *filled(text, "f_v1", "f"))
+
+
+def test_longest_name(tmp_path: Path) -> None:
+    """Where several known names end, the longest is meant, whatever stands before it."""
+    names = ("fpu", "get_fpu", "a.c#get_fpu", "arch/a.c#get_fpu")
+    made = retracer(tmp_path, plain("p", *names), annotate=True)
+    for name in names:
+        for before in ("", "x.", "-"):
+            text = f"{before}{name}_{ID}+0x1".encode()
+            assert made.text(text) == f"{before}{name} ({name}_{ID})+0x1".encode()
 
 
 def test_names_with_unusual_characters(tmp_path: Path) -> None:
@@ -111,24 +180,63 @@ def test_names_with_unusual_characters(tmp_path: Path) -> None:
     one = manifest("p", base, suffix=suffix)
     two = manifest("q", {"a.c#f": "a.c#f_v1"}, suffix="v1")
     made = retracer(tmp_path, one, two)
-    assert b"".join(made.block(b"<a.c#f_v1+2,(x)+0x1/0x2 [p]> a.c#f_v1+0x3")) == b"<a.c#f+0x1/0x2 [p]> a.c#f+0x3"
-    assert b"".join(made.block(b"xa.c#f_v1+2,(x) a.c#g_v1+2,(x)y")) == b"xa.c#f_v1+2,(x) a.c#g_v1+2,(x)y"
+    assert made.text(b"<a.c#f_v1+2,(x)+0x1/0x2 [p]> a.c#f_v1+0x3") == b"<a.c#f+0x1/0x2 [p]> a.c#f+0x3"
+    assert made.text(b"xa.c#f_v1+2,(x) a.c#g_v1+2,(x)y") == b"xa.c#f_v1+2,(x) a.c#g_v1+2,(x)y"
 
 
-def test_other_forms_of_names(tmp_path: Path) -> None:
-    options = {"suffix": "x", "scope": "local", "only": [], "keep": []}
-    forms = {
-        "{name}_{suffix}": "f_abcdef0",
-        "{suffix}.{symbol}": "abcdef0.a.c#f",
-        "{symbol}{suffix}": "a.c#fabcdef0",
-        "{file}#{name}.{suffix}.x": "a.c#f.abcdef0.x",
-    }
-    for number, (template, name) in enumerate(forms.items()):
-        one = manifest("p", {"a.c#f": name}, suffix="abcdef0", options={**options, "template": template})
-        (tmp_path / str(number)).mkdir()
-        made = retracer(tmp_path / str(number), one)
-        text = f"(XEN) {name}+0x1/0x2 ({name}) {name}y x{name}".encode()
-        assert b"".join(made.block(text)) == f"(XEN) a.c#f+0x1/0x2 (a.c#f) {name}y x{name}".encode(), template
+@pytest.mark.parametrize(
+    ("template", "name"),
+    [
+        ("{name}_{suffix}", "f_SUFFIX"),
+        ("{suffix}.{symbol}", "SUFFIX.a.c#f"),
+        ("{symbol}{suffix}", "a.c#fSUFFIX"),
+        ("{suffix}{name}", "SUFFIXf"),
+        ("{file}#{name}.{suffix}.x", "a.c#f.SUFFIX.x"),
+        ("{file}_{suffix}#{name}", "a.c_SUFFIX#f"),
+        ("{file}-{suffix}{name}", "a.c-SUFFIXf"),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["abcdef0", ID, "v1"])
+def test_other_forms_of_names(tmp_path: Path, template: str, name: str, suffix: str) -> None:
+    name = name.replace("SUFFIX", suffix)
+    options = dict(plain("p")["options"], template=template)
+    made = retracer(tmp_path, manifest("p", {"a.c#f": name}, suffix=suffix, options=options))
+    text = f"(XEN) {name}+0x1/0x2 ({name}) {name}y\n<{name}>\n{name}"
+    expected = text.replace(name, "a.c#f").replace("a.c#fy", f"{name}y").encode()
+    check_everywhere(made, text.encode(), expected)
+
+
+@pytest.mark.parametrize("original", ["a.c#f.cold", "once", "add", "abcdef0123456789" * 3, "a.c#dead"])
+@pytest.mark.parametrize(
+    "template", ["{symbol}{suffix}", "{suffix}{symbol}", "{symbol}{suffix}.x", "x.{suffix}{symbol}"]
+)
+@pytest.mark.parametrize("suffix", [ID, ID[:12], "v1"])
+def test_nothing_between_name_and_suffix(tmp_path: Path, original: str, template: str, suffix: str) -> None:
+    """Names that end or begin with hexadecimal digits; and no build-id is reported that does not exist."""
+    name = template.format(symbol=original, suffix=suffix)
+    options = dict(plain("p")["options"], template=template)
+    made = retracer(tmp_path, manifest("p", {original: name}, suffix=suffix, options=options))
+    text = f"(XEN) {name}+0x1/0x2 [p]\n{name}\n({name})".encode()
+    check_everywhere(made, text, text.replace(name.encode(), original.encode()))
+    assert not made.missed.unknown
+    assert not any(made.missed.times.values())
+
+
+def test_a_suffix_in_a_suffix(tmp_path: Path) -> None:
+    """Where one name looks like those of two payloads, each has its own; what two have is ambiguous."""
+    made = retracer(
+        tmp_path,
+        manifest("one", {"f": "f_v1", "g_2": "g_2_v1", "h": "h_v1"}, suffix="v1"),
+        manifest("two", {"f": "f_2_v1", "g": "g_2_v1"}, suffix="2_v1"),
+    )
+    text = b"f_v1 f_2_v1 g_2_v1 [two] g_2_v1 [one] h_v1 g_2_v1\n"
+    check_everywhere(made, text, b"f f g [two] g_2 [one] h g_2_v1\n")
+
+
+def test_two_symbols_of_one_name(tmp_path: Path) -> None:
+    """In one payload, with different originals: nobody can tell."""
+    one = manifest("p", {"a.c#f": "f_v1", "b.c#f": "f_v1", "b.c#g": "g_v1"}, suffix="v1")
+    check_everywhere(retracer(tmp_path, one), b"f_v1 [p] g_v1 [p]", b"f_v1 [p] b.c#g [p]")
 
 
 def test_cut_by_xen(tmp_path: Path) -> None:
@@ -136,7 +244,7 @@ def test_cut_by_xen(tmp_path: Path) -> None:
     long = "a.c#" + "f" * 60 + "_" + ID + "." + "g" * 60
     one = manifest("p", {"a.c#f": long}, options=dict(plain("p")["options"], template="{symbol}_{suffix}." + "g" * 60))
     made = retracer(tmp_path, one)
-    assert b"".join(made.block(long.encode()[:126] + b"+0x1 " + long.encode())) == b"a.c#f+0x1 a.c#f"
+    assert made.text(long.encode()[:126] + b"+0x1 " + long.encode()) == b"a.c#f+0x1 a.c#f"
 
 
 def test_ambiguous(tmp_path: Path) -> None:
@@ -149,6 +257,20 @@ def test_ambiguous(tmp_path: Path) -> None:
     lines = done.stderr.decode().splitlines()
     assert lines[0] == "lpmangle: f_v1 has several meanings and is left as it is:"
     assert [line.split(",")[0] for line in lines[1:]] == ["  one.c#f: one", "  two.c#f: two"]
+
+
+def test_prefix_decides(tmp_path: Path) -> None:
+    """xen-crashdump-analyser prints PAYLOAD.NAME; a payload's name may have dots."""
+    several = [manifest(p, {f"{p}.c#f": "f_v1"}, suffix="v1") for p in ("one", "two", "hot.fix")]
+    made = retracer(tmp_path, *several)
+    text = (
+        b" ffff82d0405bc032  one.f_v1+0x1f/0x30\n [ffff82d0405bc032] two.f_v1+0/0x30\nhot.fix.f_v1 xone.f_v1 fix.f_v1\n"
+    )
+    expected = text.replace(b" one.f_v1", b" one.one.c#f").replace(b"two.f_v1", b"two.two.c#f")
+    check_everywhere(made, text, expected.replace(b"hot.fix.f_v1", b"hot.fix.hot.fix.c#f"))
+    text = f"one.f_{ID} [two]\n".encode()  # it is nearer to the name
+    made = retracer(tmp_path / "2", *(manifest(p, {f"{p}.c#f": f"f_{ID}"}, suffix=ID) for p in ("one", "two")))
+    check_everywhere(made, text, b"one.one.c#f [two]\n")
 
 
 def test_same_meaning_twice_is_not_ambiguous(tmp_path: Path) -> None:
@@ -168,12 +290,14 @@ def test_annotate(tmp_path: Path) -> None:
 def test_unknown_names_are_reported(tmp_path: Path) -> None:
     folder = write(tmp_path / "m", plain("p", FPU))
     other = "0123456789" * 4
-    text = f"a_{other} b_{other}+0x1 {FPU}_{ID} c_{ID} deadbeef {'a' * 40}".encode()
+    text = f"\na_{other} b_{other}+0x1 {FPU}_{ID} deadbeef {'a' * 40}".encode()
     done = run("-m", folder, text=text)
     assert done.stdout == text.replace(f"{FPU}_{ID}".encode(), FPU.encode())
-    lines = done.stderr.decode().splitlines()
-    assert lines[0] == "lpmangle: 2 names with 1 build-id in no manifest:"
-    assert lines[1] == f"  {other}: 2, such as b_{other}"
+    assert done.stderr.decode().splitlines() == [
+        "lpmangle: 2 names with 1 build-id in no manifest:",
+        f"  {other}: 2, such as a_{other} (line 2)",
+        "  hint: name the manifests of these payloads with -m",
+    ]
 
 
 ORIGINALS = st.builds(
@@ -223,36 +347,44 @@ def test_retrace_undoes_mangle(
 
 
 def test_long_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pieces of a long line give what the whole line gives, wherever they are cut."""
-    monkeypatch.setattr(retrace, "MAX_LINE", 100)
-    made = retracer(tmp_path, plain("p", FPU, "lp_helper"))
+    """Pieces of a long line give what the whole line gives, wherever they are cut, and count the same."""
+    several = [
+        plain("p", FPU, "lp_helper"),
+        *(manifest(payload, {f"{payload}.c#f": "f_v1"}, suffix="v1") for payload in ("one", "two")),
+        manifest("q", {"g": "v2.g"}, suffix="v2", options=dict(plain("q")["options"], template="{suffix}.{symbol}")),
+    ]
+    made = retracer(tmp_path, *several)
     rng = random.Random(seed := int(os.environ.get("LPMANGLE_SEED", "7")))
     print(f"seed: LPMANGLE_SEED={seed}")
-    names = [f"{FPU}_{ID}".encode(), f"lp_helper_{ID}".encode()]
+    names = [f"{FPU}_{ID}", f"lp_helper_{ID}", "f_v1", "v2.g", f"lp_helpe_{ID}", f"x_{'0' * 40}"]
+    words = [name.encode() for name in names] * 2 + [b" ", b"->", b"+0x1/0x2 [one] ", b" [two]", b" " * 999]
     for _ in range(60):
         text = b""
         while len(text) < 60_000:
-            text += rng.choice([*names, *names, b" ", b"x" * rng.choice([1, 3000, 9000]), b"+0x1/0x2 [p] ", b" " * 999])
-        whole = b"".join(made.block(text))
-        assert whole != text
-        chunks, at = [], 0
-        while at < len(text):
-            chunks.append(text[at : at + rng.choice([1, 100, 5000, 30_000])])
-            at += len(chunks[-1])
-        assert through(chunks, made) == whole
+            text += rng.choice([*words, b"x" * rng.choice([1, 1000, 3000, 9000])])
+        with monkeypatch.context() as patch:
+            made.missed = Missed()
+            whole = made.text(text)
+            missed, made.missed = made.missed, Missed()
+            patch.setattr(retrace, "MAX_LINE", 100)
+            chunks, at = [], 0
+            while at < len(text):
+                chunks.append(text[at : at + rng.choice([1, 100, 5000, 30_000])])
+                at += len(chunks[-1])
+            assert through(chunks, made) == whole != text
+            assert (made.missed.times, made.missed.unknown_times) == (missed.times, missed.unknown_times)
+            assert made.missed.unknown_times
+            assert through([*chunks, b"\n", text], made) == whole + b"\n" + whole
 
 
-def test_long_run_cut_right_before_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a run of name characters is cut nothing begins: what follows is still a part of it."""
+@pytest.mark.parametrize("behind", [0, 1, 30, 66, 67, 200])
+def test_name_where_a_long_line_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, behind: int) -> None:
     monkeypatch.setattr(retrace, "MAX_LINE", 100)
     made = retracer(tmp_path, plain("p", FPU))
     name = f"{FPU}_{ID}".encode()
-    text = b"x" * 20_000 + name + b" " + name + b" "
-    text += b"y" * (20_000 + 2 * MAX_RUN - len(text))
-    expected = text.replace(b" " + name, b" " + FPU.encode()) + b" z"
-    assert next(block.end for block in blocks(iter([text]))) == 20_000
-    assert through([text, b" z"], made) == expected
-    assert through([text, b" z\n", b"z"], made) == expected + b"\nz"
+    for limit in (8192, 8192 + 1024):
+        text = b"x" * 20_000 + name + b"," * (limit - behind)
+        assert through([text, b"y"], made) == text.replace(name, FPU.encode()) + b"y"
 
 
 def test_memory_does_not_grow_with_the_input(tmp_path: Path) -> None:
@@ -315,11 +447,11 @@ def test_manifests_are_loaded_when_they_are_met(tmp_path: Path) -> None:
     folder = write(tmp_path / "m", *(plain(f"p{n}", "a.c#f") for n in range(20)))
     lookup = Lookup(open_sources([str(folder)]))
     made = Retracer(lookup)
-    assert not lookup.known
-    one = plain("p3", "a.c#f")["symbols"][0]["name"]
-    assert b"".join(made.block(one.encode())) == b"a.c#f"
-    assert len(lookup.known) == 1
-    assert lookup.candidates(one.encode()) == [
+    assert not lookup.plain
+    one = plain("p3", "a.c#f")["symbols"][0]["name"].encode()
+    assert made.text(one) == b"a.c#f"
+    assert lookup.plain == {one}
+    assert lookup.candidates(one) == [
         Candidate(b"a.c#f", "p3", plain("p3")["build_id"], str(next(folder.glob("p3-*"))))
     ]
 
@@ -330,7 +462,7 @@ def test_many_suffixes(tmp_path: Path) -> None:
     folder = write(tmp_path / "m", *(manifest(s, {"a.c#f": f"a.c#f_{s}"}, suffix=s) for s in suffixes))
     made = Retracer(Lookup(open_sources([str(folder)])))
     text = " ".join(f"a.c#f_{s}+0x1 a.c#f_{s}x" for s in suffixes).encode()
-    assert b"".join(made.block(text)) == re.sub(rb"_hotfix-\d+\+", b"+", text)
+    assert made.text(text) == re.sub(rb"_hotfix-\d+\+", b"+", text)
 
 
 def test_quick_way_is_the_careful_way(tmp_path: Path) -> None:
@@ -364,12 +496,13 @@ def test_quick_way_is_the_careful_way(tmp_path: Path) -> None:
     for _ in range(3000):
         text = "".join(rng.choices(words, k=rng.randrange(1, 12))).encode()
         quick._lookup.simple, careful._lookup.simple = True, False
-        out = b"".join(quick.block(text))
-        assert out == b"".join(careful.block(text)), text
+        out = quick.text(text)
+        assert out == careful.text(text), text
         replaced += out != text
     assert 500 < replaced < 3000
     assert quick._lookup.simple
-    assert quick.unknown == careful.unknown
+    assert quick.missed.unknown == careful.missed.unknown
+    assert quick.missed.times == careful.missed.times
 
 
 def test_names_of_payloads_below(tmp_path: Path) -> None:
@@ -379,12 +512,14 @@ def test_names_of_payloads_below(tmp_path: Path) -> None:
     against = {"payload": "p", "build_id": ID, "template": "{symbol}_{suffix}", "suffix": ID}
     reference = {"index": 9, "original": FPU, "name": name, "st_name": 1, "build_id": ID}
     above = {**plain("q", "b.c#g"), "against": [against], "references": [reference]}
-    made = retracer(tmp_path, below, above, line_of=lambda found, _, offset: f"p.c:{offset}" * (found.payload == "p"))
+    made = retracer(
+        tmp_path, below, above, line_of=lambda found, spot: f"p.c:{spot.offset}" if found.payload == "p" else None
+    )
     text = f"S {name}+0x7/0x9 b.c#g_{above['suffix']}\n".encode()
-    assert b"".join(made.block(text)) == f"S {FPU}+0x7/0x9 (p.c:7) b.c#g\n".encode()
+    assert made.text(text) == f"S {FPU}+0x7/0x9 (p.c:7) b.c#g\n".encode()
     assert made._lookup.simple
     only_above = Retracer(Lookup(open_sources([str(next((tmp_path / "m").glob("q-*")))])))
-    assert b"".join(only_above.block(text)) == f"S {FPU}+0x7/0x9 b.c#g\n".encode()
+    assert only_above.text(text) == f"S {FPU}+0x7/0x9 b.c#g\n".encode()
 
 
 def test_damaged_manifest_in_a_folder(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -16,8 +17,12 @@ from test_debuginfod import running
 from toolchain import run as tool
 
 from lpmangle import elf
+from lpmangle.store.open import open_sources
+from lpmangle.trace.lookup import Lookup
+from lpmangle.trace.retrace import Retracer
+from lpmangle.trace.source_lines import Lines
 
-CRASH = Path(__file__).parent / "data" / "crash"
+CRASH = Path(__file__).parent.parent / "data" / "crash"
 SOURCE = """\
 #include "livepatch.h"
 static int calls;
@@ -179,6 +184,142 @@ def test_without_addr2line(payload: Path, tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "log").write_text("x\n")
     done = lpmangle("retrace", "--source-lines", "-m", payload, tmp_path / "log")
     assert (done.stdout, done.stderr.count("addr2line: warning: is not installed")) == ("x\n", 1)
+
+
+TWINS = """\
+static __attribute__((noipa)) int f(int value)
+{
+    %s
+    return value;
+}
+int %s(int value);
+int %s(int value)
+{
+    return f(value);
+}
+"""
+
+
+@pytest.fixture
+def twins(tmp_path: Path) -> Path:
+    """Functions of one name: of one size but for the first, in a payload with debug information."""
+    objects = []
+    for number, body in enumerate(('__asm__ ( ".fill 40, 1, 0x90" );', "value += 3;", "value += 5;"), 1):
+        entry = f"entry{number}"
+        (tmp_path / f"twin{number}.c").write_text(TWINS % (body, entry, entry))
+        tool("gcc", *CFLAGS, "-g", "-c", "-o", f"twin{number}.o", f"twin{number}.c", cwd=tmp_path)
+        tool("objcopy", "--redefine-sym=f=twin.c#f", f"twin{number}.o", cwd=tmp_path)
+        objects.append(f"twin{number}.o")
+    tool("ld", "-r", "--build-id=sha1", "-o", "twins.livepatch", *objects, cwd=tmp_path)
+    lpmangle(tmp_path / "twins.livepatch")
+    return tmp_path / "twins.livepatch"
+
+
+def test_functions_of_one_name(twins: Path) -> None:
+    """The size in the trace decides; where it does not, there is no line rather than a wrong one."""
+    manifest = json.loads(Path(f"{twins}.manifest.json").read_text())
+    several = [symbol for symbol in manifest["symbols"] if symbol["original"] == "twin.c#f"]
+    large, small, other = (int(symbol["size"]) for symbol in several)
+    assert large > small == other
+    name = several[0]["name"]
+    log = twins.parent / "log"
+    offsets = [f"+0x0/{large:#x} [twins]", f"+0x0/{small:#x} [twins]", "+0x0/0x123 [twins]", "+0x0", "+0"]
+    # An analyser's size is where the next symbol is.
+    log.write_text("".join(f"{name}{offset}\n" for offset in offsets) + f"twins.{name}+0/{large:#x}\n")
+    lines = lpmangle("retrace", "--source-lines", "-m", twins, log).stdout.splitlines()
+    assert re.fullmatch(rf"twin.c#f\+0x0/{large:#x} \[twins\] \(.*/twin1\.c:[12]\)", lines[0])
+    assert lines[1:] == [*(f"twin.c#f{offset}" for offset in offsets[1:]), f"twins.twin.c#f+0/{large:#x}"]
+
+
+def test_payloads_of_one_name(payload: Path, tmp_path: Path) -> None:
+    """A line from one of two payloads that may be meant would be a guess, also if the other has no line to offer."""
+    shutil.copy(tmp_path / "original.livepatch", tmp_path / "one.livepatch")
+    shutil.copy(tmp_path / "original.livepatch", tmp_path / "two.livepatch")
+    tool("objcopy", "-g", "two.livepatch", cwd=tmp_path)
+    note = ".note.gnu.build-id"
+    tool("objcopy", "-O", "binary", f"--only-section={note}", "two.livepatch", "note", cwd=tmp_path)
+    content = (tmp_path / "note").read_bytes()
+    (tmp_path / "note").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    tool("objcopy", f"--update-section={note}=note", "two.livepatch", cwd=tmp_path)
+    (tmp_path / "m").mkdir()
+    for name in ("one.livepatch", "two.livepatch"):
+        lpmangle("--suffix", "text:v1", "-o", tmp_path / "m" / name, tmp_path / name)
+    log = tmp_path / "log"
+    log.write_text("fpu.c#_get_fpu_v1+0x0\nfpu.c#_get_fpu_v1+0x0 [one]\nfpu.c#_get_fpu_v1+0x0 [two]\n")
+    lines = lpmangle("retrace", "--source-lines", "-m", tmp_path / "m", log).stdout.splitlines()
+    assert lines[::2] == ["fpu.c#_get_fpu+0x0", "fpu.c#_get_fpu+0x0 [two]"]
+    assert re.fullmatch(r"fpu.c#_get_fpu\+0x0 \[one\] \(.*/fpu\.c:\d+\)", lines[1])
+
+
+@pytest.mark.parametrize("form", ["+0x{:x}/0x99 [p]", "+{}", "+0x{:x}"])
+def test_forms_of_offsets(payload: Path, form: str) -> None:
+    """Xen's, gdb's, objdump's."""
+    name = symbols(payload)["fpu.c#_get_fpu"]["name"]
+    log = payload.parent / "log"
+    log.write_text(f"<{name}{form.format(trap(payload))}>\n")
+    done = lpmangle("retrace", "--source-lines", "-m", payload, log).stdout
+    place = re.search(r"fpu\.c:(\d+)\)", done)
+    assert place, done
+    assert "ud2" in SOURCE.splitlines()[int(place[1]) - 1]
+
+
+@pytest.mark.parametrize("offset", ["021x", "0x" + "f" * 16, "0x" + "f" * 17, "9" * 19, "9" * 5000, "0x", ""])
+def test_offsets_that_are_none(payload: Path, offset: str) -> None:
+    name = symbols(payload)["fpu.c#_get_fpu"]["name"]
+    (payload.parent / "log").write_text(f"{name}+{offset}\n{name}+0x0\n")
+    done = lpmangle("retrace", "--source-lines", "-m", payload, payload.parent / "log").stdout
+    assert done.startswith(f"fpu.c#_get_fpu+{offset}\nfpu.c#_get_fpu+0x0 (")
+
+
+def test_addr2line_is_started_once_for_each_section(
+    payload: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not once for each place; and it has ended when retrace ends."""
+    real = shutil.which("addr2line")
+    (tmp_path / "bin").mkdir()
+    script = tmp_path / "bin" / "addr2line"
+    script.write_text(f'#!/bin/sh\necho $$ >>{tmp_path}/started\nexec {real} "$@"\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    get, put = (symbols(payload)[f"fpu.c#{name}"]["name"] for name in ("_get_fpu", "_put_fpu"))
+    (tmp_path / "log").write_text("".join(f"{get}+{offset:#x}\n{put}+{offset:#x}\n" for offset in range(500)))
+    done = lpmangle("retrace", "--source-lines", "-m", payload, tmp_path / "log")
+    assert done.stdout.count("fpu.c:") > 20
+    started = (tmp_path / "started").read_text().split()
+    assert len(started) == 2
+    assert not any(Path("/proc", number).exists() for number in started)
+
+
+BAD = {
+    "it ends": "exit 1",
+    "it ends later": "read a; echo $a; exit 0",
+    "it says nothing": "exec sleep 60",
+    "it says something else": "while read a; do echo 0x1; echo x.c:1; done",
+    "it says no number": "while read a; do echo x; echo y; done",
+    "it says too much": "while read a; do echo $a; echo x.c; echo y.c:1; done",
+    "it says no text": "while read a; do echo $a; printf '\\033]0;x\\007:1\\n'; done",
+}
+
+
+@pytest.mark.parametrize("script", BAD.values(), ids=BAD)
+def test_strange_addr2line(payload: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """No line, or what it says of the place that it was asked for; the log passes."""
+    monkeypatch.setattr("lpmangle.trace.source_lines.TIMEOUT", 0.2)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "addr2line").write_text(f"#!/bin/bash\n{script}\n")
+    (tmp_path / "bin" / "addr2line").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    get = symbols(payload)["fpu.c#_get_fpu"]["name"]
+    sources = open_sources([str(payload)])
+    lookup = Lookup(sources)
+    lines = Lines(sources, [], lookup.trouble)
+    made = Retracer(lookup, line_of=lines.line_of)
+    text = b"".join(b"%b+%#x\n" % (get.encode(), offset) for offset in range(3, 9))
+    said = made.text(text).decode().splitlines()
+    lines.close()
+    for offset, line in enumerate(said, 3):
+        assert line in (f"fpu.c#_get_fpu+{offset:#x}", f"fpu.c#_get_fpu+{offset:#x} (x.c)")
+    assert not lookup.trouble
 
 
 def gdb(payload: Path, text: int, *commands: str) -> str:
