@@ -93,6 +93,23 @@ class CheckError(LpmangleError):
     exit_code = EXIT_NO
 
 
+class StepError(LpmangleError):
+    """A command that was to change a payload failed. Its exit code is ours."""
+
+    def __init__(self, message: str, exit_code: int = EXIT_REFUSED) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class StoppedError(LpmangleError):
+    """A user or a build system has asked us to stop, with a signal."""
+
+    def __init__(self, signal: int) -> None:
+        super().__init__("interrupted")
+        self.signal = signal
+        self.exit_code = 128 + signal
+
+
 class CommandError(LpmangleError):
     """A command that cannot be started. Its exit code is that of a shell."""
 

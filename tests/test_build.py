@@ -367,10 +367,23 @@ def test_a_build_that_dies_of_a_signal(folder: Path, number: signal.Signals) -> 
     run(["sh", "-c", command], folder, code=128 + number)
 
 
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--suffix=text:a#b", "suffix 'a#b' cannot be part"),
+        ("--suffix=buildid:3", "--suffix buildid:3: N must be a number"),
+        ("--suffix=fix", "--suffix 'fix' is none of"),
+        ("--template={symbol}", "template '{symbol}' must contain {suffix}"),
+        (f"--suffix=text:{'a' * 120}", "bytes for the name itself"),
+    ],
+)
+def test_wrong_options_are_said_before_the_build(folder: Path, option: str, said: str) -> None:
+    done = run(["lpmangle", "build", option, "--", *TOOL, *options()], folder, code=2)
+    assert said in done.stderr
+    assert not (folder / "out").exists()
+
+
 def test_what_lpmangle_refuses_is_left_as_the_linker_left_it(folder: Path) -> None:
-    done = run(["lpmangle", "build", "--suffix", "text:a#b", "--", *TOOL, *options()], folder, code=2)
-    assert "out/fix.livepatch: suffix 'a#b' cannot be part" in done.stderr
-    assert not is_mangled(folder / "out" / "fix.livepatch")
     signed = script(folder, f'{STANDIN}/livepatch-build "$@" && echo SIGNATURE >>out2/fix.livepatch', "livepatch-build")
     done = run([*BUILD, signed, *options(output="out2")], folder, code=3)
     assert "follow its last section" in done.stderr

@@ -9,15 +9,17 @@ from lpmangle.cli.mangle import Settings, reply_of, say
 from lpmangle.cli.options import against_option, naming_options, read_against, read_naming
 from lpmangle.cli.output import error_lines, warn
 from lpmangle.cli.paths import FilePath
-from lpmangle.errors import CheckError, LpmangleError
+from lpmangle.errors import CheckError, LpmangleError, StoppedError
 from lpmangle.jobs.build_result import BuildResult
-from lpmangle.jobs.finish import check_catalog, finish
+from lpmangle.jobs.finish import Steps, check_catalog, finish
 from lpmangle.jobs.mangle import Request
 from lpmangle.jobs.outputs import check_manifest, is_folder
+from lpmangle.mangle.names import check_naming
 from lpmangle.system import process
 
 if TYPE_CHECKING:
     from lpmangle.cli.build_check import Check
+    from lpmangle.jobs.payload_command import PayloadCommand
 
 
 @click.command(
@@ -58,6 +60,19 @@ say where it is with --result. livepatch-build -k diff makes none.
 @click.option(
     "--catalog", type=FilePath(), metavar="FILE", help="Add the manifest to this catalog, which is made if need be."
 )
+@click.option(
+    "--before",
+    multiple=True,
+    metavar="CMD",
+    help="Run CMD on the payload before it is mangled, with the payload's path as the last word, such as "
+    "--before 'strip -g'. May be repeated.",
+)
+@click.option(
+    "--after",
+    multiple=True,
+    metavar="CMD",
+    help="The same after it is mangled, for example to sign it. CMD works on a copy: if it fails, nothing has changed.",
+)
 @click.option("--check", is_flag=True, help="Check what Xen will say to the result; the build fails if it refuses it.")
 @click.option(
     "--xen",
@@ -89,6 +104,8 @@ def command(
     results: tuple[str, ...],
     manifest: str | None,
     catalog: str | None,
+    before: tuple[str, ...],
+    after: tuple[str, ...],
     check: bool,
     xen: str | None,
     loaded: tuple[str, ...],
@@ -99,6 +116,7 @@ def command(
     quiet: bool,
 ) -> None:
     options = read_naming(suffix, template, scope, only, keep)
+    check_naming(suffix, template)
     stack = read_against(against, xen or "")
     settings = Settings(
         options,
@@ -116,6 +134,8 @@ def command(
     if xen and not (check or stack):
         raise click.UsageError("--xen goes with --check or --against")
     built = BuildResult(words, results)
+    commands_before = _read_commands("--before", before) if before else []
+    commands_after = _read_commands("--after", after) if after else []
     _check_places(manifest, catalog, built)
     # Read before the build: what is wrong with them shall not show an hour later.
     checks = _read_check(xen, loaded) if check else None
@@ -126,16 +146,33 @@ def command(
         ctx.exit(process.end_like(end.code))
     if end.stopped_by:
         # It ended well all the same, but whoever stopped us does not expect us to begin something.
-        warn("", f"interrupted by {signal.Signals(end.stopped_by).name}, nothing was mangled")
-        ctx.exit(process.end_like(-end.stopped_by))
+        ctx.exit(_stopped_by(end.stopped_by))
     payloads = built.payloads()
     if not payloads and not quiet:
         click.echo("lpmangle: the command was not to make a payload, nothing was mangled", err=True)
+    steps = Steps(commands_before, commands_after, checks.approve if checks else None, catalog)
     worst = 0
     for payload in payloads:
         request = Request(payload, options, None, manifest, force=force, embedded=embed, against=stack)
-        worst = max(worst, _finish(request, settings, checks, catalog))
+        try:
+            worst = max(worst, _finish(request, settings, steps, checks))
+        except StoppedError as error:
+            ctx.exit(_stopped_by(error.signal, payload))
     ctx.exit(worst)
+
+
+def _stopped_by(number: int, payload: str = "") -> int:
+    warn(payload, f"interrupted by {signal.Signals(number).name}, nothing was mangled")
+    return process.end_like(-number)
+
+
+def _read_commands(option: str, texts: tuple[str, ...]) -> "list[PayloadCommand]":
+    from lpmangle.jobs.payload_command import PayloadCommand  # here, because it loads tempfile
+
+    try:
+        return [PayloadCommand.read(option, text) for text in texts]
+    except ValueError as error:  # a quote is not closed
+        raise click.UsageError(f"{option}: {error}") from None
 
 
 def _read_check(xen: str | None, loaded: tuple[str, ...]) -> "Check":
@@ -154,10 +191,12 @@ def _check_places(manifest: str | None, catalog: str | None, built: BuildResult)
         check_catalog(catalog)
 
 
-def _finish(request: Request, settings: Settings, checks: "Check | None", catalog: str | None) -> int:
-    """Mangle one payload, all or nothing, and say what was done; the exit code."""
+def _finish(request: Request, settings: Settings, steps: Steps, checks: "Check | None") -> int:
+    """Mangle one payload, all or nothing, and say what was done; the exit code. Raises StoppedError."""
     try:
-        result = finish(request, approve=checks.approve if checks else None, catalog=catalog)
+        result = finish(request, steps)
+    except StoppedError:
+        raise
     except (LpmangleError, OSError, MemoryError) as error:
         lines, exit_code = error_lines(error)
         for line in lines:

@@ -1,38 +1,64 @@
 """What becomes of a payload that a build has made: mangled, approved, its manifest kept; all of it or nothing."""
 
 import os
-from collections.abc import Callable
+import stat
+from collections.abc import Callable, Sequence
 from contextlib import closing
+from typing import TYPE_CHECKING, NamedTuple
 
 from lpmangle.errors import FileError, about
 from lpmangle.jobs.mangle import Request, Result, prepare, until_unchanged
 from lpmangle.system import files
 
+if TYPE_CHECKING:
+    from lpmangle.jobs.payload_command import PayloadCommand
 
-def finish(
-    request: Request, *, approve: Callable[[str, bytes], None] | None = None, catalog: str | None = None
-) -> Result:
-    """Mangle as `mangle_file` does; the manifest goes into the catalog at `catalog` as well, which is made if need be.
 
-    `approve` gets the payload's path and what is to be written, and raises an error if it must not be. Raises
-    LpmangleError; then the payload is as the linker left it, and all other files are as they were.
+class Steps(NamedTuple):
+    """What is done with a payload besides mangling it.
+
+    `before` and `after` are commands that change it, around the mangling. `approve` gets its path and what is to be
+    written, and raises an error if it must not be. `catalog` gets the manifest as well, and is made if need be.
     """
 
-    def work() -> Result:
-        prepared = prepare(request, files.read(request.path))
-        if approve:
-            with about(request.path):
-                approve(request.path, bytes(prepared.data))
-        if catalog is None:
-            prepared.write()
-        else:
-            from lpmangle.store.catalog import Catalog  # loads sqlite3
+    before: "Sequence[PayloadCommand]" = ()
+    after: "Sequence[PayloadCommand]" = ()
+    approve: Callable[[str, bytes], None] | None = None
+    catalog: str | None = None
 
-            with closing(Catalog(catalog, write=True)) as opened:
-                prepared.write(opened)
-        return prepared.result
 
-    return until_unchanged(work)
+def finish(request: Request, steps: Steps) -> Result:
+    """Mangle as `mangle_file` does, with more steps. A payload that was mangled before is not changed by any.
+
+    Raises LpmangleError; then the payload is as the linker left it, and all other files are as they were.
+    """
+    return until_unchanged(lambda: _finish(request, steps))
+
+
+def _finish(request: Request, steps: Steps) -> Result:
+    path, file = request.path, files.read(request.path)
+    mode = stat.S_IMODE(file.state.st_mode)
+    prepared = prepare(request, file)
+    change = not prepared.result.plan.already
+    with about(path):
+        if change and steps.before:
+            data = file.data
+            for command in steps.before:
+                data = command.changed(data, path, mode)
+            prepared = prepare(request, file, data)
+        final = prepared.data
+        for command in steps.after if change else ():
+            final = command.changed(final, path, mode)
+        if steps.approve:
+            steps.approve(path, bytes(final))
+    if steps.catalog is None:
+        prepared.write(final)
+    else:
+        from lpmangle.store.catalog import Catalog  # loads sqlite3
+
+        with closing(Catalog(steps.catalog, write=True)) as catalog:
+            prepared.write(final, catalog)
+    return prepared.result
 
 
 def check_catalog(path: str) -> None:

@@ -136,9 +136,13 @@ class Prepared:
         self._file = file
         self._text = text
 
-    def write(self, catalog: "Catalog | None" = None) -> None:
-        """Write what is asked for, all or nothing; the manifest into `catalog` as well. Raises LpmangleError."""
+    def write(self, data: bytes | bytearray | None = None, catalog: "Catalog | None" = None) -> None:
+        """Write what is asked for, all or nothing; the manifest into `catalog` as well. Raises LpmangleError.
+
+        `data` is what to write in place of the payload if something was done to it since, such as signing.
+        """
         request, result, file = self._request, self.result, self._file
+        data = self.data if data is None else data
         in_place = result.output == file.path
         targets.check(result, stem_of(result.output), named=request.manifest_path is not None)
         outputs = [_rule(request, result)] if request.depfile else []
@@ -151,8 +155,8 @@ class Prepared:
             manifest = _in_one_piece(manifest)
         if manifest and not (result.plan.already and in_place and (not request.manifest_path or _is_there(manifest))):
             outputs.append(manifest)
-        if not in_place or self.data is not file.data:
-            outputs.append(files.Output(result.output, (self.data,), like=file.state))
+        if not in_place or data is not file.data:
+            outputs.append(files.Output(result.output, (data,), like=file.state))
         if request.if_changed:
             outputs = [output for output in map(_in_one_piece, outputs) if not _is_there(output)]
             result.unchanged = not in_place and result.output not in [output.path for output in outputs]
@@ -177,13 +181,17 @@ class Prepared:
         return files.Output(result.manifest_path, pieces)
 
 
-def prepare(request: Request, file: files.File) -> Prepared:
-    """Mangle what was read from `request.path`, and prove it; nothing is written. Raises LpmangleError."""
+def prepare(request: Request, file: files.File, data: bytes | None = None) -> Prepared:
+    """Mangle what was read from `request.path`, and prove it; nothing is written. Raises LpmangleError.
+
+    `data` is what to mangle in place of the file's content if something was done to it since, such as stripping.
+    """
+    data = file.data if data is None else data
     output = request.output or request.path
     target = files.resolve(output)
     stem = stem_of(output)
     with about(request.path):
-        payload = Payload.parse(file.data)
+        payload = Payload.parse(data)
         view = payload.elf
         stack = request.against.stack_of(payload) if request.against else None
         plan = make_plan(payload, request.options, stem, stack)
@@ -205,9 +213,7 @@ def prepare(request: Request, file: files.File) -> Prepared:
             elif plan.already and not view.section_named(embed.SECTION):
                 result.warnings.append("its manifest is not embedded; for that restore it first and mangle it again")
         if appended:
-            result.warnings.append(
-                f"{tail.describe(file.data, appended)} stay as they were; a signature fits no longer"
-            )
+            result.warnings.append(f"{tail.describe(data, appended)} stay as they were; a signature fits no longer")
         _warn(result, len(after))
     return Prepared(request, file, result, after, text)
 

@@ -61,6 +61,15 @@ def resolve_suffix(spec: str, build_id: bytes | None, stem: str) -> str:
     return suffix
 
 
+def check_naming(suffix: str, template: str) -> None:
+    """Raise NamingError for a suffix specification or a template by which no payload could be mangled.
+
+    Its build-id and its file name, which are not known yet, are taken to be good ones.
+    """
+    text = resolve_suffix(suffix, bytes(MAX_NAME), "payload")
+    Namer(template, text if suffix.startswith("text:") else text[:MIN_DIGITS])
+
+
 def _digits(value: str, spec: str) -> int:
     if not (value.isascii() and value.isdigit()) or len(value) > 4 or int(value) < MIN_DIGITS:
         raise NamingError(f"--suffix {spec}: N must be a number, at least {MIN_DIGITS}: fewer digits are not unique")
