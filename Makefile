@@ -3,7 +3,7 @@
 # K=retrace runs only the tests with that in a file's or test's name (pytest -k).
 .POSIX:
 .SUFFIXES:
-.PHONY: help demo test test-fast faults theorem bench fuzz lint format schema golden lock clean man licences dist
+.PHONY: help demo test test-fast labs faults theorem bench fuzz lint format schema golden lock clean man licences dist
 
 RUN = .venv/bin/python
 # On all cores, in groups that share what is slow to make (tests/conftest.py).
@@ -18,13 +18,17 @@ demo: ## rename, query and restore two example payloads (no compiler needed)
 	@scripts/setup demo
 	@PATH="$$PWD/.venv/bin:$$PATH" scripts/demo
 
-test: lint ## everything: lint, and all tests with the Xen lab
+test: lint ## everything: lint, and all tests with a real Xen, 4.17 and 4.20
 	@scripts/setup test
 	$(PYTEST) $${K:+-k "$$K"}
 
-test-fast: lint ## the same without the Xen lab
+test-fast: lint ## the same without Xen
 	@scripts/setup test-fast
 	$(PYTEST) -m "not xen" $${K:+-k "$$K"}
+
+labs: ## ask every real hypervisor: x86_64 with Xen 4.14, 4.17 and 4.20, arm64, arm32 (half an hour)
+	@scripts/setup labs
+	LPMANGLE_LABS=$${LPMANGLE_LABS:-all} $(PYTEST) tests/xen $${K:+-k "$$K"}
 
 faults: ## all faults of the file system at all calls; make test tries those that are known
 	@scripts/setup test-fast

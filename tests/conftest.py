@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from corpus import Item, cached_corpus
+from xen.summary import pytest_terminal_summary as pytest_terminal_summary
 
 if TYPE_CHECKING:
     from xdist.remote import Producer

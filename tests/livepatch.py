@@ -13,16 +13,22 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from toolchain import run
+from toolchain import MACHINES, run
 
 HEADER = Path(__file__).resolve().parent.parent / "examples" / "livepatch.h"
 
 # Xen takes neither GOT nor 32S relocations, has no FPU context and its own red-zone-less stack.
-CFLAGS = (
-    *("-std=gnu11", "-O2", "-ffreestanding", "-fpic", "-mno-red-zone", "-mgeneral-regs-only"),
-    *("-fno-stack-protector", "-fcf-protection=none", "-fno-asynchronous-unwind-tables"),
+_COMMON = (
+    *("-std=gnu11", "-O2", "-ffreestanding", "-fno-stack-protector", "-fno-asynchronous-unwind-tables"),
     *("-fno-ident", "-Wall", "-Wextra", "-Werror"),
 )
+CFLAGS = (*_COMMON, "-fpic", "-mno-red-zone", "-mgeneral-regs-only", "-fcf-protection=none")
+_ARM = (*_COMMON, "-fno-pic", "-fno-unwind-tables", "-fno-section-anchors")
+FLAGS = {
+    "x86_64": CFLAGS,
+    "aarch64": (*_ARM, "-mgeneral-regs-only"),
+    "arm": (*_ARM, "-marm", "-march=armv7-a", "-mfloat-abi=soft", "-mfpu=auto"),
+}
 
 
 @dataclass(frozen=True)
@@ -37,31 +43,36 @@ class Source:
     defines: tuple[str, ...] = ()  # "NAME=VALUE"
 
 
-def build_payload(output: Path, sources: Iterable[Source], *, depends: bytes, xen_depends: bytes) -> Path:
-    """Builds `output` and returns it; `depends` and `xen_depends` are build-ids."""
+def build_payload(
+    output: Path, sources: Iterable[Source], *, depends: bytes, xen_depends: bytes, machine: str = "x86_64"
+) -> Path:
+    """Builds `output` and returns it; `depends` and `xen_depends` are build-ids, `machine` is one of FLAGS."""
     with tempfile.TemporaryDirectory(prefix="livepatch-") as name:
         folder = Path(name)
-        objects = [_compile(folder, number, source) for number, source in enumerate(sources)]
-        run("ld", "-r", "--build-id=sha1", "-o", "payload", *objects, cwd=folder)
+        objects = [_compile(folder, number, source, machine) for number, source in enumerate(sources)]
+        run(MACHINES[machine].tool("ld"), "-r", "--build-id=sha1", "-o", "payload", *objects, cwd=folder)
         for section, build_id in ((".depends", depends), (".xen_depends", xen_depends)):
-            add_note(folder / "payload", f".livepatch{section}", build_id)
+            add_note(folder / "payload", f".livepatch{section}", build_id, machine)
         output.write_bytes((folder / "payload").read_bytes())
     return output
 
 
-def add_note(payload: Path, section: str, build_id: bytes) -> None:
+def add_note(payload: Path, section: str, build_id: bytes, machine: str = "x86_64") -> None:
     """Adds an ELF note with a build-id the way livepatch-build does, with two objcopy calls."""
     note = payload.with_suffix(".note")
     note.write_bytes(struct.pack("<3I4s", 4, len(build_id), 3, b"GNU\0") + build_id)
     flags = f"{section}=alloc,readonly"
-    run("objcopy", "--add-section", f"{section}={note.name}", payload.name, cwd=payload.parent)
-    run("objcopy", "--set-section-flags", flags, payload.name, cwd=payload.parent)
+    objcopy = MACHINES[machine].tool("objcopy")
+    run(objcopy, "--add-section", f"{section}={note.name}", payload.name, cwd=payload.parent)
+    run(objcopy, "--set-section-flags", flags, payload.name, cwd=payload.parent)
+    if machine == "arm":  # Xen reads words there, and dies where they are not aligned
+        run(objcopy, "--set-section-alignment", f"{section}=4", payload.name, cwd=payload.parent)
 
 
-def rename(path: Path, names: dict[str, str]) -> None:
+def rename(path: Path, names: dict[str, str], machine: str = "x86_64") -> None:
     """Renames symbols in place; one by one, as `--redefine-syms` takes `#` for a comment."""
     options = [f"--redefine-sym={old}={new}" for old, new in names.items()]
-    run("objcopy", *options, path.name, cwd=path.parent)
+    run(MACHINES[machine].tool("objcopy"), *options, path.name, cwd=path.parent)
 
 
 def local_symbols(path: Path) -> list[str]:
@@ -72,15 +83,14 @@ def local_symbols(path: Path) -> list[str]:
 
 
 def build_id(path: Path, section: str = ".note.gnu.build-id") -> bytes:
-    """The build-id in a note section of a payload or of xen-syms."""
-    with tempfile.TemporaryDirectory(prefix="livepatch-") as name:
-        note = Path(name) / "note"
-        dump = f"{section}={note}"
-        run("objcopy", "--dump-section", dump, str(path), f"{name}/unused", cwd=Path.cwd())
-        return note.read_bytes()[16:]
+    """The build-id in a note section of a payload or of xen-syms, for any machine."""
+    dump = run("readelf", f"--hex-dump={section}", str(path))
+    # ADDRESS, four groups of eight digits, then the same as text
+    rows = [line.lstrip().partition(" ")[2][:35] for line in dump.splitlines() if line.startswith("  0x")]
+    return bytes.fromhex("".join(rows))[16:]
 
 
-def _compile(folder: Path, number: int, source: Source) -> str:
+def _compile(folder: Path, number: int, source: Source, machine: str) -> str:
     # A folder of its own per file: two files of one name are possible, and the name gets into
     # the object as its FILE symbol.
     place = folder / str(number)
@@ -89,11 +99,12 @@ def _compile(folder: Path, number: int, source: Source) -> str:
     (place / file).write_text(source.code)
     (place / "livepatch.h").write_bytes(HEADER.read_bytes())
     defines = [f"-D{define}" for define in source.defines]
-    run("gcc", *CFLAGS, *defines, "-c", "-o", "object.o", file, cwd=place)
+    tool = MACHINES[machine].tool
+    run(tool("gcc"), *FLAGS[machine], *defines, "-c", "-o", "object.o", file, cwd=place)
     # livepatch-build's .livepatch.funcs has no symbols of its own
-    run("objcopy", "--wildcard", "--strip-symbol=livepatch_entry_*", "object.o", cwd=place)
-    rename(place / "object.o", {name.partition("#")[2]: name for name in source.foreign})
+    run(tool("objcopy"), "--wildcard", "--strip-symbol=livepatch_entry_*", "object.o", cwd=place)
+    rename(place / "object.o", {name.partition("#")[2]: name for name in source.foreign}, machine)
     if not source.new_file:
         names = [name for name in local_symbols(place / "object.o") if name not in source.plain]
-        rename(place / "object.o", {name: f"{source.file}#{name}" for name in names})
+        rename(place / "object.o", {name: f"{source.file}#{name}" for name in names}, machine)
     return f"{number}/object.o"

@@ -178,14 +178,14 @@ def test_relocations_of_arm64(arm64: Editor, kind: int, addend: int, errno: int,
     section = arm64.section(".symtab")
     code = next(n for n in range(1, arm64.symbols) if arm64.data[arm64.content(section) + 24 * n + 4] & 15 == 3)
     arm64.edit_symbol(code, shndx=arm64.section(".text"), value=0)
-    arm64.relocation(".rela.text", 0, type=kind, symbol=code, addend=addend, offset=0)
+    arm64.relocation(".text", 0, type=kind, symbol=code, addend=addend, offset=0)
     assert says(arm64.data) == (errno, message)
 
 
 def test_offsets_on_arm64(arm64: Editor) -> None:
     """Even a half-word needs 4 bytes."""
     size = arm64.field(".text", "size")
-    arm64.relocation(".rela.text", 0, type=262, offset=size - 2)
+    arm64.relocation(".text", 0, type=262, offset=size - 2)
     assert says(arm64.data) == (22, "Relative relocation offset is past .text section")
 
 

@@ -161,7 +161,7 @@ def test_without_a_hypervisor() -> None:
     clash = {"lp_data": "x"}
     verdicts = check_sequence([payload("one", names=clash), payload("two", names=clash)], State())
     assert outcome(verdicts[1]) == (17, "duplicate new symbol: x")
-    bad = Upload("two", bytes(Editor(base()).relocation(".rela.text", 0, type=10).data))
+    bad = Upload("two", bytes(Editor(base()).relocation(".text", 0, type=10).data))
     assert outcome(check_upload(bad, State())) == (95, "Unhandled relocation 10")
 
 

@@ -1,39 +1,54 @@
-"""The lab as fixtures: prepared once, booted once for all scenarios that pytest selected."""
+"""The labs as fixtures: prepared once, booted once for all scenarios that pytest selected."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 import pytest
 
-from xen.lab import Lab, LabError
+from xen.lab import LabError
+from xen.labs import Lab, selected, thorough
+from xen.packages import SourceMissing
 from xen.prepare import prepare
 from xen.scenario import SCENARIOS, Shared
 
 # In CI the real hypervisor must be asked: there it is a failure if it cannot be.
 REQUIRED = os.environ.get("CI") == "true" or os.environ.get("LPMANGLE_REQUIRE_LAB") == "1"
-MISSING = pytest.StashKey[str]()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "lab" in metafunc.fixturenames:
+        try:
+            labs = selected()
+        except ValueError as error:
+            raise pytest.UsageError(str(error)) from None
+        if not thorough() and metafunc.definition.get_closest_marker("one_lab"):
+            labs = labs[:1]
+        metafunc.parametrize("lab", labs, ids=str, indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session")
-def lab(pytestconfig: pytest.Config) -> Lab:
+def lab(request: pytest.FixtureRequest) -> Lab:
+    wanted: Lab = request.param
     try:
-        return prepare()
+        return prepare(wanted)
     except LabError as error:
-        if REQUIRED:
-            pytest.fail(f"the Xen lab is required here, but: {error}", pytrace=False)
-        pytestconfig.stash[MISSING] = " ".join(str(error).split())
-        pytest.skip(f"no Xen lab: {error}")
+        # An archive keeps old sources for a limited time: nobody's fault.
+        if REQUIRED and not isinstance(error, SourceMissing):
+            pytest.fail(f"the lab {wanted} is required here, but: {error}", pytrace=False)
+        pytest.skip(f"no lab {wanted}: {' '.join(str(error).split())}")
 
 
 @pytest.fixture(scope="session")
-def shared(request: pytest.FixtureRequest, lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Shared:
+def booted(request: pytest.FixtureRequest, lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Shared:
     items = (item for item in request.session.items if isinstance(item, pytest.Function))
-    selected = {item.callspec.params.get("name") for item in items if hasattr(item, "callspec")}
-    names = [name for name in SCENARIOS if name in selected]
-    return Shared(lab, tmp_path_factory.mktemp("xen"), names)
+    params = [item.callspec.params for item in items if hasattr(item, "callspec")]
+    chosen = {each.get("name") for each in params if each.get("lab") == lab}
+    return Shared(lab, tmp_path_factory.mktemp(f"xen-{lab}"), [name for name in SCENARIOS if name in chosen])
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    if reason := config.stash.get(MISSING, ""):
-        terminalreporter.write_line(f"NOT TESTED on a real Xen hypervisor: {reason}", yellow=True)
+@pytest.fixture
+def shared(booted: Shared, record_property: Callable[[str, object], None]) -> Shared:
+    booted.record = record_property
+    return booted

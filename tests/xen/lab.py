@@ -1,6 +1,6 @@
 """A real Xen under QEMU: boots, runs commands in dom0, tells what they and Xen said.
 
-QEMU's software emulation is enough. What is booted is in a folder made by prepare.py.
+QEMU's software emulation is enough. What is booted is in the lab's folder, made by prepare.py.
 """
 
 from __future__ import annotations
@@ -12,27 +12,28 @@ import shlex
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-BOOT_TIMEOUT = 240.0  # seconds; 20 are usual on two idle cores
+from xen.labs import Lab, Machine
 
-QEMU = (
-    *("qemu-system-x86_64", "-machine", "q35,accel=tcg", "-cpu", "Nehalem", "-m", "1024"),
-    *("-nographic", "-no-reboot", "-nodefaults", "-serial", "stdio", "-monitor", "unix:monitor,server,nowait"),
-)
-XEN_OPTIONS = (
-    "console=com1 com1=115200,8n1 loglvl=all guest_loglvl=all dom0_mem=512M noreboot sync_console"
-    " xpti=off spec-ctrl=no"  # what they do is slow under emulation, and nothing that we test
-)
+# Seconds without a word on the console after which a boot is given up; 10 are usual on two idle cores.
+SILENCE = 120.0
+
+QEMU = ("-m", "1024", "-nographic", "-no-reboot", "-nodefaults", "-serial", "stdio", "-monitor")
+MONITOR = "unix:monitor,server,nowait"
+# Where QEMU's guest-loader puts dom0's parts; its device tree lies at 0x48000000.
+KERNEL_AT, INITRAMFS_AT = 0x50000000, 0x54000000
 LINUX_OPTIONS = "console=hvc0 rdinit=/init panic=1 quiet mitigations=off"
 # The jobs are done, or Xen has crashed (its last line with `noreboot`), or dom0 has.
 END = re.compile(rb"^@@ done|Manual reset required|Kernel panic", re.MULTILINE)
 
+# Said at any time, in the middle of what dom0 prints.
+NOISE = re.compile(r"\(XEN\) uart interrupt taking more than [^\n]*\n")
+
 # One command's marker lines: begin, what Xen prints while it runs, output, the command's own output,
-# end with its exit code.  Few processes, as each costs a tenth of a second under emulation.
+# end with its exit code. Few processes, as each costs a tenth of a second under emulation.
 INIT = """\
 #!/bin/sh
 /bin/busybox --install -s /bin
@@ -44,8 +45,8 @@ for module in /modules/*.ko; do insmod $module; done
 mount -t xenfs xenfs /proc/xen
 run() {
     echo "@@ begin"
-    (eval "$1") >/out 2>&1; code=$?
-    echo "@@ output"; cat /out; echo "@@ end $code"
+    out=$(eval "$1" 2>&1); code=$?
+    echo "@@ output"; [ -z "$out" ] || printf '%s\n' "$out"; echo "@@ end $code"
 }
 . /jobs/run
 echo "@@ done"
@@ -67,17 +68,6 @@ SCRIPTS = {"init": INIT, "bin/unload-all": UNLOAD_ALL}
 
 class LabError(Exception):
     """The lab cannot be prepared, or dom0 did not start; the message says why."""
-
-
-@dataclass(frozen=True)
-class Lab:
-    """A folder with xen, xen-syms, vmlinuz and initramfs."""
-
-    folder: Path
-
-    @property
-    def xen_syms(self) -> Path:
-        return self.folder / "xen-syms"
 
 
 @dataclass
@@ -104,13 +94,13 @@ class Job:
 
 @dataclass(frozen=True)
 class Run:
-    """One boot."""
+    """One boot, or several."""
 
     console: str
     results: dict[str, list[Result]]  # by job
 
 
-def boot(lab: Lab, jobs: Sequence[Job], timeout: float = BOOT_TIMEOUT, core: Path | None = None) -> Run:
+def boot(lab: Lab, jobs: Sequence[Job], core: Path | None = None) -> Run:
     """Boots, runs all jobs in one dom0 and returns what each command did. `core` gets the machine's memory (1 GiB)."""
     script = []
     files = {name: text.encode() for name, text in SCRIPTS.items()}
@@ -124,43 +114,65 @@ def boot(lab: Lab, jobs: Sequence[Job], timeout: float = BOOT_TIMEOUT, core: Pat
 
     with tempfile.TemporaryDirectory(prefix="xen-run.") as name:
         work = Path(name)
-        (work / "vmlinuz").symlink_to(lab.folder / "vmlinuz")
+        for part in ("xen", "vmlinuz"):
+            (work / part).symlink_to(lab.folder / part)
         (work / "initramfs").write_bytes((lab.folder / "initramfs").read_bytes() + cpio(files))
-        console = _qemu(lab, work, timeout, core)
+        console = _qemu(lab.machine, work, core)
     if "@@ job " not in console:
         raise LabError(f"dom0 did not start; the end of the console:\n{console[-3000:]}")
     return Run(console, _results(console, jobs))
 
 
-def _qemu(lab: Lab, work: Path, timeout: float, core: Path | None) -> str:
-    """The console's text up to the end of the jobs, a crash, or the time limit."""
-    boot = ("-kernel", str(lab.folder / "xen"), "-append", XEN_OPTIONS)
-    modules = ("-initrd", f"vmlinuz {LINUX_OPTIONS},initramfs")
+def boot_again(lab: Lab, jobs: Sequence[Job], keep: Path | None = None) -> Run:
+    """Like boot; where a job takes the hypervisor down, those after it are run in another boot.
+
+    `keep` is a file for the consoles of all boots, in their order.
+    """
+    left, console, results = list(jobs), "", dict[str, list[Result]]()
+    while left:
+        run = boot(lab, left)
+        console += run.console
+        if keep:
+            keep.write_text(console)
+        begun = [job for job in left if f"@@ job {job.name}\n" in run.console]
+        results |= {job.name: run.results[job.name] for job in begun}
+        left = left[len(begun) :]
+    return Run(console, results)
+
+
+def _qemu(machine: Machine, work: Path, core: Path | None) -> str:
+    """The console's text up to the end of the jobs, a crash, or a long silence."""
+    command = [*machine.qemu, *QEMU, MONITOR, "-kernel", "xen", "-append", machine.xen_options]
+    if machine.guest_loader:
+        command += ["-device", f"guest-loader,addr={KERNEL_AT:#x},kernel=vmlinuz,bootargs={LINUX_OPTIONS}"]
+        command += ["-device", f"guest-loader,addr={INITRAMFS_AT:#x},initrd=initramfs"]
+    else:
+        command += ["-initrd", f"vmlinuz {LINUX_OPTIONS},initramfs"]
     # With setpriv QEMU dies with us, whatever kills us.
-    command = ("setpriv", "--pdeathsig", "KILL", *QEMU, *boot, *modules)
-    deadline = time.monotonic() + timeout
     process = subprocess.Popen(
-        command, cwd=work, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        ("setpriv", "--pdeathsig", "KILL", *command),
+        cwd=work,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
     )
     assert process.stdout is not None
     console = bytearray()
     try:
-        while (left := deadline - time.monotonic()) > 0:
-            if not select.select([process.stdout], [], [], left)[0]:
-                continue
+        while select.select([process.stdout], [], [], SILENCE)[0]:
             data = os.read(process.stdout.fileno(), 1 << 16)
             console += data
             if not data or END.search(console, max(0, len(console) - len(data) - 80)):
                 break
         else:
-            console += f"\n[lab: time limit of {timeout:.0f} s]\n".encode()
+            console += f"\n[lab: no word in {SILENCE:.0f} s]\n".encode()
         if core:
             _dump(work / "monitor", core)
     finally:
         process.kill()
         process.wait()
         process.stdout.close()
-    return console.decode(errors="replace").replace("\r", "")
+    return NOISE.sub("", console.decode(errors="replace").replace("\r", ""))
 
 
 def _dump(monitor: Path, core: Path) -> None:

@@ -1,7 +1,7 @@
-"""Prepares the lab from Debian packages: a hypervisor, its symbols, a dom0 kernel and an initramfs.
+"""Prepares a lab from Debian packages: a hypervisor, its symbols, a dom0 kernel and an initramfs.
 
-Nothing is installed, nothing needs root. The packages are downloaded by name, unpacked, and what is needed of them is
-kept in a cache folder: $LPMANGLE_LAB, or lpmangle/xen-lab in the user's cache. Remove it to have newer packages.
+Nothing is installed, nothing needs root. The packages are downloaded by name and unpacked; what is needed of them is
+kept in the lab's folder below $LPMANGLE_LAB, or below lpmangle/labs in the user's cache. Remove it to have newer ones.
 """
 
 from __future__ import annotations
@@ -14,41 +14,46 @@ import os
 import platform
 import re
 import shutil
-import subprocess
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 
-from xen.lab import Lab, LabError, cpio
+from toolchain import MACHINES, package_of
 
-RECIPE = 1  # raise it when what is prepared changes: an older cache is then made anew
+from xen.lab import LabError, cpio
+from xen.labs import Lab, Machine
+from xen.packages import Packages, call
+
+RECIPE = 1  # raise it when what is prepared changes: what is in the cache is then made anew
 MODULES = ("xen-privcmd", "xen-evtchn", "xenfs")
+TOOLS = {"apt-get": "apt", "apt-cache": "apt", "dpkg-deb": "dpkg", "setpriv": "util-linux", "readelf": "binutils"}
+BUILD_TOOLS = {"bison": "bison", "flex": "flex", "make": "make", "gcc": "gcc", "dpkg-source": "dpkg-dev"}
 
 
-def default_folder() -> Path:
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("LPMANGLE_LAB") or Path(cache) / "lpmangle" / "xen-lab")
-
-
-def prepare(folder: Path | None = None) -> Lab:
-    """The lab in `folder`, prepared first if it is not there; it appears whole or not at all."""
-    lab = Lab(folder or default_folder())
+def prepare(lab: Lab) -> Lab:
+    """Makes the lab ready if it is not; its folder appears whole or not at all. Raises LabError."""
     if platform.machine() != "x86_64":
         raise LabError("it needs an x86_64 machine")
-    for tool in ("qemu-system-x86_64", "apt-get", "apt-cache", "dpkg-deb", "setpriv"):
-        if not shutil.which(tool):
-            package = {"qemu-system-x86_64": " (Debian package qemu-system-x86)"}.get(tool, "")
-            raise LabError(f"{tool} is not installed{package}")
+    _check_tools({lab.machine.qemu[0]: lab.machine.qemu_package, **TOOLS})
     if _is_complete(lab.folder):
         return lab
+    if lab.built:
+        gcc = f"{MACHINES[lab.machine.compiler].gnu}gcc"
+        _check_tools({**BUILD_TOOLS, gcc: package_of(gcc)})
     try:
-        _prepare(lab.folder)
+        _prepare(lab)
     except OSError as error:
         raise LabError(f"it cannot be prepared in {lab.folder}: {error}") from None
     return lab
 
 
-def _prepare(folder: Path) -> None:
+def _check_tools(wanted: dict[str, str]) -> None:
+    missing = {tool: package for tool, package in wanted.items() if not shutil.which(tool)}
+    if missing:
+        raise LabError(f"{', '.join(missing)}: not installed (apt-get install {' '.join(missing.values())})")
+
+
+def _prepare(lab: Lab) -> None:
+    folder = lab.folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{folder.name}.tmp-"
     with (folder.parent / f".{folder.name}.lock").open("w") as lock:
@@ -59,11 +64,7 @@ def _prepare(folder: Path) -> None:
             shutil.rmtree(left_behind)
         with tempfile.TemporaryDirectory(prefix=prefix, dir=folder.parent) as name:
             work = Path(name)
-            try:
-                _fill(work / "lab", Packages(work / "packages"))
-            except LabError:
-                # The package lists may be missing or out of date: once more, with our own.
-                _fill(work / "lab", Packages(work / "packages", own_lists=True))
+            _fill(lab, work / "lab", Packages(work / "packages", lab.suite, lab.machine.debian, sources=lab.built))
             if folder.exists():
                 folder.rename(work / "old")
             (work / "lab").rename(folder)
@@ -76,96 +77,92 @@ def _is_complete(folder: Path) -> bool:
         return False
 
 
-class Packages:
-    """Debian packages, downloaded by name and unpacked into `root`; nothing needs to be root."""
-
-    def __init__(self, folder: Path, own_lists: bool = False) -> None:
-        self.folder = folder
-        self.root = folder / "root"
-        self.versions: list[str] = []
-        self.options: tuple[str, ...] = ()
-        shutil.rmtree(folder, ignore_errors=True)
-        self.root.mkdir(parents=True)
-        if own_lists:
-            (folder / "lists").mkdir()
-            self.options = ("-o", f"Dir::State::lists={folder}/lists", "-o", f"Dir::Cache={folder}")
-            _call("apt-get", *self.options, "-o", "APT::Update::Error-Mode=any", "update")
-
-    def depends(self, package: str, pattern: str) -> list[str]:
-        """The packages that `package` depends on and whose names match."""
-        listing = _call("apt-cache", *self.options, "depends", "--important", package)
-        names = re.findall(rf"^  (?:Pre)?Depends: ({pattern})$", listing, re.MULTILINE)
-        return list(dict.fromkeys(names))
-
-    def libraries(self, package: str) -> list[str]:
-        """Xen's own libraries that `package` needs, directly or not."""
-        found: list[str] = []
-        queue = self.depends(package, "libxen.*")
-        while queue:
-            name = queue.pop()
-            if name not in found:
-                found.append(name)
-                queue += self.depends(name, "libxen.*")
-        return found
-
-    def unpack(self, *names: str) -> None:
-        for name in names:
-            _call("apt-get", *self.options, "download", name, cwd=self.folder)
-            for archive in self.folder.glob("*.deb"):
-                _call("dpkg-deb", "-x", str(archive), str(self.root))
-                self.versions.append(archive.name)
-                archive.unlink()
-
-    def file(self, pattern: str) -> Path:
-        found = sorted(self.root.glob(pattern))
-        if not found:
-            raise LabError(f"{', '.join(self.versions)} contain no {pattern}")
-        return found[0]
-
-
-def _fill(lab: Path, packages: Packages) -> None:
-    shutil.rmtree(lab, ignore_errors=True)
-    lab.mkdir()
+def _fill(lab: Lab, folder: Path, packages: Packages) -> None:
+    folder.mkdir()
     # The metapackages know the versions.
-    for name in packages.depends("xen-system-amd64", "xen-(?:hypervisor|utils)-[0-9].*"):
-        packages.unpack(name)
-        if name.startswith("xen-hypervisor"):
-            packages.unpack(f"{name}-dbg")
-        else:
-            packages.unpack(*packages.libraries(name))
-    packages.unpack(*packages.depends("linux-image-amd64", "linux-image-[0-9].*"), "busybox-static")
+    names = ["libc6", "busybox-static"]
+    for name in packages.depends(f"xen-system-{lab.machine.debian}", "xen-(?:hypervisor|utils)-[0-9].*"):
+        if name.startswith("xen-utils"):
+            names += [name, *packages.libraries(name)]
+        elif not lab.built:
+            names += [name, f"{name}-dbg"] if packages.exists(f"{name}-dbg") else [name]
+    packages.unpack(*names)
+    kernel = packages.depends(lab.machine.kernel, "linux-image-[0-9].*")
+    packages.unpack(*kernel, only=("./boot/vmlinuz-*", "*/drivers/xen/*"))  # of 400 MB
 
-    (lab / "xen").write_bytes(gzip.decompress(packages.file("boot/xen-*-amd64.gz").read_bytes()))
-    shutil.copy(packages.file("usr/lib/debug/boot/xen-syms-*-amd64"), lab / "xen-syms")
-    shutil.copy(packages.file("boot/vmlinuz-*"), lab / "vmlinuz")
+    if lab.built:
+        _build_xen(lab, folder, packages.source("xen"))
+    else:
+        (folder / "xen").write_bytes(_read(packages.file("boot/xen-*.gz")))
+        symbols = packages.files("usr/lib/debug/boot/xen-syms-*") + packages.files("usr/lib/debug/xen-syms-*.gz")
+        whole = [path for path in symbols if not path.name.endswith(".map.gz")]
+        if not whole:
+            raise LabError(f"{', '.join(packages.versions)} contain no xen-syms")
+        (folder / "xen-syms").write_bytes(_read(whole[0]))
+    shutil.copy(packages.file("boot/vmlinuz-*"), folder / "vmlinuz")
+    (folder / "initramfs").write_bytes(_initramfs(packages))
+    # Last: by its presence the folder is complete.
+    (folder / "lab.json").write_text(json.dumps({"recipe": RECIPE, "packages": packages.versions}, indent=1))
 
+
+def _read(path: Path) -> bytes:
+    """A file of a package, unpacked if it is packed."""
+    data = path.read_bytes()
+    return {".gz": gzip.decompress, ".xz": lzma.decompress}.get(path.suffix, bytes)(data)
+
+
+def _initramfs(packages: Packages) -> bytes:
+    """busybox, xen-livepatch with its libraries, and the modules that it needs."""
     tool = packages.file("usr/lib/xen-*/bin/xen-livepatch")
-    busybox = packages.file("bin/busybox").read_bytes()
+    busybox = packages.file("**/bin/busybox").read_bytes()
     files = {"bin/busybox": busybox, "bin/sh": busybox, "bin/xen-livepatch": tool.read_bytes()}
     for number, module in enumerate(MODULES):
-        path = packages.file(f"lib/modules/*/kernel/drivers/xen/**/{module}.ko*")
-        data = path.read_bytes()
-        files[f"modules/{number}-{module}.ko"] = lzma.decompress(data) if path.suffix == ".xz" else data
-    for library in _needed(tool, packages.root / "usr/lib/x86_64-linux-gnu"):
-        place = "lib64" if library.name.startswith("ld-linux") else "lib/x86_64-linux-gnu"
-        files[f"{place}/{library.name}"] = library.read_bytes()
-    (lab / "initramfs").write_bytes(cpio(files, folders=("proc", "sys", "dev")))
-    # Last: by its presence the folder is complete.
-    (lab / "lab.json").write_text(json.dumps({"recipe": RECIPE, "packages": packages.versions}, indent=1))
+        for path in packages.files(f"**/kernel/drivers/xen/**/{module}.ko*"):  # none: it is in the kernel
+            files[f"modules/{number}-{module}.ko"] = _read(path)
+    loader, libraries = _needed(tool, packages.root)
+    files[loader.lstrip("/")] = libraries.pop(loader).read_bytes()
+    files |= {f"lib/{name}": path.read_bytes() for name, path in libraries.items()}
+    return cpio(files, folders=("proc", "sys", "dev"))
 
 
-def _needed(tool: Path, libraries: Path) -> list[Path]:
-    """The files that the dynamic loader wants for `tool`, itself included."""
-    listing = _call("ldd", str(tool), env={**os.environ, "LD_LIBRARY_PATH": str(libraries)})
-    if "not found" in listing:
-        raise LabError(f"libraries of xen-livepatch are missing:\n{listing}")
-    return [Path(path) for path in re.findall(r"(?:^|=> )\s*(/\S+) \(", listing, re.MULTILINE)]
+def _needed(tool: Path, root: Path) -> tuple[str, dict[str, Path]]:
+    """The path of the dynamic loader, and all files that it wants for `tool`, itself included: not this machine's."""
+    found: dict[str, Path] = {}
+    queue, loader = [tool], ""
+    while queue:
+        listing = call("readelf", "--dynamic", "--program-headers", "--wide", str(queue.pop()))
+        names = re.findall(r"\(NEEDED\).*\[(.+)\]", listing)
+        if interpreter := re.search(r"program interpreter: (\S+)\]", listing):
+            loader = interpreter[1]
+            names.append(loader)
+        for name in names:
+            if name in found or name == os.path.basename(loader):
+                continue
+            places = [path for path in sorted(root.glob(f"**/{os.path.basename(name)}")) if path.is_file()]
+            if not places:
+                raise LabError(f"xen-livepatch needs {name}, which is in none of the packages")
+            found[name] = places[0]
+            queue.append(places[0].resolve())
+    return loader, found
 
 
-def _call(*command: str, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str:
-    environment = {**(env or os.environ), "LC_ALL": "C"}
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
-    if done.returncode != 0:
-        words = re.sub(r" -o \S+", "", " ".join(command))
-        raise LabError(f"{words} failed: {done.stderr.strip()[-1000:]}")
-    return done.stdout
+def _build_xen(lab: Lab, folder: Path, source: Path) -> None:
+    """A hypervisor with live patching; the same source gives the same bytes."""
+    machine: Machine = lab.machine
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")
+    }
+    who = {"XEN_WHOAMI": "lpmangle", "XEN_DOMAIN": "lab", "XEN_BUILD_HOST": "lab", "XEN_BUILD_TIME": "00:00:00"}
+    environment |= {**who, "XEN_BUILD_DATE": "2000-01-01", "PYTHON": "python3"}
+    words = (f"XEN_TARGET_ARCH={machine.name}", f"CROSS_COMPILE={MACHINES[machine.compiler].gnu}")
+
+    def make(*targets: str) -> None:
+        call("make", "-C", "xen", *words, *targets, cwd=source, env=environment)
+
+    make("defconfig")
+    with (source / "xen" / ".config").open("a") as config:
+        config.write("CONFIG_LIVEPATCH=y\nCONFIG_FAST_SYMBOL_LOOKUP=y\n")
+    make("olddefconfig")
+    make(f"-j{os.cpu_count() or 1}")
+    for name in ("xen", "xen-syms", "xen-syms.map"):
+        shutil.copy(source / "xen" / name, folder / name)

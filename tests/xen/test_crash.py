@@ -11,11 +11,12 @@ from livepatch import Source, build_id
 from test_cli import lpmangle
 from toolchain import run as tool
 
-from xen.lab import Lab, boot
+from xen.lab import boot
+from xen.labs import Lab
 from xen.scenario import ROOT, Scenario
 from xen.stack import Stack
 
-pytestmark = pytest.mark.xen
+pytestmark = [pytest.mark.xen, pytest.mark.one_lab]
 
 PAYLOADS = Path(__file__).parent / "payloads"
 DATA = ROOT / "tests" / "data" / "crash"

@@ -5,7 +5,6 @@ Each scenario writes down its steps; all run in one boot (see conftest.py).
 
 from __future__ import annotations
 
-import base64
 import errno
 import gzip
 import json
@@ -14,7 +13,7 @@ from pathlib import Path
 import builds
 import pytest
 from livepatch import Source, build_id, local_symbols
-from toolchain import run
+from toolchain import MACHINES, run
 
 from lpmangle.xen.xensyms import captured_symbols, hypervisor_symbols
 from xen.lab import Result
@@ -104,8 +103,8 @@ def new_globals(xen: Scenario) -> None:
 @scenario
 def name_of_the_hypervisor(xen: Scenario) -> None:
     """A new symbol named like one of the hypervisor's own is refused too, with nothing loaded."""
-    payload = extra(xen, "patch", "NEW_GLOBALS", "lp_frame_begin=gnttab_map_frame_begin")
-    xen.refused(payload, "gnttab_map_frame_begin")
+    payload = extra(xen, "patch", "NEW_GLOBALS", "lp_frame_begin=domain_create")
+    xen.refused(payload, "domain_create")
     xen.load(xen.mangle(payload, "--scope", "new"))
     xen.extra("-patch")
 
@@ -113,6 +112,10 @@ def name_of_the_hypervisor(xen: Scenario) -> None:
 @scenario
 def long_names(xen: Scenario) -> None:
     """Xen cuts names to 126 bytes; what it then shows is what the manifest says."""
+
+    def shown(words: str) -> None:
+        xen.run("cat /sys/hypervisor/version/extra", output="-shown\n", console=words)
+
     length = 126 - len("shown.c#")
     for_limit, cut_a, cut_b = (
         xen.build(name, source("shown", f"FUNCTION={function}", f'NAME="{name}"', file="shown.c"))
@@ -122,7 +125,8 @@ def long_names(xen: Scenario) -> None:
             ("cut-b", "g" * length + "_b"),
         )
     )
-    xen.load(cut_a, console=f"cut-a: shown.c#{'g' * length} [cut-a]\n")
+    xen.load(cut_a)
+    shown(f"cut-a: shown.c#{'g' * length} [cut-a]\n")
     xen.refused(cut_b, f"shown.c#{'g' * length}")
     xen.unload("cut-a")
     for payload in (cut_a, cut_b, for_limit):
@@ -132,7 +136,8 @@ def long_names(xen: Scenario) -> None:
         assert len(name) == 126
         assert name.endswith(f"_{build_id(payload).hex()}")
         xen.upload(mangled)
-        xen.tool(f"apply {payload.stem}", console=f"{payload.stem}: {name} [{payload.stem}]\n")
+        xen.tool(f"apply {payload.stem}")
+        shown(f"{payload.stem}: {name} [{payload.stem}]\n")
         xen.tool(f"revert {payload.stem}")
     xen.listed("cut-a CHECKED", "cut-b CHECKED", "limit CHECKED")
 
@@ -181,7 +186,7 @@ def embedded_manifest(xen: Scenario) -> None:
     xen.replace(mangled)
     xen.extra("-other")
     stripped = xen.mangle(third, "--embed")
-    run("strip", "-g", stripped.name, cwd=stripped.parent)
+    run(MACHINES[xen.lab.machine.compiler].tool("strip"), "-g", stripped.name, cwd=stripped.parent)
     assert b".debug_lpmangle\0" not in stripped.read_bytes()
     xen.replace(stripped)
     xen.extra("-third")
@@ -198,6 +203,7 @@ def embedded_manifest(xen: Scenario) -> None:
 @scenario
 def livepatch_build(xen: Scenario) -> None:
     """What `lpmangle build` leaves of a cumulative pair is loaded and replaced; what the tool left is refused."""
+    xen.x86_only("the copy of livepatch-build compiles for x86_64")
     builds.make_tree(xen.folder / "tree")
     (xen.folder / "config").touch()
     identity = build_id(xen.xen_syms).hex()
@@ -261,8 +267,14 @@ def hundred_payloads(xen: Scenario) -> None:
 def symbol_table(xen: Scenario) -> None:
     """The hypervisor's own table, rebuilt from xen-syms, has the same names at the same addresses."""
 
+    if xen.lab.name == "x86_64-4.14":
+        xen.known = "symbols of sections are in its table, and are left out when it is rebuilt"
+
     def check(result: Result) -> str:
-        captured = captured_symbols(gzip.decompress(base64.b64decode(result.output)))
+        if xen.lab.machine.x86:
+            captured = captured_symbols(gzip.decompress(bytes.fromhex(result.output)))
+        else:  # there is no /proc/xen/xensyms: what the build has put into the hypervisor stands for it
+            captured = captured_symbols(xen.lab.xen_map.read_bytes())
         rebuilt = hypervisor_symbols(xen.xen_syms.read_bytes())
         # At one address the order is left to chance: the build sorts with qsort.
         different = sorted(set(captured) ^ set(rebuilt))
@@ -270,7 +282,8 @@ def symbol_table(xen: Scenario) -> None:
             return f"{len(captured)} symbols, {len(rebuilt)} rebuilt; different: {different[:20]}"
         return ""
 
-    xen.run("gzip -c /proc/xen/xensyms | base64").checks.append(check)
+    table = 'gzip -c /proc/xen/xensyms | hexdump -v -e \'32/1 "%02x" "\\n"\''
+    xen.run(table if xen.lab.machine.x86 else "true").checks.append(check)
 
 
 @pytest.mark.parametrize("name", scenarios_of(__name__))

@@ -12,7 +12,7 @@ import pytest
 from livepatch import Source, build_id
 
 from xen.scenario import ROOT, Scenario, Shared, scenario, scenarios_of
-from xen.stack import Stack
+from xen.stack import NOT_ON_ARM, Stack
 
 pytestmark = pytest.mark.xen
 
@@ -107,6 +107,7 @@ def stack_of_two_globals(xen: Scenario) -> None:
 @scenario
 def stack_by_name_alone(xen: Scenario) -> None:
     """b has no undefined symbol: only a function to override."""
+    xen.x86_only(NOT_ON_ARM)
     stack = Stack(xen)
     a = stack.build("a")
     by_name = stack.build("by-name", on=a)
@@ -236,8 +237,9 @@ def stack_and_the_hypervisor(xen: Scenario) -> None:
     stack.shows("-own 9.9", "4")
     xen.run("cat /sys/hypervisor/version/minor", output="7\n")
     stack.unload(known)
-    stack.load(guessed)
-    stack.shows("-own 9.7", "9")
+    if xen.lab.machine.x86:  # it overrides own's
+        stack.load(guessed)
+        stack.shows("-own 9.7", "9")
     xen.run("cmp minor /sys/hypervisor/version/minor")
 
 
@@ -268,6 +270,7 @@ def stack_rebuilt(xen: Scenario) -> None:
 @scenario
 def stack_out_of_order(xen: Scenario) -> None:
     """b wants a to be there at its upload, and to be the last one applied when it is applied."""
+    xen.x86_only(NOT_ON_ARM)
     stack = Stack(xen)
     a = stack.build("a")
     b, also_on_a = stack.build("b", on=a), stack.build("other", on=a, file="by-name")

@@ -9,13 +9,31 @@ from pathlib import Path
 import pytest
 from builds import environment
 
-from xen.lab import Lab
+from xen.labs import LABS, Lab
 from xen.scenario import ROOT
 
-pytestmark = pytest.mark.xen
+
+def xen_lab(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([ROOT / "scripts" / "xen-lab", *words], capture_output=True, text=True)
 
 
+def test_a_lab_that_there_is_not() -> None:
+    done = xen_lab("--machine", "arm32", "--xen", "4.14", "--xen-syms")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "there is no lab with Xen 4.14 on arm32; there are x86_64-4.17, " in done.stderr
+
+
+@pytest.mark.xen
+def test_which_lab(lab: Lab) -> None:
+    done = xen_lab("--machine", lab.machine.name, "--xen", lab.xen, "--xen-syms")
+    assert done.stdout == f"{lab.xen_syms}\n", done.stderr
+
+
+@pytest.mark.xen
+@pytest.mark.one_lab
 def test_the_example_of_its_help(lab: Lab, tmp_path: Path) -> None:
+    if lab != LABS[0]:
+        pytest.skip("the example is for the first lab")
     shown = subprocess.run([ROOT / "scripts" / "xen-lab", "--help"], capture_output=True, text=True, check=True).stdout
     commands = re.findall(r"^    ((?:scripts|examples|lpmangle).*?)(?: {3,}.*)?$", shown, re.MULTILINE)
     ran = [

@@ -9,9 +9,12 @@ from dataclasses import dataclass, field
 from random import Random
 
 from lpmangle.loader import CRASH, Hypervisor, State, Upload, Verdict, check_upload
+from lpmangle.loader.rules import Finding
 from lpmangle.loader.upload import perform
-from xen.defects import DEFECTS, HYPERVISOR, LOCALS
+from lpmangle.xen.hypervisor import ENDBR64
+from xen.defects import DEFECTS, HYPERVISOR, LOCALS, Defect
 from xen.editor import Editor
+from xen.targeted import replace_function, targeted
 
 # So many scenarios beside one for each defect alone.
 PAIRS, SEQUENCES, STACKS = 85, 45, 12
@@ -32,6 +35,8 @@ class Step:
     errno: int = 0
     message: str = ""  # what Xen prints about the payload, without `(XEN) `
     rule: str = ""
+    detail: str = ""
+    crash: bool = False  # it takes the hypervisor down
 
 
 @dataclass
@@ -41,16 +46,22 @@ class Uploads:
     title: str
     steps: list[Step] = field(default_factory=list)
     rest: list[Step] = field(default_factory=list)
-    crashes: bool = False
+
+    @property
+    def crashes(self) -> str:
+        """The rule by which `check` says that it takes the hypervisor down, and at what."""
+        return next((f"{step.rule} {step.detail}" for step in self.steps if step.crash), "")
 
 
 def make_scenarios(seed: int, base: bytes, xen: Hypervisor) -> Iterator[Uploads]:
     """All scenarios of a seed. Those that would take the hypervisor down are marked."""
     maker = _Maker(Random(seed), base, xen)
-    for name in DEFECTS:
-        yield maker.defects(name)
+    special = targeted(Editor(base).machine, maker.endbr, maker.init)
+    for name, defect in {**DEFECTS, **special}.items():
+        yield maker.defects({name: defect})
     for _ in range(PAIRS):
-        yield maker.defects(*maker.random.sample(sorted(DEFECTS), maker.random.choice((2, 2, 3))))
+        names = maker.random.sample(sorted(DEFECTS), maker.random.choice((2, 2, 3)))
+        yield maker.defects({name: DEFECTS[name] for name in names})
     for _ in range(SEQUENCES):
         yield maker.sequence()
     yield maker.stack("plain", "on top", "on nothing", "hook", "plain", "expects too much", "plain")
@@ -58,6 +69,11 @@ def make_scenarios(seed: int, base: bytes, xen: Hypervisor) -> Iterator[Uploads]
     yield maker.stack("expects other code", "expects the code", "expects other code", "on nothing")
     for _ in range(STACKS):
         yield maker.stack(*maker.random.choices(STACKED, k=maker.random.randrange(2, 5)))
+    yield maker.stack("plain", "over a payload's function")
+    yield maker.stack("plain", "on top", "over a payload's function", "on top")
+    yield maker.stack("read-only functions")
+    if maker.endbr:
+        yield maker.stack("deletes of ENDBR64")
     yield maker.names()
     yield maker.long_names()
 
@@ -66,17 +82,23 @@ class _Maker:
     def __init__(self, random: Random, base: bytes, xen: Hypervisor) -> None:
         self.random = random
         self.base = base
+        start, end = (xen.symbols.get(name, 0) for name in (b"_sinittext", b"_einittext"))
+        names = sorted((_text(name), at) for name, at in xen.symbols.items())
+        # One that begins with ENDBR64, one that is no longer there once the hypervisor has booted.
+        self.endbr = next((name for name, at in names if not start <= at < end and xen.read(at, 4) == ENDBR64), "")
+        self.init = next((name for name, at in names if start < at < end), "")
+        self.lp_data = Editor(base).symbol("lp_data")
         self.xen = xen
         self.state = State(xen)
         self.uploads = Uploads("")
         self.number = 0
 
-    def defects(self, *names: str) -> Uploads:
+    def defects(self, defects: dict[str, Defect]) -> Uploads:
         """One payload with all of these defects."""
-        self._begin(" + ".join(names))
+        self._begin(" + ".join(defects))
         editor = self._payload()
-        for name in names:
-            self._spoil(editor, name)
+        for defect in defects.values():
+            self._spoil(editor, defect)
         self._upload(bytes(editor.data))
         return self._end()
 
@@ -93,11 +115,11 @@ class _Maker:
                     shared = random.random() < 0.35
                     editor.rename(local, random.choice(names) if shared else f"own{random.randrange(10**9)}")
             if random.random() < 0.3:  # an undefined symbol that an earlier payload may have
-                editor.edit_symbol(15, shndx=0)
+                editor.edit_symbol(self.lp_data, shndx=0)
             if random.random() < 0.2:  # a function of an earlier payload to replace
-                self._old_function(editor, random.choice(names[:4]))
+                replace_function(editor, random.choice(names[:4]), random.choice((4, 5, 12)))
             if random.random() < 0.15:
-                self._spoil(editor, random.choice(sorted(DEFECTS)))
+                self._spoil(editor, DEFECTS[random.choice(sorted(DEFECTS))])
             data = bytes(editor.data)
             if made and random.random() < 0.15:
                 data = random.choice(made)
@@ -118,7 +140,14 @@ class _Maker:
             editor = self._payload()
             for local in LOCALS:
                 editor.rename(local, f"own{random.randrange(10**9)}")
-            if kind == "on top" and self.state.applied:
+            if kind == "over a payload's function":
+                replace_function(editor, _text(next(iter(self.state.applied[0].symbols))), 12)
+            elif kind == "read-only functions":
+                editor.edit(".livepatch.funcs", flags=2)
+            elif kind == "deletes of ENDBR64":
+                editor.rename("xen_extra_version", "own_extra_version").drop_relocation(".livepatch.funcs", 1)
+                replace_function(editor, self.endbr, 12).function(new_size=3)
+            if kind in ("on top", "over a payload's function") and self.state.applied:
                 editor.build_id(self.state.applied[-1].build_id, ".livepatch.depends")
             elif kind == "on another" and self.state.loaded:
                 editor.build_id(random.choice(self.state.loaded).build_id, ".livepatch.depends")
@@ -126,7 +155,8 @@ class _Maker:
                 editor.build_id(random.randbytes(20), ".livepatch.depends")
             elif kind == "hook":  # it keeps the payload from replacing others; what it calls does no harm
                 name = f".livepatch.hooks.{random.choice(('postapply', 'postrevert'))}"
-                editor.add(name, bytes(8), flags=3).add_relocation(name, 0, 2)
+                editor.add(name, bytes(editor.format.pointer), flags=3)
+                editor.add_relocation(name, 0, editor.symbol_of(".text"))
             elif kind.startswith("expects"):
                 self._expectation(editor, kind.removeprefix("expects "))
             verdict = self._upload(bytes(editor.data))
@@ -171,16 +201,10 @@ class _Maker:
         """The base with a build-id of its own."""
         return Editor(self.base).build_id(self.random.randbytes(20))
 
-    def _spoil(self, editor: Editor, defect: str) -> None:
+    def _spoil(self, editor: Editor, defect: Defect) -> None:
         # What it needs may have been renamed or destroyed before.
         with suppress(KeyError, StopIteration, IndexError, ValueError, struct.error):
-            DEFECTS[defect](editor, self.random)
-
-    def _old_function(self, editor: Editor, name: str) -> None:
-        """Another name for the function to replace, in a section of its own."""
-        editor.add(".livepatch.strings", name.encode() + b"\0")
-        editor.edit_symbol(7, shndx=editor.count - 1).relocation(".rela.livepatch.funcs", 0, symbol=7, addend=0)
-        editor.function(old_size=self.random.choice((4, 5, 12)))
+            defect(editor, self.random)
 
     def _expectation(self, editor: Editor, kind: str) -> None:
         """What xen_extra_version begins with, or something else; the payload replaces others, or is the first."""
@@ -189,7 +213,7 @@ class _Maker:
         enabled, length = 1, len(code) << 1
         flags = {"reserved bits": enabled | length | 1 << 6, "too much": enabled | 13 << 1, "nothing": length}
         editor.function(expect=flags.get(kind, enabled | length))
-        at = editor.content(".livepatch.funcs") + 73
+        at = editor.content(".livepatch.funcs") + editor.format.func["expected"][0]
         editor.data[at : at + len(code)] = code if kind == "the code" else b"\xcc" * len(code)
 
     def _begin(self, title: str) -> None:
@@ -202,8 +226,7 @@ class _Maker:
         first = verdict.first
         step = Step("upload", name, data)
         if first:
-            self.uploads.crashes |= first.severity == CRASH
-            step.errno, step.message, step.rule = first.errno, first.message, first.rule
+            _expect(step, first)
         self.uploads.steps.append(step)
         if verdict.loaded:
             self.state.loaded.append(verdict.loaded)
@@ -215,7 +238,7 @@ class _Maker:
         wrong = next((finding for finding in verdict.then if finding.fatal), None)
         step = Step(verdict.attempt, verdict.loaded.name)
         if wrong:
-            step.errno, step.message, step.rule = wrong.errno, wrong.message, wrong.rule
+            _expect(step, wrong)
         self.uploads.steps.append(step)
         perform(verdict.attempt, verdict.then, verdict.loaded, self.state)
 
@@ -225,3 +248,12 @@ class _Maker:
         for loaded in reversed(self.state.loaded):
             self.uploads.rest.append(Step("unload", loaded.name))
         return self.uploads
+
+
+def _expect(step: Step, finding: Finding) -> None:
+    step.errno, step.message, step.rule = finding.errno, finding.message, finding.rule
+    step.detail, step.crash = finding.detail, finding.severity == CRASH
+
+
+def _text(name: bytes) -> str:
+    return name.decode()

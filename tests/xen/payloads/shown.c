@@ -8,10 +8,11 @@ LOCAL void FUNCTION(void)
     calls++;
 }
 
-LOCAL void show(void)
+const char *xen_extra_version(void)
 {
     FUNCTION();
     printk(NAME ": %ps\n", FUNCTION);
+    return "-shown";
 }
 
-HOOK(load, show);
+OVERRIDE(xen_extra_version);

@@ -18,5 +18,5 @@ const char *xen_changeset(void)
 
 OVERRIDES = {
     ENTRY("xen_changeset", xen_changeset, 12),
-    ENTRY("xen_minor_version", minor_version, 6),
+    ENTRY("xen_minor_version", minor_version, 10),
 };
