@@ -13,19 +13,19 @@ from lpmangle.cli.paths import FilePath
 from lpmangle.errors import FileError, LpmangleError
 from lpmangle.store.open import open_sources, with_servers
 from lpmangle.trace.lookup import Candidate, Lookup
-from lpmangle.trace.missed import MAX_BUILD_IDS, Kind, Missed, Place
+from lpmangle.trace.missed import MAX_BUILD_IDS, Missed, Place, Reason
 from lpmangle.trace.retrace import Retracer, copy
 
 # The report names no more build-ids than this.
 MOST_IDS = 20
 # What is wrong with names that were not put back, and what to do.
 _WORDS = {
-    Kind.NO_SUCH_NAME: (
+    Reason.NO_SUCH_NAME: (
         "no payload with {its} build-id has such a name",
         "the front was cut off, or stands in the line before: get the log with whole lines",
     ),
-    Kind.WRAPPED: ("a line break is in {its} build-id", "get the log with whole lines"),
-    Kind.WIDE: ("{it} in UTF-16", "convert the log first: iconv -f UTF-16 -t UTF-8"),
+    Reason.WRAPPED: ("a line break is in {its} build-id", "get the log with whole lines"),
+    Reason.WIDE: ("{it} in UTF-16", "convert the log first: iconv -f UTF-16 -t UTF-8"),
 }
 
 
@@ -176,7 +176,7 @@ def _report_missed(missed: Missed) -> None:
         click.echo(f"  hint: {hint}", err=True)
     for path in missed.wide_inputs:
         warn(path, "begins with a byte-order mark of UTF-16; no names are found in that")
-        click.echo(f"  hint: {_WORDS[Kind.WIDE][1]}", err=True)
+        click.echo(f"  hint: {_WORDS[Reason.WIDE][1]}", err=True)
 
 
 def _names(count: int) -> str:

@@ -17,7 +17,7 @@ _BLOCK = 1 << 20
 _BLANKS = (b" ", b"\t", b"\n", b"\r", b"\0")
 
 
-class Kind(Enum):
+class Reason(Enum):
     """Why a name stays though its manifest is there."""
 
     NO_SUCH_NAME = "no such name"
@@ -82,8 +82,8 @@ class Missed:
     def __init__(self) -> None:
         self.unknown: dict[bytes, Unknown] = {}  # by build-id
         self.unknown_times = 0
-        self.times = dict.fromkeys(Kind, 0)
-        self.places: dict[Kind, list[Place]] = {kind: [] for kind in Kind}
+        self.times = dict.fromkeys(Reason, 0)
+        self.places: dict[Reason, list[Place]] = {kind: [] for kind in Reason}
         self.wide_inputs: list[str] = []  # paths of those that begin with a byte-order mark of UTF-16
         self.lines = LineNumbers()
         self._path = ""
@@ -97,7 +97,7 @@ class Missed:
         """The input begins with a byte-order mark of UTF-16."""
         self.wide_inputs.append(self._path)
 
-    def add(self, kind: Kind, text: bytes, low: int, high: int, name: bytes = b"") -> None:
+    def add(self, kind: Reason, text: bytes, low: int, high: int, name: bytes = b"") -> None:
         """One at `text[low:high]`; `name` is what to show if it is not the word there."""
         self.times[kind] += 1
         if len(self.places[kind]) < MAX_PLACES:

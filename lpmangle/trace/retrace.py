@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from lpmangle.trace.anchors import BUILD_ID_DIGITS, LEAD
 from lpmangle.trace.lookup import MAX_LENGTH, Candidate, Known, Lookup, is_prefixed
-from lpmangle.trace.missed import Kind, Missed, word
+from lpmangle.trace.missed import Missed, Reason, word
 
 # From 128 KiB on glibc takes each block's memory from the system and gives it back: that were a sixth of the time.
 CHUNK = 1 << 16
@@ -208,7 +208,7 @@ class Retracer:
         if is_digits and not ((low and _IN_NAME.match(text, low - 1)) or _IN_NAME.match(text, high)):
             return  # no name, where templates have nothing between that and the suffix
         if self._lookup.is_known(suffix):
-            self.missed.add(Kind.NO_SUCH_NAME, text, low, high)
+            self.missed.add(Reason.NO_SUCH_NAME, text, low, high)
         elif suffix:
             self.missed.add_unknown(suffix, text, low, high)
 
@@ -224,7 +224,7 @@ class Retracer:
             run = match[0].replace(b"\0", b"")
             for low, high in [anchor.span() for anchor in self._lookup.anchor.finditer(run)]:
                 if self._lookup.find(run, low, high):
-                    self.missed.add(Kind.WIDE, text, match.start(), match.end(), word(run, low, high))
+                    self.missed.add(Reason.WIDE, text, match.start(), match.end(), word(run, low, high))
 
     def _look_whether_wrapped(self, text: bytes, at: int) -> None:
         """Whether what begins at `text[at]`, a line, is the rest of the build-id at the end of `_wrapped`."""
@@ -232,7 +232,7 @@ class Retracer:
             build_id = self._wrapped.rpartition(LEAD)[2] + rest[1]
             self._lookup.load_for([build_id])
             if self._lookup.is_known(build_id):
-                self.missed.add(Kind.WRAPPED, text, at, rest.end(), self._wrapped + rest[1])
+                self.missed.add(Reason.WRAPPED, text, at, rest.end(), self._wrapped + rest[1])
         if at < len(text):
             self._wrapped = b""
 

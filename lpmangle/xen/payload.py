@@ -23,7 +23,7 @@ from lpmangle.xen.placement import place
 from lpmangle.xen.symbols import UNUSUAL, Kind, SymbolRules
 
 
-class Place(NamedTuple):
+class Location(NamedTuple):
     """A place in a payload: a section, by number, and a byte offset into it; in section 0 an absolute address."""
 
     section: int
@@ -35,7 +35,7 @@ class FunctionEntry(NamedTuple):
 
     start: int  # offset in the section
     version: int
-    replacement: Place | None  # new_addr; None where it is not in the payload
+    replacement: Location | None  # new_addr; None where it is not in the payload
 
 
 class Payload:
@@ -93,9 +93,9 @@ class Payload:
                     hint="compile without them: for SHT_CREL without -Wa,--crel, and with GNU as or clang's default",
                 )
 
-    def _replacements(self, section: elf.Section, entry: int, pointer: int) -> dict[int, Place | None]:
+    def _replacements(self, section: elf.Section, entry: int, pointer: int) -> dict[int, Location | None]:
         """Offset of an entry of .livepatch.funcs -> its new_addr after relocation."""
-        found: dict[int, Place | None] = {}
+        found: dict[int, Location | None] = {}
         view = self.elf
         absolute, mask = ABSOLUTE_RELOCATION[view.machine], (1 << 8 * pointer) - 1
         for relocation in view.relocations(section):
@@ -108,7 +108,7 @@ class Payload:
             symbol = view.symbol(relocation.r_sym)
             number = 0 if symbol.st_shndx == elf.SHN_ABS else symbol.st_shndx or len(view.sections)
             known = number < len(view.sections)
-            found[start] = Place(number, (symbol.st_value + addend) & mask) if known else None
+            found[start] = Location(number, (symbol.st_value + addend) & mask) if known else None
         return found
 
     @property

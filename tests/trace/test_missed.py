@@ -14,7 +14,7 @@ from logs import COMMAND, FPU, ID, retracer, run, through
 from manifests import manifest, plain, write
 
 from lpmangle.trace import missed
-from lpmangle.trace.missed import Kind, Missed
+from lpmangle.trace.missed import Reason, Missed
 from lpmangle.trace.retrace import Retracer, copy
 
 NAME = f"{FPU}_{ID}"
@@ -25,7 +25,7 @@ def made(tmp_path: Path) -> Retracer:
     return retracer(tmp_path, plain("p", FPU))
 
 
-def places(made: Retracer, kind: Kind) -> list[tuple[str, bytes]]:
+def places(made: Retracer, kind: Reason) -> list[tuple[str, bytes]]:
     assert made.missed.times[kind] == len(made.missed.places[kind])
     assert not any(times for other, times in made.missed.times.items() if other != kind)
     return [(place.where, place.name) for place in made.missed.places[kind]]
@@ -35,7 +35,7 @@ def places(made: Retracer, kind: Kind) -> list[tuple[str, bytes]]:
 def test_cut_at_its_front(made: Retracer, cut: int) -> None:
     text = f"one\ntwo {NAME[cut:]}+0x1\n".encode()
     assert made.text(text) == text
-    assert places(made, Kind.NO_SUCH_NAME) == [("line 2", NAME[cut:].encode())]
+    assert places(made, Reason.NO_SUCH_NAME) == [("line 2", NAME[cut:].encode())]
 
 
 @pytest.mark.parametrize("cut", range(1, len(NAME)))
@@ -48,13 +48,13 @@ def test_wrapped_anywhere(made: Retracer, cut: int, line_break: str) -> None:
     """Before the build-id, or in it: all is said, and nothing is lost, however the lines come."""
     text = f"(XEN) S {NAME[:cut]}{line_break}{NAME[cut:]}+0x3/0xd [p]\nS {NAME}\n".encode()
     expected = text[: text.rindex(NAME.encode())] + FPU.encode() + b"\n"
-    kind = Kind.WRAPPED if cut > len(FPU) else Kind.NO_SUCH_NAME
+    kind = Reason.WRAPPED if cut > len(FPU) else Reason.NO_SUCH_NAME
     for chunks in ([text], text.splitlines(keepends=True), [text[i : i + 1] for i in range(len(text))]):
         made.missed = Missed()
         assert through(chunks, made) == expected
         (place,) = places(made, kind)
         assert place[0] == "line 2"
-        assert kind == Kind.NO_SUCH_NAME or place[1] == NAME.encode()
+        assert kind == Reason.NO_SUCH_NAME or place[1] == NAME.encode()
 
 
 def test_what_is_not_wrapped(made: Retracer) -> None:
@@ -73,7 +73,7 @@ def test_what_is_not_wrapped(made: Retracer) -> None:
 def test_utf_16(made: Retracer, encoding: str) -> None:
     text = f"some text\nS {NAME}+0x3/0xd [p]\nS other_{ID}\n".encode(encoding)
     assert made.text(text) == text
-    assert places(made, Kind.WIDE) == [("line 2", NAME.encode())]
+    assert places(made, Reason.WIDE) == [("line 2", NAME.encode())]
     assert bool(made.missed.wide_inputs) == (encoding in ("utf-16", "utf-32"))
 
 
@@ -89,7 +89,7 @@ def test_only_a_unique_suffix_tells_of_a_name(tmp_path: Path, suffix: str, count
     """`x_v1` may be anything."""
     made = retracer(tmp_path, manifest("p", {"f": f"f_{suffix}"}, suffix=suffix))
     made.text(f"f_{suffix} x_{suffix}".encode())
-    assert made.missed.times[Kind.NO_SUCH_NAME] == counts
+    assert made.missed.times[Reason.NO_SUCH_NAME] == counts
 
 
 @pytest.mark.parametrize("template", ["{symbol}{suffix}", "{suffix}{symbol}", "{symbol}{suffix}.x"])
@@ -181,7 +181,7 @@ def test_line_numbers(tmp_path: Path, made: Retracer, way: str, begin: int) -> N
         written: list[bytes] = []
         copy("log", file.fileno(), written.append, made)
     assert b"".join(written) == text
-    assert places(made, Kind.NO_SUCH_NAME) == [(f"line {number}", name) for number in wanted]
+    assert places(made, Reason.NO_SUCH_NAME) == [(f"line {number}", name) for number in wanted]
 
 
 def test_lines_that_are_counted_no_more(made: Retracer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,7 +190,7 @@ def test_lines_that_are_counted_no_more(made: Retracer, monkeypatch: pytest.Monk
     lines = [b"x" * 99 + b"\n"] * 20
     lines[8] = lines[18] = NAME[1:].encode() + b"\n"
     through(lines, made)
-    assert [place.where for place in made.missed.places[Kind.NO_SUCH_NAME]] == [
+    assert [place.where for place in made.missed.places[Reason.NO_SUCH_NAME]] == [
         "line 9",
         f"byte {len(b''.join(lines[:18]))}",
     ]
