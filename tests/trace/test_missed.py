@@ -14,7 +14,7 @@ from logs import COMMAND, FPU, ID, retracer, run, through
 from manifests import manifest, plain, write
 
 from lpmangle.trace import missed
-from lpmangle.trace.missed import Reason, Missed
+from lpmangle.trace.missed import Missed, Reason
 from lpmangle.trace.retrace import Retracer, copy
 
 NAME = f"{FPU}_{ID}"
