@@ -72,12 +72,12 @@ def test_ninja(examples: Path) -> None:
     assert set(before) == {f"{name}{ending}" for name in PAYLOADS for ending in ("", ".manifest.json", ".sig")}
     assert "no work to do" in run(["ninja"], folder).stdout
     # Built again with the same bytes: mangled again, with the same bytes, and not signed again.
-    age(examples / PAYLOADS[0], -1)
+    os.utime(examples / PAYLOADS[0])
     assert "[1/2] lpmangle out/617712b.livepatch" in run(["ninja"], folder).stdout
     assert times(folder / "out") == before
     assert "no work to do" in run(["ninja"], folder).stdout
     shutil.copy(EXAMPLES / PAYLOADS[1], examples / PAYLOADS[0])
-    age(examples / PAYLOADS[0], -2)
+    os.utime(examples / PAYLOADS[0])
     done = run(["ninja"], folder).stdout
     assert "sign out/617712b.livepatch.sig" in done
     assert "fbab204" not in done

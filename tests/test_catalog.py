@@ -11,6 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -269,7 +270,8 @@ def test_several_writers(tmp_path: Path) -> None:
     assert [writer.returncode for writer in writers] == [0] * 8, said
     assert sum("41 manifests added" in words for words in said) == 1
     assert sum("40 manifests added, 1 was there already" in words for words in said) == 7
-    assert len(Catalog(str(catalog)).entries()) == 321
+    with closing(Catalog(str(catalog))) as opened:
+        assert len(opened.entries()) == 321
 
 
 def test_killed_writer(tmp_path: Path) -> None:
@@ -290,7 +292,8 @@ def test_killed_writer(tmp_path: Path) -> None:
             assert not _tables(db) or db.execute(torn).fetchone() == (0,)
             db.close()
     lpmangle("catalog", "add", catalog, folder)
-    assert len(Catalog(str(catalog)).entries()) == 900
+    with closing(Catalog(str(catalog))) as opened:
+        assert len(opened.entries()) == 900
 
 
 def _tables(db: sqlite3.Connection) -> int:
@@ -336,7 +339,8 @@ def test_shapes_of_a_large_catalog(tmp_path: Path) -> None:
     several += [manifest("s", {"x": "x_abcdef0123"}, suffix="abcdef0123", build_id="abcdef0123")]
     several += [manifest(f"t{n}", {"x": "y"}, options=options) for n in range(2)]
     lpmangle("catalog", "add", tmp_path / "c", write(tmp_path / "m", *several))
-    shapes = sorted(Catalog(str(tmp_path / "c")).shapes())
+    with closing(Catalog(str(tmp_path / "c"))) as opened:
+        shapes = sorted(opened.shapes())
     assert [(t, s) for t, s in shapes if len(s) < 40] == [
         ("{symbol}_{suffix}", s) for s in ("abcdef0", "abcdef0123", "v0", "v1", "v2")
     ]

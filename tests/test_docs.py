@@ -15,7 +15,16 @@ from lpmangle.cli import COMMANDS
 def test_console_examples(page: str) -> None:
     text = (ROOT / page).read_text()
     assert BLOCK.search(text)
-    assert rendered(page) == text, "run `make golden` and read the diff"
+    assert _whatever_objcopy(rendered(page)) == _whatever_objcopy(text), "run `make golden` and read the diff"
+
+
+def _whatever_objcopy(page: str) -> str:
+    """Without the digest of what objcopy has written in an example: every version of it writes other bytes."""
+
+    def masked(block: re.Match[str]) -> str:
+        return re.sub("(?<=sha256 is )[0-9a-f]{64}", "...", block[0]) if "; objcopy " in block[0] else block[0]
+
+    return BLOCK.sub(masked, page)
 
 
 def test_every_command_and_option_is_documented() -> None:

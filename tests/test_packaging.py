@@ -186,7 +186,10 @@ def test_installed_completion(installed: Path, tmp_path: Path, shell: str) -> No
 def test_readme_completion(installed: Path, tmp_path: Path, shell: str) -> None:
     """The line for a shell's start-up file, where the installed completions are not found."""
     (line,) = re.findall(rf"^.*LPMANGLE_COMPLETE={shell}_source.*$", (ROOT / "README.md").read_text(), re.MULTILINE)
-    path = in_path(installed)["PATH"]
+    # Through a script: bash-completion looks beside the folder of the command itself, too.
+    (tmp_path / "lpmangle").write_text(f'#!/bin/sh\nexec {installed}/bin/lpmangle "$@"\n')
+    (tmp_path / "lpmangle").chmod(0o755)
+    path = f"{tmp_path}:/usr/bin:/bin"
     assert completed(shell, ["lpmangle ch"], path, tmp_path) == ["lpmangle ch"]
     assert completed(shell, ["lpmangle ch"], path, tmp_path, setting=line) == ["lpmangle check "]
 
