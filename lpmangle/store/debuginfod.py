@@ -43,9 +43,12 @@ MAX_MISSES = 500
 # More seconds, or bytes, than anybody means: what the system's calls can still take.
 _MOST = 1e9
 
-# What is asked for; in the cache the '/' is a '-'.
+# What is asked for.
 _SECTION = f"section/{embed.SECTION}"
 _DEBUGINFO = "debuginfo"
+# Its names in the cache: that of elfutils 0.192 and newer, where a hash (djb2) stands before a section's name
+# (debuginfod-client.c, path_escape), and the older one. Both are read and written: which elfutils is here is not known.
+_FILES = {_SECTION: (f"section-4f232649-{embed.SECTION}", f"section-{embed.SECTION}"), _DEBUGINFO: ("debuginfo",)}
 _Check = Callable[[bytes, str], bytes]
 _BUILD_ID = re.compile(r"[0-9a-f]{40}")
 
@@ -129,21 +132,21 @@ class DebuginfodSource:
         return [found for build_id in _BUILD_ID.findall(pattern) for found in self.with_build_id(build_id)]
 
     def debug_files(self, build_id: str) -> Iterable[str]:
-        path = self._path(build_id, _DEBUGINFO)
+        (path,) = self._paths(build_id, _DEBUGINFO)
         return [path] if self._get(build_id, _DEBUGINFO, _payload) and os.path.exists(path) else []
 
-    def _path(self, build_id: str, what: str) -> str:
-        return os.path.join(self._cache, build_id, what.replace("/", "-"))
+    def _paths(self, build_id: str, what: str) -> list[str]:
+        return [os.path.join(self._cache, build_id, name) for name in _FILES[what]]
 
     def _get(self, build_id: str, what: str, check: _Check) -> tuple[str, bytes] | None:
         """Where it was found, and what `check` makes of it."""
         if not _BUILD_ID.fullmatch(build_id):
             return None
-        path = self._path(build_id, what)
-        with suppress(OSError, LpmangleError):
-            with open(path, "rb") as file:
-                content = file.read(self._max_size + 1)
-            return path, check(content, build_id)
+        for path in self._paths(build_id, what):
+            with suppress(OSError, LpmangleError):
+                with open(path, "rb") as file:
+                    content = file.read(self._max_size + 1)
+                return path, check(content, build_id)
         if not self._servers or self._misses >= MAX_MISSES:
             return None
         found = self._fetch(build_id, what, check)
@@ -154,8 +157,8 @@ class DebuginfodSource:
         return found
 
     def _fetch(self, build_id: str, what: str, check: _Check) -> tuple[str, bytes] | None:
-        path = self._path(build_id, what)
-        if self._share_misses and self._failed_lately(path):
+        paths = self._paths(build_id, what)
+        if self._share_misses and any(map(self._failed_lately, paths)):
             return None
         answered = True
         for server in list(self._servers):
@@ -177,10 +180,10 @@ class DebuginfodSource:
                 warn(server.url, f"left out: {getattr(reason, 'strerror', None) or reason}")
                 self._servers.remove(server)
             else:
-                self._store(path, content)
+                self._store(paths, content)
                 return where, checked
         if answered and self._share_misses:
-            self._store(path, None)
+            self._store(paths, None)
         return None
 
     def _download(self, server: Server, where: str) -> bytes | None:
@@ -230,14 +233,16 @@ class DebuginfodSource:
                 return True
         return False
 
-    def _store(self, path: str, content: bytes | None) -> None:
+    def _store(self, paths: Iterable[str], content: bytes | None) -> None:
         """Keep it in the cache; None: nobody has it. A cache that cannot be written is none."""
-        temporary = f"{path}.{os.getpid()}.tmp"
-        with suppress(OSError):
-            os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
-            with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400 if content else 0), "wb") as file:
-                file.write(content or b"")
-            os.replace(temporary, path)
+        for path in paths:
+            temporary = f"{path}.{os.getpid()}.tmp"
+            mode = 0o400 if content else 0
+            with suppress(OSError):
+                os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+                with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+                    file.write(content or b"")
+                os.replace(temporary, path)
 
 
 def _path_of(url: str) -> str:
