@@ -306,7 +306,7 @@ def test_a_result_that_is_called_like_a_pattern(folder: Path) -> None:
 
 def test_no_result(folder: Path) -> None:
     done = run([*BUILD, "env", "livepatch-build", *options(), "--skip=build"], folder, code=1)
-    assert "lpmangle" not in done.stderr
+    assert "lpmangle: " not in done.stderr  # not the name of a folder
     script(folder, "echo nothing to do", "livepatch-build")
     env = environment(folder)
     done = run([*BUILD, *TOOL, *options(output="there")], folder, env=env, code=3)
@@ -489,7 +489,7 @@ def test_an_interrupted_build_that_ends_well(folder: Path) -> None:
     process.send_signal(signal.SIGTERM)
     stdout, stderr = process.communicate(timeout=30)
     assert "going on\n" in stdout
-    assert stderr == "lpmangle: interrupted by SIGTERM, nothing was mangled\n"
+    assert stderr.endswith("lpmangle: interrupted by SIGTERM, nothing was mangled\n")  # after what a shell may say
     assert process.returncode == -signal.SIGTERM
     assert not is_mangled(folder / "out" / "fix.livepatch")
 
