@@ -106,6 +106,18 @@ def test_a_catalog_that_fails_after_the_build(tmp_path: Path) -> None:
     assert content(tmp_path) == {"p.livepatch": NEW.read_bytes(), "c.db": b"no catalog\n"}
 
 
+def test_a_build_that_fails_makes_no_catalog(tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    keep = ("--manifest", "kept/", "--catalog", "c.db")
+    command = ["lpmangle", "build", "--result=p.livepatch", *keep, "--"]
+    done = run([*command, "sh", "-c", f"cp {NEW} p.livepatch; rmdir kept"], tmp_path, code=4)
+    assert "kept" in done.stderr
+    assert content(tmp_path) == {"p.livepatch": NEW.read_bytes()}
+    (tmp_path / "c.db").touch()  # as mktemp makes it
+    run([*command, "sh", "-c", f"cp {NEW} p.livepatch"], tmp_path, code=4)
+    assert content(tmp_path) == {"p.livepatch": NEW.read_bytes(), "c.db": b""}
+
+
 def test_builds_at_once_into_one_catalog(tmp_path: Path) -> None:
     processes = []
     for number in range(4):

@@ -11,7 +11,6 @@ import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -24,6 +23,7 @@ from lpmangle.store.catalog import Catalog
 from lpmangle.store.open import open_sources
 from lpmangle.store.source import Sources
 
+EXAMPLES = Path(__file__).parent.parent / "examples"
 ORIGINALS = ["x86_emulate.c#_get_fpu", "arch/x86/traps.c#do_trap", "lp_helper", "common/a.c#f[1]"]
 CRASH = Path(__file__).parent / "data" / "crash"
 
@@ -78,6 +78,126 @@ def test_list_find_remove(catalog: Path) -> None:
         orphans = "SELECT count(*) FROM symbol WHERE manifest NOT IN (SELECT id FROM manifest)"
         assert db.execute(orphans).fetchone() == (0,)
     db.close()
+
+
+def test_a_failed_add_leaves_nothing(tmp_path: Path, shipped: Path) -> None:
+    """No new file, no temporary one; what was there stays as it was, an empty file too."""
+    (tmp_path / "nothing").mkdir()
+    (tmp_path / "broken.livepatch.manifest.json").write_text("{}")
+    (tmp_path / "empty").touch()
+    link = tmp_path / "link.db"
+    link.symlink_to("nowhere.db")
+    before = sorted(os.listdir(tmp_path))
+    limit = f'ulimit -f 8; exec {sys.executable} -m lpmangle catalog add "$0" {shipped}'  # KiB in a file
+    for catalog in (tmp_path / "new.db", tmp_path / "empty", link):
+        for source, code, words in (
+            (tmp_path / "nothing", 3, f"lpmangle: {tmp_path / 'nothing'}: there is no manifest in this folder"),
+            (tmp_path / "broken.livepatch.manifest.json", 3, "not a manifest of lpmangle"),
+            (tmp_path / "gone", 4, "cannot read"),
+        ):
+            assert words in lpmangle("catalog", "add", catalog, shipped, source, code=code).stderr
+        done = subprocess.run(["bash", "-c", limit, catalog], capture_output=True, text=True)
+        assert (done.returncode, done.stdout) == (4, "")
+        assert f"lpmangle: {catalog}: cannot be used as a catalog: " in done.stderr
+    assert sorted(os.listdir(tmp_path)) == before
+    assert (tmp_path / "empty").read_bytes() == b""
+    lpmangle("catalog", "add", link, shipped)
+    assert link.is_symlink()
+    assert len(Catalog(str(tmp_path / "nowhere.db")).entries()) == 30
+
+
+def test_folders_without_a_manifest(tmp_path: Path, shipped: Path) -> None:
+    """Also where all that is in it is broken."""
+    folder = tmp_path / "broken"
+    folder.mkdir()
+    (folder / "a.livepatch.manifest.json").write_text("{}")
+    (folder / "b.livepatch").write_bytes((CRASH / "crash.livepatch").read_bytes())
+    said = lpmangle("catalog", "add", tmp_path / "c.db", shipped, folder, code=3).stderr.splitlines()
+    assert said[0].startswith(f"lpmangle: {folder / 'a.livepatch.manifest.json'}: warning: left out: not a manifest")
+    assert said[1] == f"lpmangle: {folder}: there is no manifest in this folder, and no payload with one inside"
+    assert not (tmp_path / "c.db").exists()
+
+
+def test_a_manifest_counts_once(tmp_path: Path) -> None:
+    """Embedded and beside the payload, named and in a folder, through a link: it is one."""
+    folder = tmp_path / "m"
+    folder.mkdir()
+    payload = folder / "fbab204.livepatch"
+    payload.write_bytes((EXAMPLES / payload.name).read_bytes())
+    lpmangle("--embed", payload)
+    (folder / "link.livepatch").symlink_to(payload.name)
+    for sources in ([folder], [payload], [payload, f"{payload}.manifest.json", folder, folder]):
+        (tmp_path / "c.db").unlink(missing_ok=True)
+        done = lpmangle("catalog", "add", tmp_path / "c.db", *sources)
+        assert done.stdout == f"{tmp_path / 'c.db'}: 1 manifest added, 0 were there already\n"
+    done = lpmangle("catalog", "add", tmp_path / "c.db", folder, "--json")
+    assert json.loads(done.stdout) == {"catalog": str(tmp_path / "c.db"), "added": 0, "already_there": 1}
+
+
+def test_remove_is_not_guesswork(tmp_path: Path) -> None:
+    """A name that several payloads have removes none, unless --all says so; nor does a list with a word too many."""
+    catalog = tmp_path / "c.db"
+    several = [manifest("prod", {"f": f"f_{n}"}, suffix=str(n), build_id=f"{n}{'ab' * 10}{n}" * 2) for n in range(3)]
+    several += [manifest("fix", {"f": f"f_{n}"}, suffix=n, build_id=None) for n in ("x", "y")]
+    several += [manifest("one", {"f": f"f_{n}"}, suffix=n) for n in ("v1", "v2")]  # one payload, mangled in two ways
+    (tmp_path / "m").mkdir()
+    for number, one in enumerate(several):
+        (tmp_path / "m" / f"{number}.livepatch.manifest.json").write_text(json.dumps(one))
+    lpmangle("catalog", "add", catalog, tmp_path / "m")
+    before = catalog.read_bytes()
+    done = lpmangle("catalog", "remove", catalog, "prod", code=3)
+    assert done.stdout == ""
+    lines = done.stderr.splitlines()
+    assert lines[0] == f"lpmangle: {catalog}: has 3 payloads prod; nothing was removed:"
+    assert lines[1].split() == ["PAYLOAD", "BUILD-ID", "SYMBOLS", "SUFFIX"]
+    assert [line.split()[0] for line in lines[2:-1]] == ["prod"] * 3
+    assert lines[-1] == "  hint: name one by its build-id, or remove them all with --all"
+    lpmangle("catalog", "remove", catalog, "fix", code=3)
+    lpmangle("catalog", "remove", catalog, "one", "prod", code=3)
+    said = lpmangle("catalog", "remove", catalog, "one", "nobody", code=1).stderr
+    assert said == f"lpmangle: {catalog}: has no payload nobody; nothing was removed\n"
+    assert catalog.read_bytes() == before
+    removed = lpmangle("catalog", "remove", catalog, "one", several[1]["build_id"][:7]).stdout.splitlines()
+    assert [line.split()[2] for line in removed] == ["one,", "one,", "prod,"]
+    lpmangle("catalog", "remove", catalog, "prod", "fix", "--all")
+    assert json.loads(lpmangle("catalog", "list", catalog, "--json").stdout) == []
+
+
+def test_connections_are_closed(tmp_path: Path, shipped: Path) -> None:
+    """Python warns of one that is not, from 3.13 on."""
+    catalog, payload = tmp_path / "c.db", tmp_path / "crash.livepatch"
+    payload.write_bytes((CRASH / "crash.livepatch").read_bytes())
+    (tmp_path / "text").write_text("none")
+    (tmp_path / "types").write_bytes(catalogs()["types"])
+    (tmp_path / "version-2").write_bytes(catalogs()["version-2"])
+    stacked = EXAMPLES / "stacked" / "8d4a1c7.livepatch"
+    lpmangle("--manifest", tmp_path / "lower.json", "-o", tmp_path / "lower", EXAMPLES / "617712b.livepatch")
+    for code, *command in (
+        (0, "catalog", "add", catalog, shipped, CRASH / "crash.livepatch", tmp_path / "lower.json"),
+        (0, "catalog", "add", catalog, shipped),
+        (0, "catalog", "list", catalog),
+        (0, "catalog", "find", catalog, "_get_fpu"),
+        (1, "catalog", "find", catalog, "no_such"),
+        (0, "catalog", "remove", catalog, "hotfix1"),
+        (1, "catalog", "remove", catalog, "hotfix1"),
+        (3, "catalog", "list", tmp_path / "types"),
+        (3, "catalog", "list", tmp_path / "version-2"),
+        (3, "catalog", "add", tmp_path / "version-2", shipped),
+        (0, "query", "_get_fpu", "-m", catalog),
+        (3, "query", "_get_fpu", "-m", catalog, "-m", tmp_path / "text"),
+        (3, "query", "_get_fpu", "-m", tmp_path / "types"),
+        (0, "retrace", CRASH / "crash.log", "-m", catalog),
+        (3, "retrace", CRASH / "crash.log", "-m", catalog, "-m", tmp_path / "types"),
+        (0, "verify", payload, "-m", catalog),
+        (0, "restore", payload, "-m", catalog, "-o", tmp_path / "restored"),
+        (0, "--against", catalog, "-o", tmp_path / "upper", stacked),
+        (0, "-j", "2", "--against", catalog, "-o", tmp_path, stacked, EXAMPLES / "617712b.livepatch"),
+    ):  # fmt: skip
+        words = [sys.executable, "-W", "error", "-m", "lpmangle", *map(str, command)]
+        done = subprocess.run(words, capture_output=True, text=True)
+        assert done.returncode == code, done.stderr
+        assert "Warning" not in done.stderr
+        assert (done.stderr == "") == (code == 0)
 
 
 def answer(source: Sources, pattern: str) -> list[tuple[str, str]]:
@@ -145,7 +265,7 @@ def test_as_a_source_of_every_command(tmp_path: Path) -> None:
     assert out == lpmangle("retrace", "-m", CRASH, CRASH / "crash.log").stdout != log
     assert "crash" in lpmangle("query", "lp_helper", "-m", catalog).stdout
     lpmangle("restore", payload, "-m", catalog)
-    other = Path(__file__).parent.parent / "examples" / "fbab204.livepatch"
+    other = EXAMPLES / "fbab204.livepatch"
     assert "no manifest with its build-id" in lpmangle("verify", other, "-m", catalog, code=3).stderr
 
 
@@ -270,8 +390,7 @@ def test_several_writers(tmp_path: Path) -> None:
     assert [writer.returncode for writer in writers] == [0] * 8, said
     assert sum("41 manifests added" in words for words in said) == 1
     assert sum("40 manifests added, 1 was there already" in words for words in said) == 7
-    with closing(Catalog(str(catalog))) as opened:
-        assert len(opened.entries()) == 321
+    assert len(Catalog(str(catalog)).entries()) == 321
 
 
 def test_killed_writer(tmp_path: Path) -> None:
@@ -292,8 +411,7 @@ def test_killed_writer(tmp_path: Path) -> None:
             assert not _tables(db) or db.execute(torn).fetchone() == (0,)
             db.close()
     lpmangle("catalog", "add", catalog, folder)
-    with closing(Catalog(str(catalog))) as opened:
-        assert len(opened.entries()) == 900
+    assert len(Catalog(str(catalog)).entries()) == 900
 
 
 def _tables(db: sqlite3.Connection) -> int:
@@ -339,8 +457,7 @@ def test_shapes_of_a_large_catalog(tmp_path: Path) -> None:
     several += [manifest("s", {"x": "x_abcdef0123"}, suffix="abcdef0123", build_id="abcdef0123")]
     several += [manifest(f"t{n}", {"x": "y"}, options=options) for n in range(2)]
     lpmangle("catalog", "add", tmp_path / "c", write(tmp_path / "m", *several))
-    with closing(Catalog(str(tmp_path / "c"))) as opened:
-        shapes = sorted(opened.shapes())
+    shapes = sorted(Catalog(str(tmp_path / "c")).shapes())
     assert [(t, s) for t, s in shapes if len(s) < 40] == [
         ("{symbol}_{suffix}", s) for s in ("abcdef0", "abcdef0123", "v0", "v1", "v2")
     ]

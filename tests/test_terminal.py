@@ -17,7 +17,8 @@ from elfbuild import GLOBAL, HOOK, TEXT, Sym, build, build_id
 from manifests import manifest
 
 from lpmangle.cli.output import shown
-from lpmangle.store.catalog import Catalog
+from lpmangle.store.catalog import add
+from lpmangle.store.source import Found
 
 # Escape sequences, C1 controls, bidirectional overrides, line separators.
 EVIL = "../../x\x1b[2J\x1b]0;t\x07\x9b2K\x85\u202e\u2066\u2028\u200b\r\n forged: taken \x7f\x08"
@@ -52,9 +53,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "log").write_text(f"plain_SUF+0x1 x_{'0' * 40} \x9bm\u202e_{'0' * 40}\n")
     (folder / "stack").write_text(f"# {EVIL.partition(chr(13))[0]}\nraw.livepatch\n")
     (folder / "bad-stack").write_text(EVIL)
-    opened = Catalog(str(folder / "catalog.db"), write=True)
-    list(opened.add([json.dumps(one).encode(), json.dumps(two).encode()]))
-    opened.close()
+    list(add(str(folder / "catalog.db"), [Found("", json.dumps(each).encode()) for each in (one, two)]))
     with sqlite3.connect(folder / "catalog.db") as db:
         db.execute("UPDATE manifest SET build_id = ?", (EVIL,))
     db.close()

@@ -3,16 +3,17 @@
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 
 import click
 
-from lpmangle.cli.output import print_json, print_table, shown, warn
+from lpmangle.cli.output import print_json, print_table, shown, table_lines, warn
 from lpmangle.cli.paths import FilePath
-from lpmangle.errors import EXIT_NO, about
+from lpmangle.errors import EXIT_NO, EXIT_REFUSED, NoManifestError, about
+from lpmangle.store import catalog as catalogs
 from lpmangle.store import local
-from lpmangle.store.catalog import Catalog
-from lpmangle.store.source import Found
+from lpmangle.store.source import Found, unrepeated
 
 
 class _Commands(click.Group):
@@ -48,9 +49,9 @@ def add(catalog: str, paths: tuple[str, ...], as_json: bool) -> None:
 
     CATALOG is made if it does not exist. Several processes may add at once.
     """
+    several = _manifests(paths)
     with about(catalog):
-        opened = Catalog(catalog, write=True)
-        results = Counter(opened.add(_texts(paths)))
+        results = Counter(catalogs.add(catalog, several))
     if as_json:
         print_json({"catalog": catalog, "added": results[True], "already_there": results[False]})
     else:
@@ -59,25 +60,39 @@ def add(catalog: str, paths: tuple[str, ...], as_json: bool) -> None:
         click.echo(f"{shown(catalog)}: {added}, {old} {'was' if old == 1 else 'were'} there already")
 
 
-def _texts(paths: tuple[str, ...]) -> Iterator[bytes]:
-    """All manifests, one after the other; on a terminal with a progress bar."""
-    # What is named is read before anything is added: an error then is an error of the whole command.
-    named = {path: _named(path) for path in paths if not os.path.isdir(path)}
-    several = (found for path in paths for found in ([named[path]] if path in named else local.in_folder(path)))
+def _manifests(paths: tuple[str, ...]) -> Iterator[Found]:
+    """All manifests, each once, on a terminal with a progress bar.
+
+    What is named is read at once, and of each folder the first manifest: what is wrong with these is an error before
+    anything is done.
+    """
+    several: list[Iterable[Found]] = []
+    count = 0
+    for path in paths:
+        if not os.path.isdir(path):
+            found = local.load(path)
+            found.manifest  # noqa: B018
+            several.append([found])
+            count += 1
+            continue
+        listed = list(local.paths_in(path))
+        sound = filter(None, map(local.sound, listed))
+        first = next(sound, None)
+        if first is None:
+            raise NoManifestError("there is no manifest in this folder, and no payload with one inside", path=path)
+        several.append(chain([first], sound))
+        count += len(listed)
+    return _counted(unrepeated(chain.from_iterable(several)), count)
+
+
+def _counted(several: Iterable[Found], count: int) -> Iterator[Found]:
     if not sys.stderr.isatty():
-        yield from (found.text for found in several)
+        yield from several
         return
-    count = len(named) + sum(1 for path in paths if path not in named for _ in local.paths_in(path))
     with click.progressbar(length=count, label="adding", file=sys.stderr) as progress:
         for found in several:
-            yield found.text
+            yield found
             progress.update(1)
-
-
-def _named(path: str) -> Found:
-    found = local.load(path)
-    found.manifest  # noqa: B018
-    return found
 
 
 @command.command("list")
@@ -85,33 +100,46 @@ def _named(path: str) -> Found:
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
 def list_(catalog: str, as_json: bool) -> None:
     """List the payloads, in the order in which they were added."""
-    entries = Catalog(catalog).entries()
+    entries = catalogs.Catalog(catalog).entries()
     if as_json:
         print_json([entry._asdict() for entry in entries])
     elif entries:
-        rows = [(e.payload, e.build_id or "-", str(e.symbols), e.suffix) for e in entries]
-        print_table([("PAYLOAD", "BUILD-ID", "SYMBOLS", "SUFFIX"), *rows])
+        print_table(_rows(entries))
+
+
+def _rows(entries: list[catalogs.Entry]) -> list[tuple[str, ...]]:
+    rows = [(e.payload, e.build_id or "-", str(e.symbols), e.suffix) for e in entries]
+    return [("PAYLOAD", "BUILD-ID", "SYMBOLS", "SUFFIX"), *rows]
 
 
 @command.command("remove")
 @click.argument("catalog", type=FilePath())
 @click.argument("payloads", nargs=-1, required=True, metavar="PAYLOAD|BUILD-ID...")
+@click.option("--all", "every", is_flag=True, help="Remove all payloads that have a name, not only one.")
 @click.pass_context
-def remove(ctx: click.Context, catalog: str, payloads: tuple[str, ...]) -> None:
-    """Remove the manifests of a payload, by its name or by 7 or more digits of its build-id."""
+def remove(ctx: click.Context, catalog: str, payloads: tuple[str, ...], every: bool) -> None:
+    """Remove payloads, each by its name or by 7 or more digits of its build-id.
+
+    Nothing is removed if one of the words names no payload, or several without --all.
+    """
     with about(catalog):
-        opened = Catalog(catalog, write=True, make=False)
-        missing = False
-        for word in payloads:
-            removed = opened.remove(word)
-            for entry in removed:
-                build_id = shown(entry.build_id or "(none)")
-                click.echo(f"{shown(catalog)}: removed {shown(entry.payload)}, build-id {build_id}")
-            if not removed:
-                warn(catalog, f"has no payload {word}")
-                missing = True
-    if missing:
-        ctx.exit(EXIT_NO)
+        found = catalogs.Catalog(catalog).remove(payloads, every=every)
+    status = 0
+    for word, entries in found.items():
+        if not entries:
+            warn(catalog, f"has no payload {word}; nothing was removed")
+            status = max(status, EXIT_NO)
+        elif not every and catalogs.are_several(entries):
+            warn(catalog, f"has {len(entries)} payloads {word}; nothing was removed:")
+            for line in table_lines(_rows(entries)):
+                click.echo(f"  {line}", err=True)
+            click.echo("  hint: name one by its build-id, or remove them all with --all", err=True)
+            status = EXIT_REFUSED
+    if status:
+        ctx.exit(status)
+    for entry in dict.fromkeys(chain.from_iterable(found.values())):
+        build_id = shown(entry.build_id or "(none)")
+        click.echo(f"{shown(catalog)}: removed {shown(entry.payload)}, build-id {build_id}")
 
 
 @command.command("find")
@@ -121,7 +149,7 @@ def remove(ctx: click.Context, catalog: str, payloads: tuple[str, ...]) -> None:
 @click.pass_context
 def find(ctx: click.Context, catalog: str, symbols: tuple[str, ...], as_json: bool) -> None:
     """Which payloads ever introduced SYMBOL: an old or new name, with or without the part before '#', or a pattern."""
-    opened = Catalog(catalog)
+    opened = catalogs.Catalog(catalog)
     missing = []
     matches = []
     for pattern in symbols:

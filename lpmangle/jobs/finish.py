@@ -3,7 +3,6 @@
 import os
 import stat
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
 
 from lpmangle.errors import FileError, about
@@ -51,13 +50,7 @@ def _finish(request: Request, steps: Steps) -> Result:
             final = command.changed(final, path, mode)
         if steps.approve:
             steps.approve(path, bytes(final))
-    if steps.catalog is None:
-        prepared.write(final)
-    else:
-        from lpmangle.store.catalog import Catalog  # loads sqlite3
-
-        with closing(Catalog(steps.catalog, write=True)) as catalog:
-            prepared.write(final, catalog)
+    prepared.write(final, steps.catalog)
     return prepared.result
 
 
@@ -68,7 +61,7 @@ def check_catalog(path: str) -> None:
         raise FileError("there is no such folder", path=folder)
     if not os.access(folder, os.W_OK):  # SQLite's journal is there
         raise FileError("cannot write there", path=folder)
-    if os.path.lexists(path):
-        from lpmangle.store.catalog import Catalog  # loads sqlite3
+    if os.path.exists(path):
+        from lpmangle.store.catalog_file import CatalogFile  # loads sqlite3
 
-        Catalog(path).close()
+        CatalogFile(path, empty_ok=True)

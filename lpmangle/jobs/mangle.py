@@ -23,7 +23,6 @@ from lpmangle.xen.payload import Payload
 if TYPE_CHECKING:
     from lpmangle.jobs.against import Against
     from lpmangle.mangle.stack import Stack
-    from lpmangle.store.catalog import Catalog
 
 # A payload that other processes keep replacing is given up after as many readings.
 ATTEMPTS = 3
@@ -136,8 +135,8 @@ class Prepared:
         self._file = file
         self._text = text
 
-    def write(self, data: bytes | bytearray | None = None, catalog: "Catalog | None" = None) -> None:
-        """Write what is asked for, all or nothing; the manifest into `catalog` as well. Raises LpmangleError.
+    def write(self, data: bytes | bytearray | None = None, catalog: str | None = None) -> None:
+        """Write what is asked for, all or nothing; the manifest into the catalog there, too. Raises LpmangleError.
 
         `data` is what to write in place of the payload if something was done to it since, such as signing.
         """
@@ -161,7 +160,10 @@ class Prepared:
             outputs = [output for output in map(_in_one_piece, outputs) if not _is_there(output)]
             result.unchanged = not in_place and result.output not in [output.path for output in outputs]
         if catalog and manifest:
-            with catalog.adding(b"".join(manifest.pieces)) as commit:
+            from lpmangle.store.catalog import adding  # loads sqlite3
+            from lpmangle.store.source import Found  # loads msgspec
+
+            with adding(catalog, Found(manifest.path, b"".join(manifest.pieces))) as commit:
                 files.replace(outputs, unchanged=file, before_last=commit) if outputs else commit()
         elif outputs:
             files.replace(outputs, unchanged=file)

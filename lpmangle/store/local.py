@@ -108,21 +108,16 @@ def _head(path: str) -> Head | None:
     return found.head if found else None
 
 
-def in_folder(folder: str) -> Iterator[Found]:
-    """The manifests in a folder and the folders in it, in the order of their names; a broken one is a warning.
-
-    Payloads and .debug files count if they have a manifest inside. Symbolic links to folders are not followed.
-    """
-    for path in paths_in(folder):
-        try:
-            found = _in_file(path)
-            if found:
-                found.manifest  # noqa: B018
-        except LpmangleError as error:
-            leave_out(path, error)
-            continue
+def sound(path: str) -> Found | None:
+    """The manifest in a file in a folder; None for a payload that has none, and with a warning for what is broken."""
+    try:
+        found = _in_file(path)
         if found:
-            yield found
+            found.manifest  # noqa: B018
+        return found
+    except LpmangleError as error:
+        leave_out(path, error)
+        return None
 
 
 def _in_file(path: str) -> Found | None:
@@ -132,7 +127,11 @@ def _in_file(path: str) -> Found | None:
 
 
 def paths_in(folder: str) -> Iterator[str]:
-    """The files in a folder that are named like manifests, payloads or what was split from these (eu-strip -f)."""
+    """The files in a folder, and the folders in it, that may hold manifests, in the order of their names.
+
+    They are named like manifests, payloads, or what was split from these (eu-strip -f). Symbolic links to folders are
+    not followed.
+    """
 
     def refuse(error: OSError) -> None:
         refused = FileError(f"cannot read: {error.strerror}", path=error.filename or folder)

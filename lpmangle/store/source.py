@@ -85,13 +85,13 @@ class Sources:
         return {shape for shape in self._all(lambda source: source.shapes()) if 0 < len(shape.suffix) <= MAX_NAME}
 
     def with_suffix(self, suffix: str) -> Iterable[Found]:
-        return _unrepeated(self._all(lambda source: source.with_suffix(suffix)))
+        return unrepeated(self._all(lambda source: source.with_suffix(suffix)))
 
     def with_build_id(self, build_id: str) -> Iterable[Found]:
-        return _unrepeated(self._all(lambda source: source.with_build_id(build_id)))
+        return unrepeated(self._all(lambda source: source.with_build_id(build_id)))
 
     def candidates(self, pattern: str) -> Iterable[Found]:
-        return _unrepeated(self._all(lambda source: source.candidates(pattern)))
+        return unrepeated(self._all(lambda source: source.candidates(pattern)))
 
     def debug_files(self, build_id: str) -> Iterable[str]:
         return self._all(lambda source: source.debug_files(build_id))
@@ -106,7 +106,8 @@ class Sources:
                 self.trouble.append(error)
 
 
-def _unrepeated(several: Iterable[Found]) -> Iterator[Found]:
+def unrepeated(several: Iterable[Found]) -> Iterator[Found]:
+    """Each manifest once: payloads with a manifest inside often have the same beside them."""
     first = None
     seen = set()
     for found in several:

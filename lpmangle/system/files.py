@@ -102,7 +102,7 @@ def replace(
     temporaries: list[str] = []
     try:
         for output in outputs:
-            temporaries.append(_temporary(output.path))
+            temporaries.append(temporary_for(output.path))
             _write(temporaries[-1], output)
         # An interrupt between the renames would leave a manifest without its payload.
         with _folder_locked(outputs[-1].path), _signals_held():
@@ -114,6 +114,25 @@ def replace(
         for temporary in temporaries:
             with suppress(OSError):
                 os.unlink(temporary)
+
+
+def place_new(temporary: str, path: str) -> bool:
+    """Give a finished file its name; False if there is something by that name by now. Raises FileError."""
+    try:
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+        except OSError:  # no hard links on this file system
+            with _folder_locked(path):
+                if os.path.lexists(path):
+                    return False
+                os.rename(temporary, path)
+    except OSError as error:
+        raise _file_error("cannot write", path, error) from None
+    with suppress(OSError):  # it is in place; only when that reaches the disk is not known
+        _sync_folder(path)
+    return True
 
 
 def fitting(path: str, payload: bytes) -> str:
@@ -204,7 +223,7 @@ def _keep(path: str, payload: str) -> bool:
     except FileNotFoundError:
         return False
     except OSError:  # no hard links on this file system, or not to files of others
-        temporary = _temporary(path)
+        temporary = temporary_for(path)
         try:
             _write(temporary, Output(path, (content(path),)))
             os.replace(temporary, kept)
@@ -237,7 +256,8 @@ def _check_unchanged(file: File) -> None:
         raise ChangedError("was changed by another process meanwhile", path=file.path, hint="run the command again")
 
 
-def _temporary(path: str) -> str:
+def temporary_for(path: str) -> str:
+    """A name that nothing has yet, in the folder of `path`."""
     return os.path.join(os.path.dirname(path), f".lpmangle-{os.urandom(8).hex()}.tmp")
 
 

@@ -124,6 +124,7 @@ SCENARIOS = (
     Scenario("restore", _mangled, ("restore", NEW), ((NEW,),), {NEW: ("original.livepatch",)}),
     Scenario("restore-output", _mangled, ("restore", "-o", "back", NEW), (("back",),), {NEW: ("original.livepatch",)}),
     Scenario("catalog", _manifests, ("catalog", "add", "c.db", OLD, NEW), (("c.db",),)),
+    Scenario("catalog-no-links", _manifests, ("catalog", "add", "c.db", OLD, NEW), (("c.db",),), no_links=True),
     Scenario(
         "older-catalog",
         _catalog,
@@ -154,6 +155,7 @@ IN_MAKE_TEST = {
     "older-output-elsewhere": FAULTS,
     "batch": FAULTS,
     "restore": FAULTS,
+    "catalog": (KILL,),
     "older-catalog": FAULTS,
     "build-catalog": (KILL, EIO),
     "build": (KILL,),  # what is built is mangled as in place, and each run builds it

@@ -41,8 +41,9 @@ from lpmangle.manifest import search as query
 from lpmangle.manifest.undo import prove_manifest, undo
 from lpmangle.manifest.write import encode
 from lpmangle.store import debuginfod, local
-from lpmangle.store.catalog import Catalog
+from lpmangle.store.catalog import Catalog, add
 from lpmangle.store.open import open_sources
+from lpmangle.store.source import Found
 from lpmangle.trace.lookup import Lookup
 from lpmangle.trace.missed import Missed
 from lpmangle.trace.retrace import Retracer
@@ -188,16 +189,12 @@ def read_catalog(data: bytes) -> None:
 def read_catalog_add(data: bytes) -> None:
     """The same written to; what is refused at once stays as it was."""
     path = _catalog(data)
-    opened = None
     try:
-        opened = Catalog(str(path), write=True)
-        _write_to(opened)
+        assert len(list(add(str(path), [Found("", _mangled()[2])]))) == 1
     except LpmangleError:
-        if opened is None:
-            assert path.read_bytes() == data
-    finally:
-        if opened:
-            opened.close()
+        assert path.read_bytes() == data
+    with suppress(LpmangleError):
+        Catalog(str(path)).remove(["stem"], every=True)
     assert os.listdir(path.parent) == [path.name], os.listdir(path.parent)
 
 
@@ -215,26 +212,17 @@ def _catalog(data: bytes) -> Path:
 
 def _look_up(path: str) -> None:
     opened = Catalog(path)
-    try:
-        for way in (
-            lambda: [f"{e.payload} {e.build_id} {e.suffix} {e.symbols:d}".encode() for e in opened.entries()],
-            lambda: [f"{m.original} {m.name} {m.payload} {m.build_id}".encode() for m in opened.find("_get_*")],
-            lambda: list(opened.find("x86_emulate.c#_get_fpu")),
-            lambda: [f"{template} {suffix}".encode() for template, suffix in opened.shapes()],
-            lambda: opened.with_suffix("SUF"),
-            lambda: opened.with_build_id("ab" * 20),
-            lambda: [found.manifest for found in opened.candidates("*")],
-        ):
-            with suppress(LpmangleError):
-                way()
-    finally:
-        opened.close()
-
-
-def _write_to(opened: Catalog) -> None:
-    with suppress(LpmangleError):
-        assert len(list(opened.add([_mangled()[2]]))) == 1
-    opened.remove("stem")
+    for way in (
+        lambda: [f"{e.payload} {e.build_id} {e.suffix} {e.symbols:d}".encode() for e in opened.entries()],
+        lambda: [f"{m.original} {m.name} {m.payload} {m.build_id}".encode() for m in opened.find("_get_*")],
+        lambda: list(opened.find("x86_emulate.c#_get_fpu")),
+        lambda: [f"{template} {suffix}".encode() for template, suffix in opened.shapes()],
+        lambda: opened.with_suffix("SUF"),
+        lambda: opened.with_build_id("ab" * 20),
+        lambda: [found.manifest for found in opened.candidates("*")],
+    ):
+        with suppress(LpmangleError):
+            way()
 
 
 def read_xensyms(data: bytes) -> None:

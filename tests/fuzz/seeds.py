@@ -35,7 +35,8 @@ from stacked import ARM, ident, stacked
 
 from lpmangle import elf
 from lpmangle.manifest import embed
-from lpmangle.store.catalog import Catalog
+from lpmangle.store.catalog import add
+from lpmangle.store.source import Found
 
 from .readers import BUILD_ID, MANIFEST, SEPARATOR, XENSYMS, _mangled
 
@@ -142,10 +143,8 @@ def catalogs() -> dict[str, bytes]:
     found = {"empty": b"", "text": b"no database\n" * 100}
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "catalog.db"
-        opened = Catalog(str(path), write=True)
         evil = json.dumps(manifest(EVIL, {EVIL: "x_SUF"}, suffix="SUF")).encode()
-        list(opened.add([_mangled()[2], MANIFEST, evil]))
-        opened.close()
+        list(add(str(path), [Found("", text) for text in (_mangled()[2], MANIFEST, evil)]))
         db = sqlite3.connect(path, isolation_level=None)
         db.executescript("PRAGMA page_size = 512; VACUUM")
         db.close()

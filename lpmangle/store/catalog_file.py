@@ -1,0 +1,224 @@
+"""The file of a catalog: its tables, and how it is opened, so that no file can do harm and none is harmed.
+
+It has a rollback journal, not a write-ahead log: the catalog stays one file that can be copied, mounted read-only
+and, unlike WAL, be shared over a network file system; writers are few and short, and wait for each other. A transaction
+is on disk when it is done (`synchronous` FULL), and undone by whoever opens the catalog next if its writer died.
+"""
+
+import os
+import re
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from lpmangle.errors import CatalogError, FileError
+from lpmangle.store.source import SQLITE_MAGIC
+from lpmangle.system import files
+
+APPLICATION_ID = 0x6C706D67  # "lpmg", in the header of the file
+SCHEMA_VERSION = 1
+# How long a writer waits for the others.
+PATIENCE = 120.0  # seconds
+# A query is stopped after so many steps of SQLite's machine, and so many for each byte of the file: in a hostile file a
+# tree of a few pages can have more rows than anybody can read.
+MIN_STEPS = 500_000
+STEPS_PER_BYTE = 20
+_STEPS_AT_ONCE = 100_000
+# In the file's header (https://www.sqlite.org/fileformat.html, 1.3): whether there is a write-ahead log; the
+# application ID; on the first page, behind it, that it is a leaf of the schema's tree and has no entries.
+_VERSIONS_AT, _ID_AT, _PAGE_AT = 18, 68, 100
+_EMPTY_PAGE = b"\x0d\0\0\0\0"
+
+# What is no fault of the file's content.
+_FILE_SYSTEM = {
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+}
+
+_SCHEMA = f"""
+CREATE TABLE manifest (
+    id INTEGER PRIMARY KEY,
+    digest TEXT NOT NULL UNIQUE,            -- SHA-256 of the manifest's text
+    payload TEXT NOT NULL,
+    build_id TEXT,
+    template TEXT NOT NULL,
+    suffix TEXT NOT NULL,
+    symbols INTEGER NOT NULL,
+    text BLOB NOT NULL                      -- zlib
+);
+CREATE INDEX manifest_build_id ON manifest (build_id);
+CREATE INDEX manifest_suffix ON manifest (suffix);
+CREATE TABLE original (                     -- each once: payloads share most of theirs
+    id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    part TEXT NOT NULL                      -- behind the last '#'
+);
+CREATE INDEX original_part ON original (part);
+CREATE TABLE symbol (
+    manifest INTEGER NOT NULL REFERENCES manifest ON DELETE CASCADE,
+    original INTEGER NOT NULL REFERENCES original,
+    name TEXT NOT NULL,                     -- the new one; found by the suffix that it holds, so without an index
+    PRIMARY KEY (manifest, original, name)
+) WITHOUT ROWID;
+CREATE INDEX symbol_original ON symbol (original);
+PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {SCHEMA_VERSION};
+"""
+
+
+class CatalogFile:
+    """One open file; `db` is SQLite's connection, closed with it."""
+
+    def __init__(self, path: str, *, empty_ok: bool = False, made_at: str = "") -> None:
+        """With `empty_ok` an empty file is taken for one that has no tables yet.
+
+        `path` is what messages call it; `made_at` is where it stands while a new one is being made. Raises CatalogError
+        for a file that is no catalog, before SQLite may write to it, FileError if the file system says no.
+        """
+        self.path = path
+        self._place = made_at or path
+        _refuse_foreign(path)
+        # Read-only (ro) nobody could read it after a writer died: what that one began has to be undone first. Where we
+        # may not write, rw is ro.
+        mode = "rwc" if made_at else "rw"
+        with self.errors():
+            uri = f"file:{_quoted(os.path.abspath(self._place))}?mode={mode}"
+            self.db = sqlite3.connect(uri, uri=True, timeout=PATIENCE, isolation_level=None)
+            try:
+                self.db.execute("PRAGMA foreign_keys = ON")
+                self.db.execute("PRAGMA trusted_schema = OFF")
+                self.db.execute("PRAGMA synchronous = FULL")
+                if made_at:  # one that is not finished is thrown away: there is nothing to roll back to
+                    self.db.execute("PRAGMA journal_mode = OFF")
+                if not (empty_ok and self._is_empty()):
+                    self._check()
+            except BaseException:
+                self.db.close()
+                raise
+
+    def __del__(self) -> None:
+        # Sources live as long as their command, which need not know that one of them has to be closed.
+        if "db" in vars(self):
+            self.db.close()
+
+    def select(self, types: tuple[Any, ...], query: str, values: Iterable[str]) -> Iterator[tuple[Any, ...]]:
+        """The rows of a query; SQLite itself lets any column hold any type."""
+        with self.limited():
+            for row in self.db.execute(query, tuple(values)):
+                if not all(map(isinstance, row, types)):
+                    raise CatalogError("is damaged: a value is of the wrong type", path=self.path)
+                yield row
+
+    def make_tables(self) -> None:
+        """In a transaction; another process may have been first."""
+        if not self._is_empty():
+            self._check()
+            return
+        for statement in _SCHEMA.split(";\n"):
+            self.db.execute(statement)
+
+    @contextmanager
+    def limited(self) -> Iterator[None]:
+        """Stop what takes more steps than a sound file of this size can need."""
+        steps = MIN_STEPS + STEPS_PER_BYTE * os.path.getsize(self._place)
+        patience = iter(range(steps // _STEPS_AT_ONCE))
+        self.db.set_progress_handler(lambda: next(patience, -1) < 0, _STEPS_AT_ONCE)
+        try:
+            yield
+        finally:
+            self.db.set_progress_handler(None, 0)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """On disk at its end, or undone if the block raises; other writers wait."""
+        self.begin()
+        try:
+            with self.errors():
+                yield
+            self.commit()
+        except BaseException:
+            self.roll_back()
+            raise
+
+    def begin(self) -> None:
+        with self.errors():
+            self.db.execute("BEGIN IMMEDIATE")
+
+    def commit(self) -> None:
+        with self.errors():
+            self.db.execute("COMMIT")
+
+    def roll_back(self) -> None:
+        with suppress(sqlite3.Error):  # after most errors of a disk SQLite has done so already
+            if self.db.in_transaction:
+                self.db.execute("ROLLBACK")
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """SQLite's errors in our words: FileError where the file system says no, else CatalogError."""
+        try:
+            yield
+        # UnicodeDecodeError: of a message that names a table. MemoryError: what SQLite says of some damaged schemas.
+        except (sqlite3.Error, UnicodeDecodeError, MemoryError) as error:
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without what SQLite calls its extension
+            hint = "another process is writing to it; try again" if code == sqlite3.SQLITE_BUSY else ""
+            kind = FileError if code in _FILE_SYSTEM else CatalogError
+            reason = str(error) or "it takes more memory than there is"
+            raise kind(f"cannot be used as a catalog: {reason}", path=self.path, hint=hint) from None
+
+    def _is_empty(self) -> bool:
+        return self._header() == (0, 0) and not self.db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+
+    def _check(self) -> None:
+        """Refuse what is not ours."""
+        application_id, version = self._header()
+        if application_id != APPLICATION_ID:
+            raise CatalogError("is an SQLite file, but no catalog of lpmangle", path=self.path)
+        if version > SCHEMA_VERSION:
+            raise CatalogError(
+                f"is a catalog of version {version}; this lpmangle reads version {SCHEMA_VERSION}",
+                path=self.path,
+                hint="use a newer lpmangle",
+            )
+        # A view or a trigger of somebody else's would do what it likes.
+        found = self.db.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT GLOB 'sqlite_*'")
+        if {_bare(sql) for (sql,) in found} != {_bare(sql) for sql in _SCHEMA.split(";\n") if "CREATE" in sql}:
+            raise CatalogError("is damaged: its tables are not those of a catalog", path=self.path)
+
+    def _header(self) -> tuple[int, int]:
+        (application_id,) = self.db.execute("PRAGMA application_id").fetchone()
+        (version,) = self.db.execute("PRAGMA user_version").fetchone()
+        return application_id, version
+
+
+def _refuse_foreign(path: str) -> None:
+    """Refuse what is no catalog before SQLite opens it, which would end another program's unfinished transaction."""
+    start = files.start_of(path)
+    if not start:
+        return
+    if not start.startswith(SQLITE_MAGIC):
+        raise CatalogError("is no catalog of lpmangle, nor an SQLite file", path=path)
+    application_id = int.from_bytes(start[_ID_AT : _ID_AT + 4])
+    if application_id != APPLICATION_ID and (application_id or start[_PAGE_AT : _PAGE_AT + 5] != _EMPTY_PAGE):
+        raise CatalogError("is an SQLite file, but no catalog of lpmangle", path=path)
+    if start[_VERSIONS_AT : _VERSIONS_AT + 2] != b"\1\1":
+        raise CatalogError(
+            "has a write-ahead log, which a catalog has not",
+            path=path,
+            hint=f"sqlite3 {path} 'PRAGMA journal_mode = delete'",
+        )
+
+
+def _bare(sql: str) -> str:
+    """A statement without comments and blanks, as which versions may differ."""
+    return re.sub(r"--.*|\s+", "", str(sql))
+
+
+def _quoted(path: str) -> str:
+    """For an SQLite URI."""
+    return path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
