@@ -1,4 +1,4 @@
-"""All errors that lpmangle raises on purpose, named by the phase in which they arise.
+"""All errors that lpmangle raises on purpose, named by the phase in which they arise; and counted nouns for messages.
 
 Each carries what is wrong (`message`), what to do about it (`hint`, may be empty), the file it is about (`path`, filled
 in by `about`) and the exit code of the command line. One place, `lpmangle.cli`, turns them into words.
@@ -118,6 +118,11 @@ class CommandError(LpmangleError):
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         super().__init__(f"cannot be started: {reason}", path=command)
         self.exit_code = 127 if missing else 126
+
+
+def counted(number: int, one: str, several: str = "") -> str:
+    """A number and what it counts: `1 symbol`, `2 symbols`. `several` is for what does not just get an s."""
+    return f"{number} {one if number == 1 else several or one + 's'}"
 
 
 @contextmanager

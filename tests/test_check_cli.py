@@ -133,7 +133,7 @@ def test_stacks(xensyms: Path, tmp_path: Path) -> None:
         "old": f"refused: fbab204: duplicate new symbol: {GET_FPU} (617712b has it)",
         "new": "taken, then replace",
     }
-    assert f"{TWO}: 2 of 3 stacks take it" in said
+    assert f"{TWO}: taken by 2 of 3 stacks" in said
     assert "1 x livepatch: fbab204: duplicate new symbol" in said
     report = json.loads(check("--xen", xensyms, "--stack", stacks, TWO, "--json", code=1).stdout)
     assert [row["results"][0]["verdict"] for row in report["stacks"]] == ["taken", "refused", "taken"]

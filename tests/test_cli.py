@@ -136,7 +136,7 @@ def test_globals_that_stay_are_named(tmp_path: Path) -> None:
     assert warning.startswith(f"lpmangle: {payload}: warning: 25 new symbols keep their names (GLOBAL or WEAK)")
     assert "gnttab_0, gnttab_1," in warning
     assert "gnttab_19 and 5 more" in warning
-    assert "--scope new renames them too" in warning
+    assert "--scope new renames these too" in warning
     assert lpmangle("--scope", "new", payload).stderr == ""
 
 

@@ -11,6 +11,7 @@ from elfbuild import plain
 
 from lpmangle import elf
 from lpmangle.elf import appended as tail
+from lpmangle.elf.appended import describe
 
 EXAMPLE = ROOT / "examples" / "fbab204.livepatch"
 # As scripts/sign-file of Linux appends it: PKCS#7 in DER, struct module_signature, the mark.
@@ -36,14 +37,15 @@ def test_something_appended_is_refused(payload: Path, data: bytes) -> None:
     append(payload, data)
     before = payload.read_bytes()
     done = lpmangle(payload.name, cwd=payload.parent, code=3)
-    words = "of a signature" if data == SIGNATURE else "that belong to no section (a signature?)"
-    assert done.stderr.startswith(f"lpmangle: p.livepatch: {len(data)} bytes {words} follow its last section\n  hint: ")
+    said = describe(data, len(data), "follows its last section", "follow its last section")
+    assert done.stderr.startswith(f"lpmangle: p.livepatch: {said}\n  hint: ")
     assert payload.read_bytes() == before
     assert list(payload.parent.iterdir()) == [payload]
     lpmangle("--dry-run", payload.name, cwd=payload.parent, code=3)
 
     done = lpmangle("--force", payload.name, cwd=payload.parent)
-    assert f"warning: {len(data)} bytes {words} stay as they were; a signature fits no longer" in done.stderr
+    said = describe(data, len(data), "stays as it was", "stay as they were")
+    assert f"warning: {said}; a signature fits no longer" in done.stderr
     assert data in payload.read_bytes()
     assert "already mangled" in lpmangle(payload.name, cwd=payload.parent).stdout
     lpmangle("verify", payload.name, cwd=payload.parent)

@@ -171,7 +171,7 @@ def test_names_carry_the_suffix_but_the_mark_is_gone() -> None:
     for options, suffix in ((Options(), own), (Options("buildid:12"), own[:12])):
         plan = plan_of([Sym(b"a.c#f_" + suffix), Sym(b"g_" + suffix)], options, sections)
         assert (plan.already, dict(plan.renames)) == (True, {})
-        with pytest.raises(PlanError, match=r"1 of its 2 new symbols carry the suffix ab.* already, others do not"):
+        with pytest.raises(PlanError, match=r"1 of its 2 new symbols carries the suffix ab.* already, others do not"):
             plan_of([Sym(b"a.c#f_" + suffix), Sym(b"g")], options, sections)
     for options in (SUF, Options("buildid:12"), Options(template="{name}.{suffix}")):
         with pytest.raises(PlanError, match="is mangled already: names hold its build-id"):

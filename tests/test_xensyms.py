@@ -1,5 +1,6 @@
 """The hypervisor's table, rebuilt from a small program that is linked like xen-syms. tests/xen compares a real one."""
 
+import gzip
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,25 @@ def test_a_payload_is_no_hypervisor() -> None:
     payload = Path(__file__).parent.parent / "examples" / "617712b.livepatch"
     with pytest.raises(ElfError, match="is ET_REL, not ET_EXEC"):
         hypervisor_symbols(payload.read_bytes())
+
+
+def test_a_stripped_hypervisor(tmp_path: Path) -> None:
+    """What is booted has no names: the hint is one for a hypervisor, not for a payload."""
+    (tmp_path / "one.c").write_text(SOURCE.format("one_"))
+    run("gcc", "-O2", "-ffreestanding", "-fno-pie", "-c", "-o", tmp_path / "one.o", tmp_path / "one.c")
+    xen_syms = tmp_path / "xen-syms"
+    run("ld", "-o", xen_syms, "--entry=one_entry", tmp_path / "one.o")
+    assert b"one.c#local" in Hypervisor.at(str(xen_syms)).symbols
+    packed = tmp_path / "xen.gz"
+    packed.write_bytes(gzip.compress(xen_syms.read_bytes()))
+    run("strip", xen_syms)
+    text = tmp_path / "text"
+    text.write_text("no table\n")
+    for path, message in ((xen_syms, "no symbol table"), (packed, "compressed with gzip"), (text, "line 1 is not")):
+        with pytest.raises(ElfError, match=message) as caught:
+            Hypervisor.at(str(path))
+        assert "take the xen-syms" in caught.value.hint
+        assert "livepatch-build" not in caught.value.hint
 
 
 def test_captured() -> None:

@@ -10,7 +10,7 @@ import click
 
 from lpmangle.cli.output import print_json, print_table, shown, table_lines, warn
 from lpmangle.cli.paths import FilePath
-from lpmangle.errors import EXIT_NO, EXIT_REFUSED, NoManifestError, about
+from lpmangle.errors import EXIT_NO, EXIT_REFUSED, NoManifestError, about, counted
 from lpmangle.store import catalog as catalogs
 from lpmangle.store import local
 from lpmangle.store.source import Found, unrepeated
@@ -56,8 +56,8 @@ def add(catalog: str, paths: tuple[str, ...], as_json: bool) -> None:
         print_json({"catalog": catalog, "added": results[True], "already_there": results[False]})
     else:
         new, old = results[True], results[False]
-        added = f"{new} manifest{'s' * (new != 1)} added"
-        click.echo(f"{shown(catalog)}: {added}, {old} {'was' if old == 1 else 'were'} there already")
+        added = f"{counted(new, 'manifest')} added"
+        click.echo(f"{shown(catalog)}: {added}, {counted(old, 'was', 'were')} there already")
 
 
 def _manifests(paths: tuple[str, ...]) -> Iterator[Found]:

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from lpmangle.cli.output import print_json, print_table, shown
-from lpmangle.errors import EXIT_NO, PayloadError, about
+from lpmangle.errors import EXIT_NO, PayloadError, about, counted
 from lpmangle.loader import Loaded, State, Upload, take
 from lpmangle.loader.fleet import Cell, Host, Matrix, read_hosts
 from lpmangle.system import files
@@ -63,7 +63,7 @@ def _print(rows: list[tuple[Host, list[Cell]]], payloads: list[Upload]) -> None:
     print_table(table)
     for number, payload in enumerate(payloads):
         good = sum(cells[number].good for _, cells in rows)
-        click.echo(f"\n{shown(payload.path)}: {good} of {len(rows)} stacks take it", nl=False)
+        click.echo(f"\n{shown(payload.path)}: taken by {good} of {counted(len(rows), 'stack')}", nl=False)
     click.echo()
     for (says, remedy), count in sorted(reasons.items(), key=lambda item: -item[1]):
         click.echo(f"  {click.style(str(count), fg='red')} x {shown(says)}\n      remedy: {remedy}")

@@ -52,7 +52,7 @@ def print_report(verdicts: list[Verdict], state: State) -> None:
     rows: list[tuple[str, ...]] = [("PAYLOAD", "VERDICT", "ERRNO", "XEN SAYS")]
     for verdict in verdicts:
         status = verdict.status if verdict.first or verdict.complete else f"{verdict.status} (not all checked)"
-        rows.append((shown(verdict.upload.path), status, _errno(verdict.first), says(verdict)))
+        rows.append((verdict.upload.path, status, _errno(verdict.first), says(verdict)))
     print_table(rows)
     for verdict in verdicts:
         if verdict.everything:
@@ -68,11 +68,11 @@ def print_report(verdicts: list[Verdict], state: State) -> None:
 def says(verdict: Verdict) -> str:
     """What the console shows, or what happens next."""
     if verdict.first:
-        return shown(verdict.first.headline) or f"nothing ({verdict.first.meaning})"
+        return verdict.first.headline or f"nothing ({verdict.first.meaning})"
     refused = next((finding for finding in verdict.then if finding.fatal), None)
     if refused:
-        return f"then: {shown(refused.headline or refused.meaning)}"
-    return f"then: xen-livepatch {verdict.action} {shown(verdict.upload.name)}"
+        return f"then: {refused.headline or refused.meaning}"
+    return f"then: xen-livepatch {verdict.action} {verdict.upload.name}"
 
 
 def _errno(finding: Finding | None) -> str:
@@ -90,7 +90,7 @@ def print_findings(verdict: Verdict) -> None:
         errno = f" {_errno(findings[0])}" if findings[0].fatal and findings[0].errno else ""
         click.echo(f"  {'>' if first else ' '} {head}{errno}: {findings[0].meaning}  [{rule}]")
         for finding in findings:
-            for line in filter(None, [*finding.message.splitlines(), _small(finding)]):
+            for line in filter(None, [*finding.lines, _small(finding)]):
                 click.echo(f"      {shown(line.replace(chr(0xA0), ' '))}")
         for remedy in dict.fromkeys(finding.remedy for finding in findings):
             click.echo(f"      remedy: {remedy}")

@@ -7,7 +7,7 @@ import click
 
 from lpmangle.cli.options import sources_option
 from lpmangle.cli.output import print_exact, print_json, shown
-from lpmangle.errors import EXIT_NO
+from lpmangle.errors import EXIT_NO, counted
 from lpmangle.jobs.query import query
 from lpmangle.manifest.read import FunctionNameRecord, Manifest, ReferenceRecord, SymbolRecord
 from lpmangle.manifest.search import file_of
@@ -87,7 +87,7 @@ def _print(manifest: Manifest, symbol: SymbolRecord) -> None:
     click.echo(f"  new name  {shown(symbol.name)}")
     click.echo(f"  file      {shown(file_of(symbol)) or '(new in the patch)'}")
     click.echo(
-        f"  at        {shown(symbol.section)}+{symbol.value:#x}, {symbol.size} bytes, "
+        f"  at        {shown(symbol.section)}+{symbol.value:#x}, {counted(symbol.size, 'byte')}, "
         + shown(f"{symbol.binding} {symbol.type}")
     )
     click.echo(f"  payload   {shown(manifest.payload)}, build-id {shown(manifest.build_id or '(none)')}")

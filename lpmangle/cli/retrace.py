@@ -10,7 +10,7 @@ import click
 from lpmangle.cli.options import sources_option
 from lpmangle.cli.output import error_lines, shown, warn
 from lpmangle.cli.paths import FilePath
-from lpmangle.errors import FileError, LpmangleError
+from lpmangle.errors import FileError, LpmangleError, counted
 from lpmangle.store.open import open_sources, with_servers
 from lpmangle.trace.lookup import Candidate, Lookup
 from lpmangle.trace.missed import MAX_BUILD_IDS, Missed, Place, Reason
@@ -151,12 +151,12 @@ def _report_unknown(missed: Missed) -> None:
     if not unknown:
         return
     more = "" if len(unknown) < MAX_BUILD_IDS else " at least"
-    ids = f"{len(unknown)} build-id{'s' * (len(unknown) != 1)}"
+    ids = counted(len(unknown), "build-id")
     warn("", f"{_names(missed.unknown_times)} with{more} {ids} in no manifest:")
     for build_id, (count, first) in unknown[:MOST_IDS]:
         click.echo(f"  {build_id.decode()}: {count}, such as {shown(first.name)} ({_where(first)})", err=True)
     if len(unknown) > MOST_IDS:
-        click.echo(f"  and {len(unknown) - MOST_IDS} more build-ids", err=True)
+        click.echo(f"  and {counted(len(unknown) - MOST_IDS, 'more build-id')}", err=True)
     click.echo("  hint: name the manifests of these payloads with -m", err=True)
 
 
@@ -180,7 +180,7 @@ def _report_missed(missed: Missed) -> None:
 
 
 def _names(count: int) -> str:
-    return f"{count} name{'s' * (count != 1)}"
+    return counted(count, "name")
 
 
 def _where(place: Place) -> str:

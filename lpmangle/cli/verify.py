@@ -4,7 +4,7 @@ import click
 
 from lpmangle.cli.output import print_json, shown
 from lpmangle.cli.paths import FilePath
-from lpmangle.errors import EXIT_NO
+from lpmangle.errors import EXIT_NO, counted
 from lpmangle.jobs.verify import verify
 from lpmangle.manifest.read import Manifest
 
@@ -42,7 +42,7 @@ def command(ctx: click.Context, payload: str, source: str | None, original: str 
         )
     else:
         if done.appended:
-            click.echo(f"{shown(payload)}: {done.appended} were appended since; without them:")
+            click.echo(f"{shown(payload)}: {done.appended} since; without that:")
         for line in done.findings:
             click.echo(f"{shown(payload)}: {shown(line)}")
         if done.verified:
@@ -52,6 +52,6 @@ def command(ctx: click.Context, payload: str, source: str | None, original: str 
 
 
 def _renamed(manifest: Manifest) -> str:
-    own, taken = len(manifest.symbols), len(manifest.references) + len(manifest.functions)
-    words = f"{own} renamed symbol{'s' * (own != 1)}"
-    return f"{words}, {taken} name{'s' * (taken != 1)} taken from other payloads" if taken else words
+    words = counted(len(manifest.symbols), "renamed symbol")
+    taken = counted(len(manifest.taken), "name")
+    return f"{words}, {taken} taken from other payloads" if manifest.taken else words

@@ -7,7 +7,7 @@ What lpmangle appends is a section's data, and so no tail.
 """
 
 from lpmangle import elf
-from lpmangle.errors import PayloadError
+from lpmangle.errors import PayloadError, counted
 
 # scripts/sign-file.c of Linux; taken over by others
 MODULE_SIGNATURE = b"~Module signature appended~\n"
@@ -26,12 +26,14 @@ def size(view: elf.Object) -> int:
 def refusal(view: elf.Object, appended: int) -> PayloadError:
     """The error for a file with so many bytes appended."""
     return PayloadError(
-        f"{describe(view.data, appended)} follow its last section",
+        describe(view.data, appended, "follows its last section", "follow its last section"),
         hint="mangle first and sign what comes out; --force goes on all the same, and a signature will not fit",
     )
 
 
-def describe(data: bytes, appended: int) -> str:
-    """So many bytes in words."""
-    what = "of a signature" if data.endswith(MODULE_SIGNATURE) else "that belong to no section (a signature?)"
-    return f"{appended} bytes {what}"
+def describe(data: bytes, appended: int, one: str, several: str) -> str:
+    """So many bytes in words; `one` and `several` say what they do: "was appended", "were appended"."""
+    if data.endswith(MODULE_SIGNATURE):
+        return counted(appended, f"byte of a signature {one}", f"bytes of a signature {several}")
+    what = "to no section (a signature?)"
+    return counted(appended, f"byte that belongs {what} {one}", f"bytes that belong {what} {several}")

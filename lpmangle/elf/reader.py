@@ -25,7 +25,7 @@ from lpmangle.elf.view import (
     string_at,
     text,
 )
-from lpmangle.errors import ElfError
+from lpmangle.errors import ElfError, counted
 
 
 def parse(data: bytes, accept: int = ET_REL) -> Object:
@@ -82,7 +82,7 @@ def _read_sections(view: Object, e_shentsize: int, e_shnum: int, e_shstrndx: int
     if e_shoff == 0:
         raise ElfError("has no section header table")
     if e_shentsize != layout.shdr.size:
-        raise ElfError(f"section headers have {e_shentsize} bytes each, expected {layout.shdr.size}")
+        raise ElfError(f"section headers have {counted(e_shentsize, 'byte')} each, expected {layout.shdr.size}")
     if not layout.ehdr_size <= e_shoff <= len(data) - layout.shdr.size:
         raise ElfError(f"section header table at {e_shoff:#x} is outside the file ({len(data):#x} bytes)")
     if e_shnum == 0:  # gABI: the number of sections is in sh_size of section 0
@@ -142,11 +142,13 @@ def _find_symbol_table(view: Object) -> None:
     view.symtab = symtab = tables[0]
     entry = view.layout.sym.size
     if symtab.entsize != entry:
-        raise ElfError(f"{symtab}: symbols have {symtab.entsize} bytes each, expected {entry}")
+        raise ElfError(f"{symtab}: symbols have {counted(symtab.entsize, 'byte')} each, expected {entry}")
     if symtab.size == 0 or symtab.size % entry:
-        raise ElfError(f"{symtab}: {symtab.size} bytes are no whole number of symbols of {entry}")
+        raise ElfError(
+            f"{symtab}: {counted(symtab.size, 'byte is', 'bytes are')} no whole number of symbols of {entry}"
+        )
     if symtab.info > view.symbol_count:
-        raise ElfError(f"{symtab}: sh_info {symtab.info} is more than its {view.symbol_count} symbols")
+        raise ElfError(f"{symtab}: sh_info {symtab.info} is more than its {counted(view.symbol_count, 'symbol')}")
 
     view.strtab = strtab = view.sections[symtab.link]
     if strtab.number == 0:
@@ -161,7 +163,9 @@ def _find_symbol_table(view: Object) -> None:
         raise ElfError(f"{strtab}: the string table does not begin and end with a NUL")
     for section in view.sections:
         if section.type == SHT_GROUP and section.link == symtab.number and section.info >= view.symbol_count:
-            raise ElfError(f"{section}: sh_info {section.info} is not one of the {view.symbol_count} symbols")
+            raise ElfError(
+                f"{section}: sh_info {section.info} is not one of the {counted(view.symbol_count, 'symbol')}"
+            )
 
 
 def _check_overlaps(view: Object) -> None:

@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple, cast
 
-from lpmangle.errors import ElfError
+from lpmangle.errors import ElfError, counted
 
 ELFMAG = b"\x7fELF"
 ELFCLASS32, ELFCLASS64 = 1, 2
@@ -197,8 +197,8 @@ class Object:
             entry = self.layout.rela if section.type == SHT_RELA else self.layout.rel
             if section.entsize != entry.size or section.size % entry.size:
                 raise ElfError(
-                    f"{section}: {section.size} bytes in entries of {section.entsize} is no relocation table "
-                    f"(entries have {entry.size} bytes)"
+                    f"{section}: {counted(section.size, 'byte')} in entries of {section.entsize} is no relocation "
+                    f"table (entries have {entry.size} bytes)"
                 )
             shift, mask = (32, 0xFFFFFFFF) if self.layout.is_64 else (8, 0xFF)
             at = section.offset + 2 * self.layout.address.size

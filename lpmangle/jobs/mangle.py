@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lpmangle import elf
 from lpmangle.elf import appended as tail
-from lpmangle.errors import FileError, LpmangleError, about
+from lpmangle.errors import FileError, LpmangleError, about, counted
 from lpmangle.jobs import outputs as targets
 from lpmangle.mangle import apply as splice
 from lpmangle.mangle.decide import make_plan
@@ -215,7 +215,8 @@ def prepare(request: Request, file: files.File, data: bytes | None = None) -> Pr
             elif plan.already and not view.section_named(embed.SECTION):
                 result.warnings.append("its manifest is not embedded; for that restore it first and mangle it again")
         if appended:
-            result.warnings.append(f"{tail.describe(data, appended)} stay as they were; a signature fits no longer")
+            what = tail.describe(data, appended, "stays as it was", "stay as they were")
+            result.warnings.append(f"{what}; a signature fits no longer")
         _warn(result, len(after))
     return Prepared(request, file, result, after, text)
 
@@ -273,10 +274,11 @@ def _warn(result: Result, size: int) -> None:
         )
     if not any(s.name == FUNCS_SECTION or s.name.startswith(HOOKS_PREFIX) for s in result.view.sections):
         warnings.append(f"has no {FUNCS_SECTION} and no {HOOKS_PREFIX}*: Xen will find nothing to patch")
-    for outcome, what, remedy in (
-        (Outcome.GLOBAL, "GLOBAL or WEAK", "--scope new renames them too"),
+    for outcome, one, several, remedy in (
+        (Outcome.GLOBAL, "GLOBAL or WEAK", "GLOBAL or WEAK", "--scope new renames these too"),
         (
             Outcome.GROUP_SIGNATURE,
+            "signature of a section group",
             "signatures of section groups",
             "link with ld -r --force-group-allocation",
         ),
@@ -284,10 +286,12 @@ def _warn(result: Result, size: int) -> None:
         if indices := plan.indices(outcome):
             names = ", ".join(elf.text(result.name(index)) for index in indices[:MOST_NAMES])
             more = f" and {len(indices) - MOST_NAMES} more" if len(indices) > MOST_NAMES else ""
-            warnings.append(
-                f"{len(indices)} new symbols keep their names ({what}) and clash with the same names of any other "
-                f"payload: {names}{more}; {remedy}"
+            symbols = counted(
+                len(indices),
+                f"new symbol keeps its name ({one}) and clashes with the same name",
+                f"new symbols keep their names ({several}) and clash with the same names",
             )
+            warnings.append(f"{symbols} of any other payload: {names}{more}; {remedy}")
     warnings += [f"no new symbol fits {glob!r}" for glob in plan.unmatched]
     if result.stack:
         warnings += result.stack.warnings()

@@ -5,6 +5,7 @@ from collections import Counter
 
 from lpmangle import elf
 from lpmangle.elf import text
+from lpmangle.errors import counted
 from lpmangle.loader.image import Image
 from lpmangle.loader.rules import Report, Rule
 from lpmangle.loader.state import State
@@ -29,9 +30,13 @@ def advise(image: Image, state: State, report: Report) -> None:
     local = [name for index, name in zip(new, names, strict=True) if bindings[index] == elf.STB_LOCAL]
     others = [name for index, name in zip(new, names, strict=True) if bindings[index] != elf.STB_LOCAL]
     if local and not mangled:
-        report.warn(Rule.NOT_MANGLED, f"{len(local)} new LOCAL symbols as they were compiled: {_some(local)}")
+        report.warn(
+            Rule.NOT_MANGLED,
+            counted(len(local), "new LOCAL symbol as it was", "new LOCAL symbols as they were")
+            + f" compiled: {_some(local)}",
+        )
     if others and not (mark and all(mark.suffix.encode() in name for name in others)):
-        report.warn(Rule.NEW_GLOBAL, f"{len(others)} new GLOBAL or WEAK symbols: {_some(others)}")
+        report.warn(Rule.NEW_GLOBAL, f"{counted(len(others), 'new GLOBAL or WEAK symbol')}: {_some(others)}")
     if twice := _twice(names):
         report.warn(Rule.SAME_NAME, _some(twice))
     if not mangled and (common := [name for name in names if _is_common(name, state)]):

@@ -384,24 +384,29 @@ class Rule(StrEnum):
 
 
 class Finding(NamedTuple):
-    """One finding. `message` are the lines that Xen prints, without `(XEN) ` before them; empty if it prints nothing.
+    """One finding. `lines` are what Xen prints, without `(XEN) ` before each; none if it prints nothing.
 
-    `detail` says in our words what it is about, `symbol` names the symbol that is to blame.
+    A name in a line may hold a newline; that makes no line of its own here. `detail` says in our words what it is
+    about, `symbol` names the symbol that is to blame.
     """
 
     rule: Rule
     severity: str
-    message: str = ""
+    lines: tuple[str, ...] = ()
     detail: str = ""
     symbol: str = ""
     error: int | None = None
     advice: str = ""
 
     @property
+    def message(self) -> str:
+        """All lines as one text."""
+        return "\n".join(self.lines)
+
+    @property
     def headline(self) -> str:
-        """The line of the message that names the payload."""
-        lines = self.message.split("\n")
-        return next((line for line in lines if line.startswith("livepatch: ")), lines[0])
+        """The line that names the payload; empty if Xen prints nothing."""
+        return next((line for line in self.lines if line.startswith("livepatch: ")), "".join(self.lines[:1]))
 
     @property
     def errno(self) -> int:
@@ -449,15 +454,15 @@ class Report:
         advice: str = "",
         colon: str = ":",
         before: str = "",
+        behind: tuple[str, ...] = (),
     ) -> None:
         """Xen refuses, and says `says` after the payload's name; some messages have no colon there.
 
-        `before` is a line that it prints before, without the payload's name.
+        `before` and `behind` are lines that it prints before and behind that, without the payload's name.
         """
-        message = f"livepatch: {self.name}{colon} {says}" if says else ""
-        if before:
-            message = f"{before}\n{message}"
-        self.add(Finding(rule, REFUSED, message, detail, symbol, error, advice))
+        line = f"livepatch: {self.name}{colon} {says}" if says else ""
+        lines = tuple(filter(None, (before, line, *behind)))
+        self.add(Finding(rule, REFUSED, lines, detail, symbol, error, advice))
 
     def crash(self, rule: Rule, detail: str) -> None:
         self.add(Finding(rule, CRASH, detail=detail))

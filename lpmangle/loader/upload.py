@@ -141,7 +141,7 @@ def take(upload: Upload, state: State) -> Loaded:
     image = Image(upload.data, _machine(upload, state))
     if not read_structure(image, report) or not place_sections(image, state, report):
         assert report.fatal
-        says = report.fatal.message or report.fatal.meaning
+        says = report.fatal.headline or report.fatal.meaning
         raise PayloadError(f"cannot be loaded already: {says}")
     silent, alone = Report(upload.name), State(state.xen, state.version)
     resolve_symbols(image, alone, silent)

@@ -3,7 +3,7 @@
 from collections import Counter
 
 from lpmangle import elf
-from lpmangle.errors import PlanError
+from lpmangle.errors import PlanError, counted
 from lpmangle.mangle import function_names as functions
 from lpmangle.mangle.mark import Below, Mark, check_of
 from lpmangle.mangle.plan import Outcome, Plan
@@ -82,8 +82,8 @@ def _check_taken(plan: Plan, stack: Stack, names: list[bytes], mark: Mark | None
         found = [name for name in names if name in originals]
         if count != len(found):
             raise PlanError(
-                f"is mangled already, when the names of {layer.payload} were others: of the {count} that it "
-                f"takes from there {len(found)} fit",
+                f"is mangled already, when the names of {layer.payload} were others: of "
+                f"{counted(count, 'name')} that it takes from there {counted(len(found), 'fits', 'fit')}",
                 hint=again,
             )
         for name in found:

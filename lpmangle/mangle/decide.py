@@ -108,7 +108,8 @@ def _lost_its_mark(plan: Plan, payload: Payload, namer: Namer) -> bool:
     carrying = sum(namer.carries(view.string(view.symbol(index).st_name)) for index in plan.renames)
     if carrying < len(plan.renames) and carrying:
         raise PlanError(
-            f"{carrying} of its {len(plan.renames)} new symbols carry the suffix {plan.suffix} already, others do not",
+            f"{carrying} of its {len(plan.renames)} new symbols {'carries' if carrying == 1 else 'carry'} the suffix "
+            f"{plan.suffix} already, others do not",
             hint="it was mangled and changed since; start from the payload as the linker left it",
         )
     return carrying > 0

@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Iterator
 
-from lpmangle.errors import NamingError, PayloadError
+from lpmangle.errors import NamingError, PayloadError, counted
 from lpmangle.xen.abi import MAX_NAME
 
 DEFAULT_SUFFIX = "buildid"
@@ -46,7 +46,7 @@ def resolve_suffix(spec: str, build_id: bytes | None, stem: str) -> str:
                 hint="link it with --build-id=sha1, or use --suffix name or --suffix text:STRING",
             )
         if digits and digits > len(suffix):
-            raise NamingError(f"--suffix {spec}: the build-id has only {len(suffix)} digits")
+            raise NamingError(f"--suffix {spec}: the build-id has only {counted(len(suffix), 'digit')}")
         suffix = suffix[:digits]
     else:
         raise NamingError(

@@ -23,7 +23,7 @@ from typing import NamedTuple
 from urllib.parse import unquote, unquote_to_bytes, urlsplit, urlunsplit
 
 from lpmangle import elf
-from lpmangle.errors import LpmangleError, ManifestError, PayloadError
+from lpmangle.errors import LpmangleError, ManifestError, PayloadError, counted
 from lpmangle.manifest import embed
 from lpmangle.manifest.read import decode
 from lpmangle.store.source import Found, Shape, warn
@@ -198,9 +198,9 @@ class DebuginfodSource:
                 while piece := response.read1(1 << 16):
                     size += len(piece)
                     if size > self._max_size:
-                        raise ManifestError(f"more than {self._max_size} bytes")
+                        raise ManifestError(f"more than {counted(self._max_size, 'byte')}")
                     if time.monotonic() > deadline:
-                        raise TimeoutError(f"no end after {self._max_time:.0f} seconds")
+                        raise TimeoutError(f"no end after {counted(round(self._max_time), 'second')}")
                     pieces.append(piece)
         except urllib.error.HTTPError as error:
             if error.code != 404:
@@ -219,7 +219,7 @@ class DebuginfodSource:
         except FileNotFoundError:
             return None
         if len(content) > self._max_size:
-            raise ManifestError(f"more than {self._max_size} bytes")
+            raise ManifestError(f"more than {counted(self._max_size, 'byte')}")
         return content
 
     def _failed_lately(self, path: str) -> bool:

@@ -13,7 +13,7 @@ from lpmangle.verify.findings import findings
 class Verification(NamedTuple):
     """What was found: one line for each disagreement, none if all is well.
 
-    `appended_bytes` follow the last section, since the payload was mangled; `appended` is that in words. They are left
+    `appended_bytes` were appended since the payload was mangled; `appended` says so in words. They are left
     out of account: a signature is no disagreement.
     """
 
@@ -40,4 +40,6 @@ def verify_payload(data: bytes, found: Manifest, name: str, original: elf.Object
     lines = list(findings(bare, found, name, original))
     if view.section_named(embed.SECTION):
         lines = [*embedded.findings(view, bare, found), *lines]
-    return Verification(found, lines, size, appended.describe(data, size) if size else "")
+    return Verification(
+        found, lines, size, appended.describe(data, size, "was appended", "were appended") if size else ""
+    )

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from lpmangle import elf
-from lpmangle.errors import LpmangleError
+from lpmangle.errors import LpmangleError, counted
 from lpmangle.mangle import function_names, mark
 from lpmangle.manifest.read import Manifest, ReferenceRecord, SymbolRecord
 from lpmangle.xen.payload import Payload
@@ -35,8 +35,11 @@ def since(view: elf.Object, found: Manifest, original: elf.Object | None = None)
         else:
             moved += entry.index not in same
     count = len(found.named)
-    what = "renamed symbols" if not found.references else "symbols with new names"
-    yield f"since then: {count - len(gone)} of {count} {what} are there, {moved} of them at another index"
+    if found.references:
+        there = counted(count, "symbol with a new name is", "symbols with new names are")
+    else:
+        there = counted(count, "renamed symbol is", "renamed symbols are")
+    yield f"since then: {count - len(gone)} of {there} there, {moved} of them at another index"
     yield from _named("gone", gone)
     yield from _named("changed", differing)
     yield from _named("changed", list(function_differences(view, found)))

@@ -10,12 +10,13 @@ from lpmangle.xen.machines import MACHINES, X86_64, Machine
 from lpmangle.xen.notes import parse_build_id
 from lpmangle.xen.version_in_code import read_version
 from lpmangle.xen.versions import Version
-from lpmangle.xen.xensyms import captured_symbols, kept_symbols
+from lpmangle.xen.xensyms import HINT, captured_symbols, kept_symbols
 
 ENDBR64 = b"\xf3\x0f\x1e\xfa"
 # The second is what sealing at boot makes of one that nothing jumps to (xen/arch/x86/include/asm/endbr.h).
 ENDBR64_FORMS = (ENDBR64, b"\x66\x0f\x1f\x01")
 XEN_VIRT_START = 0xFFFF82D040000000  # of x86 (asm/config.h)
+_GZIP = b"\x1f\x8b"
 # Names that mark the end of the hypervisor, behind which payloads are mapped.
 _END_SYMBOLS = (b"__2M_rwdata_end", b"_end")
 
@@ -42,13 +43,17 @@ class Hypervisor:
     @classmethod
     def read_from(cls, data: bytes) -> "Hypervisor":
         """Raises ElfError for anything that is neither."""
+        if data.startswith(_GZIP):
+            raise ElfError("is compressed with gzip", hint=f"unpack it; if that has no symbols, {HINT}")
         if data[:4] != elf.ELFMAG:
             found = cls({name: address for address, name in captured_symbols(data)})
             if not found.symbols:
-                raise ElfError("is neither a xen-syms nor a copy of /proc/xen/xensyms")
+                raise ElfError("is neither a xen-syms nor a copy of /proc/xen/xensyms", hint=HINT)
             if max(found.symbols.values()) >= XEN_VIRT_START:
                 found.machine = X86_64
             return found
+        if not any(section.type == elf.SHT_SYMTAB for section in elf.parse_sections(data, elf.ET_EXEC).sections):
+            raise ElfError("has no symbol table", hint=HINT)
         view = elf.parse(data, elf.ET_EXEC)
         if view.machine not in MACHINES or view.layout.word.format[0] == ">":
             raise ElfError(f"is for a machine ({view.machine}) on which Xen has no live patching")

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from lpmangle import elf
-from lpmangle.errors import PayloadError
+from lpmangle.errors import PayloadError, counted
 from lpmangle.xen.abi import (
     ABSOLUTE_RELOCATION,
     BUILD_ID_SECTION,
@@ -67,7 +67,9 @@ class Payload:
         version_at = 3 * pointer + 8
         data = self.elf.section_data(section)
         if len(data) <= version_at:
-            raise PayloadError(f"{FUNCS_SECTION}: {section.size} bytes are too few for one entry")
+            raise PayloadError(
+                f"{FUNCS_SECTION}: {counted(section.size, 'byte is', 'bytes are')} too few for one entry"
+            )
         version = data[version_at]
         if version not in (1, 2):
             raise PayloadError(f"{FUNCS_SECTION}: payload version {version}; Xen knows 1 and 2")

@@ -11,6 +11,11 @@ from typing import NamedTuple
 from lpmangle import elf
 from lpmangle.errors import ElfError
 
+# What to do about a file that has no names of a hypervisor.
+HINT = (
+    "take the xen-syms that the hypervisor's build leaves beside what is booted (Debian: xen-hypervisor-*-dbg), "
+    "or a copy of /proc/xen/xensyms from a host that runs it"
+)
 STT_SECTION, STT_FILE = 3, 4
 _DOLLAR = ord("$")
 
@@ -66,5 +71,6 @@ def captured_symbols(text: bytes) -> list[HypervisorSymbol]:
             address, _, name = line.split()
             symbols.append(HypervisorSymbol(int(address, 16), name))
         except ValueError:
-            raise ElfError(f"line {number} is not `ADDRESS TYPE NAME`, as in a copy of /proc/xen/xensyms") from None
+            what = f"line {number} is not `ADDRESS TYPE NAME`, as in a copy of /proc/xen/xensyms"
+            raise ElfError(what, hint=HINT) from None
     return symbols

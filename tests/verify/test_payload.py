@@ -132,7 +132,7 @@ def test_signed_afterwards(payload: Path) -> None:
         file.write(SIGNATURE)
     said = lpmangle("verify", payload, "--original", EXAMPLE).stdout
     assert said == (
-        f"{payload}: {len(SIGNATURE)} bytes of a signature were appended since; without them:\n"
+        f"{payload}: {len(SIGNATURE)} bytes of a signature were appended since; without that:\n"
         f"{payload}: verified, 5 renamed symbols, nothing else differs\n"
     )
     report = json.loads(lpmangle("verify", "--json", payload).stdout)

@@ -1,6 +1,7 @@
 """What can be done with a payload that is loaded: livepatch.c:livepatch_action."""
 
 from lpmangle.elf import text
+from lpmangle.errors import counted
 from lpmangle.loader import instructions
 from lpmangle.loader.image import Function
 from lpmangle.loader.rules import Finding, Report, Rule
@@ -75,7 +76,7 @@ def _check_deletion(loaded: Loaded, function: Function, state: State, report: Re
         return
     kept = 4 if state.profile.endbr_kept and code[:4] in ENDBR64_FORMS else 0
     if function.new_size < kept:
-        report.crash(Rule.FUNC_NOP_ENDBR, f"{name}: {function.new_size} bytes to delete")
+        report.crash(Rule.FUNC_NOP_ENDBR, f"{name}: {counted(function.new_size, 'byte')} to delete")
         return
     end = kept
     while end < function.new_size:
@@ -86,7 +87,8 @@ def _check_deletion(loaded: Loaded, function: Function, state: State, report: Re
     if end > function.new_size:
         sizes = " or ".join(str(size) for size in (start, end) if size)
         report.warn(
-            Rule.FUNC_NOP_INSIDE, f"{name}: {function.new_size} bytes are deleted, whole instructions are {sizes}"
+            Rule.FUNC_NOP_INSIDE,
+            f"{name}: {counted(function.new_size, 'byte is', 'bytes are')} deleted, whole instructions are {sizes}",
         )
 
 
@@ -113,6 +115,5 @@ def _check_expectation(loaded: Loaded, function: Function, action: str, state: S
             rule, detail = Rule.EXPECTATION, f"{detail}, found {actual.hex()}"
     if rule:
         says = f"expectations of {name} failed (rc=-{rule.errno}), aborting!"
-        if action == REPLACE:
-            says += f"\nlivepatch: {loaded.name}: {_INSECURE}"
-        report.refuse(rule, says, detail)
+        behind = (f"livepatch: {loaded.name}: {_INSECURE}",) if action == REPLACE else ()
+        report.refuse(rule, says, detail, behind=behind)

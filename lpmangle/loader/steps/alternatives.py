@@ -2,6 +2,7 @@
 
 from struct import Struct
 
+from lpmangle.errors import counted
 from lpmangle.loader.image import Image
 from lpmangle.loader.rules import Report, Rule
 from lpmangle.loader.state import State
@@ -107,7 +108,7 @@ def _check_arm(entry: bytes, state: State, report: Report) -> None:
     if feature >= state.profile.arm_features:
         report.crash(Rule.ALTERNATIVES_CALLBACK, f"feature {feature}")
     elif repl_len != orig_len:
-        detail = f"replacement of {repl_len} bytes for {orig_len}, where the processor has feature {feature}"
+        detail = f"replacement of {counted(repl_len, 'byte')} for {orig_len}, where the processor has feature {feature}"
         report.crash(Rule.ALTERNATIVES_BUG, detail)
 
 

@@ -4,6 +4,7 @@ from mmap import mmap
 
 from lpmangle import elf
 from lpmangle.elf import text
+from lpmangle.errors import counted
 from lpmangle.loader.image import Image
 from lpmangle.loader.rules import Report, Rule
 from lpmangle.loader.state import State
@@ -30,7 +31,7 @@ def place_sections(image: Image, state: State, report: Report) -> bool:
             # Printed by debug hypervisors only ("Not supporting %s section!").
             report.refuse(Rule.SECTION_FLAGS, detail=f"{text(image.names[number])} (section {number})")
     if total > (_AREA_X86 if image.machine is X86_64 else _AREA_ARM):
-        report.refuse(Rule.PAYLOAD_MEMORY, "Could not allocate memory for payload", f"{total} bytes")
+        report.refuse(Rule.PAYLOAD_MEMORY, "Could not allocate memory for payload", counted(total, "byte"))
         return False
     image.base = state.free_address(total // PAGE_SIZE, image.machine)
     image.memory = memory = _zeros(total)
@@ -39,7 +40,8 @@ def place_sections(image: Image, state: State, report: Report) -> bool:
             continue
         header = image.headers[number]
         if offset + header.size > total or image.wraps(number):
-            report.crash(Rule.SECTION_OVERRUN, f"{text(image.names[number])} (section {number}): {header.size} bytes")
+            size = counted(header.size, "byte")
+            report.crash(Rule.SECTION_OVERRUN, f"{text(image.names[number])} (section {number}): {size}")
             return False
         if header.type != elf.SHT_NOBITS:  # zero already, and not to be touched: it may be a GiB
             memory[offset : offset + header.size] = image.file_content(number)

@@ -35,7 +35,8 @@ def register_names(image: Image, state: State, report: Report) -> None:
             report.refuse(Rule.DUPLICATE_SYMBOL, says, f"{holder} has it", text(name), advice=_remedy(image, index))
     if not state.xen and image.new:
         names = {image.symbols[index][0][:MAX_NAME] for index in image.new}
-        report.not_checked(Rule.NO_HYPERVISOR_TABLE, f"whether the hypervisor has one of {len(names)} new names")
+        what = "its new name" if len(names) == 1 else f"one of its {len(names)} new names"
+        report.not_checked(Rule.NO_HYPERVISOR_TABLE, f"whether the hypervisor has {what}")
 
 
 def _remedy(image: Image, index: int) -> str:

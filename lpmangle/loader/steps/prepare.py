@@ -3,6 +3,7 @@
 import errno
 
 from lpmangle.elf import text
+from lpmangle.errors import counted
 from lpmangle.loader.image import Image
 from lpmangle.loader.rules import Report, Rule
 from lpmangle.loader.state import State
@@ -42,8 +43,8 @@ def check_xen_depends_first(image: Image, state: State, report: Report) -> None:
         report.refuse(Rule.XEN_NO_BUILD_ID, f"unable to get running Xen build-id: -{errno.ENODATA}")
     elif (found := _hypervisor_build_id(state, report)) not in (None, build_id):
         # Xen's own text has no-break spaces.
-        says = f"build-id mismatch:\n\xa0 livepatch: {build_id.hex()}\n{7 * chr(0xA0)} xen: {(found or b'').hex()}"
-        report.refuse(Rule.XEN_DEPENDS, says)
+        behind = f"\xa0 livepatch: {build_id.hex()}", f"{7 * chr(0xA0)} xen: {(found or b'').hex()}"
+        report.refuse(Rule.XEN_DEPENDS, "build-id mismatch:", behind=behind)
     image.xen_depends = build_id
 
 
@@ -114,7 +115,7 @@ def _check_hooks(image: Image, report: Report) -> None:
         if name in MANY_HOOKS or not size:
             continue
         if size != pointer:
-            report.refuse(Rule.HOOK_COUNT, detail=f"{text(name)}: {size // pointer} hooks")
+            report.refuse(Rule.HOOK_COUNT, detail=f"{text(name)}: {counted(size // pointer, 'hook')}")
         elif address is None:
             report.crash(Rule.SECTION_NOT_LOADED, text(name))
         elif name in VETOING_HOOKS and any(image.read(address, pointer)):

@@ -6,6 +6,7 @@ little-endian and with the structures of the hypervisor's own class, whatever th
 
 from lpmangle import elf
 from lpmangle.elf import text
+from lpmangle.errors import counted
 from lpmangle.loader.image import Header, Image
 from lpmangle.loader.rules import Report, Rule
 from lpmangle.xen.abi import LIVEPATCH_MAX_SIZE, MAX_SECTIONS
@@ -110,7 +111,7 @@ def _read_sections(image: Image, report: Report) -> bool:
             says = f"Section [{number}] addr ({_hex(header.addr)}) is not aligned properly ({_hex(align)})"
             report.refuse(Rule.SECTION_ADDRESS, says)
         if header.type == elf.SHT_NOBITS and header.flags & 3 and header.size > LIVEPATCH_MAX_SIZE:
-            report.refuse(Rule.SECTION_NOBITS_SIZE, detail=f"section {number}: {header.size} bytes")
+            report.refuse(Rule.SECTION_NOBITS_SIZE, detail=f"section {number}: {counted(header.size, 'byte')}")
             readable = False
         if header.type == elf.SHT_SYMTAB:
             if symtab:
