@@ -51,6 +51,12 @@ class NoManifestError(ManifestError):
     """A payload whose manifest is nowhere to be found."""
 
 
+class WordError(LpmangleError):
+    """A word on the command line that makes no sense where it stands. Nothing has been done yet."""
+
+    exit_code = EXIT_USAGE
+
+
 class NoSourceError(LpmangleError):
     """Nobody said where manifests are."""
 

@@ -280,8 +280,8 @@ def test_what_is_no_catalog(tmp_path: Path, shipped: Path) -> None:
     for path, code, words in (
         (other, 3, "is an SQLite file, but no catalog"),
         (text, 3, "is no catalog of lpmangle, nor an SQLite file"),
-        (tmp_path, 4, "unable to open"),
-        (tmp_path / "no" / "folder", 4, "unable to open"),
+        (tmp_path, 2, "is a folder, not a regular file"),
+        (tmp_path / "no" / "folder", 2, "there is no such folder"),
     ):
         before = path.read_bytes() if path.is_file() else None
         assert words in lpmangle("catalog", "add", path, shipped, code=code).stderr

@@ -8,7 +8,7 @@ import pytest
 from doc_examples import BLOCK, PAGES, ROOT, rendered
 
 from lpmangle import __version__
-from lpmangle.cli import COMMANDS
+from lpmangle.cli.commands import COMMANDS
 
 
 @pytest.mark.parametrize("page", PAGES)

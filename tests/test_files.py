@@ -274,9 +274,9 @@ def test_a_name_as_long_as_the_file_system_takes(tmp_path: Path) -> None:
 def test_only_regular_files(tmp_path: Path, make: Callable[[str], None]) -> None:
     odd = str(tmp_path / "odd")
     make(odd)
-    with pytest.raises(FileError, match=r"is not a regular file|Is a directory"):
+    with pytest.raises(FileError, match=r"not a regular file|Is a directory"):
         files.read(odd)
-    with pytest.raises(FileError, match="is not a regular file"):
+    with pytest.raises(FileError, match="not a regular file"):
         files.replace([files.Output(odd, [b"x"])])
     assert [entry.name for entry in tmp_path.iterdir()] == ["odd"]
 

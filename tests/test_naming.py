@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lpmangle.errors import NamingError, PayloadError
-from lpmangle.mangle.names import MIN_FIELD, Namer, field_of, resolve_suffix
+from lpmangle.mangle.names import MIN_FIELD, Namer, check_naming, field_of, resolve_suffix
 
 BUILD_ID = bytes.fromhex("d60688541c0ffee0123456789abcdef012345678")
 
@@ -27,16 +27,20 @@ def test_suffix(spec: str, suffix: str) -> None:
 
 @pytest.mark.parametrize(
     "spec",
-    ["", "build", "buildid:", "buildid:6", "buildid:-9", "buildid:41", "buildid:x", "buildid:²", "buildid:" + "9" * 9,
+    ["", "build", "buildid:", "buildid:6", "buildid:-9", "buildid:x", "buildid:²", "buildid:" + "9" * 9,
      "text", "text:", "text:a b", "text:a#b", "text:a\n", "text:ü", "text:\x7f", "name:x", "Name"],
 )  # fmt: skip
 def test_bad_suffix(spec: str) -> None:
     with pytest.raises(NamingError):
         resolve_suffix(spec, BUILD_ID, "fbab204")
+    with pytest.raises(NamingError):
+        check_naming(spec, "{symbol}_{suffix}")
 
 
-def test_bad_file_name_as_suffix() -> None:
-    with pytest.raises(NamingError, match="cannot be part of a symbol name"):
+def test_suffix_that_this_payload_has_not() -> None:
+    with pytest.raises(PayloadError, match="has only 40 digits"):
+        resolve_suffix("buildid:41", BUILD_ID, "fbab204")
+    with pytest.raises(PayloadError, match="cannot be part of a symbol name"):
         resolve_suffix("name", BUILD_ID, "my payload")
 
 
@@ -79,10 +83,12 @@ def test_bad_template(template: str) -> None:
 
 def test_no_room_for_names() -> None:
     Namer("{symbol}_{suffix}", "s" * (125 - MIN_FIELD))
-    with pytest.raises(NamingError, match=r"leaves 31 of Xen's 126 bytes"):
+    with pytest.raises(PayloadError, match=r"leaves 31 of Xen's 126 bytes"):
         Namer("{symbol}_{suffix}", "s" * (126 - MIN_FIELD))
-    with pytest.raises(NamingError, match="leaves 0 of"):
+    with pytest.raises(PayloadError, match="leaves 0 of"):
         Namer("{symbol}_{suffix}", "s" * 500)
+    with pytest.raises(NamingError, match="leaves 31 of"):  # whatever the payload
+        check_naming("text:" + "s" * (126 - MIN_FIELD), "{symbol}_{suffix}")
 
 
 @pytest.mark.parametrize("length", [84, 85, 86, 110, 126, 127, 140])

@@ -14,7 +14,7 @@ import pytest
 from builds import ROOT, STANDIN, is_mangled, make_tree, options, run, write_patch
 from shells import SHELLS, completed
 
-from lpmangle.cli import COMMANDS
+from lpmangle.cli.commands import COMMANDS
 
 PYTHON = sys.executable
 

@@ -415,7 +415,7 @@ def test_the_hypervisor_comes_first(tmp_path: Path, pair: tuple[Path, Path]) -> 
 def test_embedded_batch_and_dry_run(tmp_path: Path, pair: tuple[Path, Path]) -> None:
     a, b = pair
     original = b.read_bytes()
-    report = json.loads(lpmangle("--against", a, "--dry-run", "--json", b).stdout)
+    (report,) = json.loads(lpmangle("--against", a, "--dry-run", "--json", b).stdout)["payloads"]
     assert report["against"] == [ident(1).hex()]
     assert [one["new_name"] for one in report["symbols"] if "against" in one] == [A_HELPER]
     assert [(one["entry"], one["new_name"]) for one in report["functions"]] == [(0, A_HANDLER), (2, A_HANDLER)]

@@ -6,30 +6,21 @@ import io
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from lpmangle import __version__
+from lpmangle.cli.commands import COMMANDS, DEFAULT_COMMAND
 from lpmangle.cli.output import error_lines, shown
+from lpmangle.cli.paths import PayloadPath
 from lpmangle.errors import LpmangleError
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-DEFAULT_COMMAND = "mangle"
-# name -> what it does; the module is lpmangle.cli.<name>. Said here so that --help need not load every command.
-COMMANDS = {
-    "mangle": "Make the names of a payload's new symbols unique (the default command).",
-    "query": "Find the original name of a symbol, or the new one.",
-    "retrace": "Put the original names back into a console log.",
-    "catalog": "Keep the manifests of all shipped payloads in one file.",
-    "restore": "Turn a mangled payload back into the original, byte for byte.",
-    "check": "Say before an upload what Xen will say to it.",
-    "verify": "Check that a payload and its manifest agree and only names differ.",
-    "build": "Run livepatch-build, or any command, and mangle the payload that it makes.",
-}
 EXAMPLES = """\
 \b
 Examples:
@@ -43,12 +34,16 @@ Examples:
 
 
 class _Commands(click.Group):
-    """A group whose default command is `mangle`: `lpmangle --suffix name x.livepatch` needs no command word."""
+    """A group whose default command is `mangle`: `lpmangle --suffix name x.livepatch` needs no command word.
+
+    A command is what stands first. Anywhere else its name is refused, as is a payload that does not exist
+    (`paths.PayloadPath`): what was meant as a command must not be mangled, nor what was meant for it.
+    """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if args and args[0] not in COMMANDS and args[0] not in ("--help", "-h", "--version"):
-            if not args[0].startswith("-") and not os.path.lexists(args[0]) and not ctx.resilient_parsing:
-                _refuse_misspelt(args[0], ctx)
+            if args[0][:1] not in ("", "-", "@") and not ctx.resilient_parsing:
+                PayloadPath().check(args[0])  # before the options of a misspelt command are said not to exist
             args = [DEFAULT_COMMAND, *args]
         return super().parse_args(ctx, args)
 
@@ -107,14 +102,6 @@ def cli() -> None:
     pass
 
 
-def _refuse_misspelt(word: str, ctx: click.Context) -> None:
-    """Before the payloads behind a misspelt command are mangled."""
-    import difflib
-
-    if close := difflib.get_close_matches(word, COMMANDS, n=1):
-        raise click.UsageError(f"no file and no command {word!r}; is {close[0]!r} meant?", ctx)
-
-
 def main() -> NoReturn:
     """Entry point of the console script."""
     # Leave through Python, so that temporary files are removed.
@@ -126,25 +113,32 @@ def main() -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that cannot show a name shows it escaped
             stream.reconfigure(errors="backslashreplace")
+    status = run(sys.argv[1:])
+    if "lief" not in sys.modules:  # whose own exit needs the collector
+        gc.freeze()  # the process ends here: a last search for garbage is a tenth of a short run
+    sys.exit(status)
+
+
+def run(words: Sequence[str]) -> int:
+    """Do what the words of a command line say; the exit code."""
     try:
-        status = cli.main(prog_name="lpmangle", standalone_mode=False)
+        status: int | None = cli.main(list(words), prog_name="lpmangle", standalone_mode=False)
+        return status or 0
     except click.ClickException as error:
-        words = io.StringIO()
-        error.show(words)
-        for line in words.getvalue().expandtabs().splitlines():
+        text = io.StringIO()
+        error.show(text)
+        for line in text.getvalue().expandtabs().splitlines():
             click.echo(shown(line), err=True)
-        status = error.exit_code
+        return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        status = 128 + signal.SIGINT
+        return 128 + signal.SIGINT
     except (LpmangleError, OSError, MemoryError) as error:
         lines, status = error_lines(error)
         if isinstance(error, OSError) and not error.filename:
             _forget_output()
         for line in lines:
             click.echo(line, err=True)
-    if "lief" not in sys.modules:  # whose own exit needs the collector
-        gc.freeze()  # the process ends here: a last search for garbage is a tenth of a short run
-    sys.exit(status)
+        return status
 
 
 def _forget_output() -> None:

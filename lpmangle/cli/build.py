@@ -8,13 +8,12 @@ import click
 from lpmangle.cli.mangle import Settings, reply_of, say
 from lpmangle.cli.options import against_option, naming_options, read_against, read_naming
 from lpmangle.cli.output import error_lines, warn
-from lpmangle.cli.paths import FilePath
+from lpmangle.cli.paths import FilePath, PayloadPath
 from lpmangle.errors import CheckError, LpmangleError, StoppedError
 from lpmangle.jobs.build_result import BuildResult
 from lpmangle.jobs.finish import Steps, check_catalog, finish
 from lpmangle.jobs.mangle import Request
 from lpmangle.jobs.outputs import check_manifest, is_folder
-from lpmangle.mangle.names import check_naming
 from lpmangle.system import process
 
 if TYPE_CHECKING:
@@ -83,7 +82,7 @@ say where it is with --result. livepatch-build -k diff makes none.
 @click.option(
     "--loaded",
     multiple=True,
-    type=FilePath(),
+    type=PayloadPath(),
     metavar="PAYLOAD",
     help="For --check: is loaded and applied; repeatable.",
 )
@@ -116,7 +115,6 @@ def command(
     quiet: bool,
 ) -> None:
     options = read_naming(suffix, template, scope, only, keep)
-    check_naming(suffix, template)
     stack = read_against(against, xen or "")
     settings = Settings(
         options,

@@ -9,7 +9,7 @@ from itertools import chain
 import click
 
 from lpmangle.cli.output import print_json, print_table, shown, table_lines, warn
-from lpmangle.cli.paths import FilePath
+from lpmangle.cli.paths import FilePath, OutputPath, WholeFilePath
 from lpmangle.errors import EXIT_NO, EXIT_REFUSED, NoManifestError, about, counted
 from lpmangle.store import catalog as catalogs
 from lpmangle.store import local
@@ -41,7 +41,7 @@ def command() -> None:
 
 
 @command.command("add")
-@click.argument("catalog", type=FilePath())
+@click.argument("catalog", type=OutputPath())
 @click.argument("paths", nargs=-1, required=True, type=FilePath(), metavar="SOURCE...")
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
 def add(catalog: str, paths: tuple[str, ...], as_json: bool) -> None:
@@ -96,7 +96,7 @@ def _counted(several: Iterable[Found], count: int) -> Iterator[Found]:
 
 
 @command.command("list")
-@click.argument("catalog", type=FilePath())
+@click.argument("catalog", type=WholeFilePath())
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
 def list_(catalog: str, as_json: bool) -> None:
     """List the payloads, in the order in which they were added."""
@@ -113,7 +113,7 @@ def _rows(entries: list[catalogs.Entry]) -> list[tuple[str, ...]]:
 
 
 @command.command("remove")
-@click.argument("catalog", type=FilePath())
+@click.argument("catalog", type=WholeFilePath())
 @click.argument("payloads", nargs=-1, required=True, metavar="PAYLOAD|BUILD-ID...")
 @click.option("--all", "every", is_flag=True, help="Remove all payloads that have a name, not only one.")
 @click.pass_context
@@ -143,7 +143,7 @@ def remove(ctx: click.Context, catalog: str, payloads: tuple[str, ...], every: b
 
 
 @command.command("find")
-@click.argument("catalog", type=FilePath())
+@click.argument("catalog", type=WholeFilePath())
 @click.argument("symbols", nargs=-1, required=True, metavar="SYMBOL...")
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
 @click.pass_context

@@ -6,7 +6,7 @@ import click
 
 from lpmangle.cli.check_report import print_report, report
 from lpmangle.cli.output import print_json
-from lpmangle.cli.paths import FilePath
+from lpmangle.cli.paths import FilePath, PayloadPath
 from lpmangle.errors import EXIT_NO, about
 from lpmangle.loader import Hypervisor, State, Upload, check_sequence, take
 from lpmangle.system import files
@@ -27,7 +27,7 @@ Xen reports is marked with >. A payload that is taken is then applied, or if it 
 hypervisor itself replaces what is applied. The exit code is 1 if any is refused.
 """,
 )
-@click.argument("payloads", nargs=-1, required=True, type=FilePath(), metavar="PAYLOAD...")
+@click.argument("payloads", nargs=-1, required=True, type=PayloadPath(), metavar="PAYLOAD...")
 @click.option(
     "--xen",
     "xen_path",
@@ -40,7 +40,9 @@ hypervisor itself replaces what is applied. The exit code is 1 if any is refused
     metavar="VERSION",
     help="Whose rules to follow, such as 4.17 or 4.17.7. Default: what xen-syms says, else the newest.",
 )
-@click.option("--loaded", multiple=True, type=FilePath(), metavar="PAYLOAD", help="Is loaded and applied; repeatable.")
+@click.option(
+    "--loaded", multiple=True, type=PayloadPath(), metavar="PAYLOAD", help="Is loaded and applied; repeatable."
+)
 @click.option(
     "--stack",
     "stack_path",

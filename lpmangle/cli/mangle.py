@@ -1,21 +1,26 @@
 """lpmangle [mangle]: rename, prove, write."""
 
 import os
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from lpmangle.cli.commands import COMMANDS
+from lpmangle.cli.mangle_report import done, entry, plan_lines, report, result_lines
 from lpmangle.cli.options import against_option, naming_options, read_against, read_naming
-from lpmangle.cli.output import message_line, print_json, shown, table_lines
-from lpmangle.cli.paths import FilePath
-from lpmangle.elf import text
+from lpmangle.cli.output import error_lines, message_line, print_json
+from lpmangle.cli.paths import FilePath, OutputPath, PayloadPath
+from lpmangle.errors import LpmangleError
+from lpmangle.jobs.inputs import Input
 from lpmangle.jobs.mangle import Result, mangle_file
-from lpmangle.mangle.plan import REASONS, Options, Reference
-from lpmangle.xen.symbols import Kind
+from lpmangle.jobs.outputs import place
+from lpmangle.mangle.plan import Options
 
 if TYPE_CHECKING:
     from lpmangle.jobs.against import Against
+
+
+FAILED = "failed"
 
 
 class Settings(NamedTuple):
@@ -33,7 +38,7 @@ class Settings(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """What is to be said about one payload: on stdout, on stderr, as JSON."""
+    """What is to be said about one payload: on stdout, on stderr, as JSON (docs/json.md)."""
 
     status: str
     out: list[str]
@@ -42,8 +47,21 @@ class Reply(NamedTuple):
     exit_code: int = 0
 
 
+class _Command(click.Command):
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        given = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if command := next(filter(COMMANDS.__contains__, given), None):
+                words = f"{error.format_message()} If the command {command!r} is meant, it stands first."
+                raise click.NoSuchOption(error.option_name, words, ctx=ctx) from None
+            raise
+
+
 @click.command(
     "mangle",
+    cls=_Command,
     help="""\b
 Examples:
   lpmangle fbab204.livepatch
@@ -56,20 +74,27 @@ Examples:
 Rename the symbols of PAYLOAD that Xen would count as new, in place unless -o is given, and write
 the manifest that maps the names back beside it (PAYLOAD.manifest.json). Of several PAYLOADs each
 is on its own: one that fails does not stop the others, and the exit code is that of the worst.
-@FILE stands for the payloads that FILE names, one on each line (@- reads them from stdin).
+Several paths to one file are one PAYLOAD, named after that file. @FILE stands for the payloads
+that FILE names, one on each line (@- reads them from stdin).
 """,
 )
-@click.argument("payloads", nargs=-1, required=True, type=FilePath(), metavar="PAYLOAD...")
+@click.argument("payloads", nargs=-1, required=True, type=PayloadPath(lists=True), metavar="PAYLOAD...")
 @naming_options
 @click.option(
     "-o",
     "--output",
-    type=FilePath(),
+    type=OutputPath(folders=True),
     metavar="FILE",
-    help="Write here; PAYLOAD stays as it is. With several payloads: the folder to write them to.",
+    help="Write here, or into this folder; PAYLOAD stays as it is. Several payloads need a folder.",
 )
-@click.option("--manifest", "manifest_path", type=FilePath(), metavar="FILE", help="Write the manifest here.")
-@click.option("--depfile", type=FilePath(), metavar="FILE", help="With -o: write the rule 'FILE: PAYLOAD' for make.")
+@click.option(
+    "--manifest",
+    "manifest_path",
+    type=OutputPath(folders=True),
+    metavar="FILE",
+    help="Write the manifest here, or into this folder.",
+)
+@click.option("--depfile", type=OutputPath(), metavar="FILE", help="With -o: write the rule 'FILE: PAYLOAD' for make.")
 @click.option("--if-changed", is_flag=True, help="Leave files alone, and their times, that would be what they are.")
 @click.option("--force", is_flag=True, help="Mangle a payload too that has a signature or other bytes appended.")
 @click.option("--embed", is_flag=True, help="Put the manifest into the payload too, as section .debug_lpmangle.")
@@ -125,16 +150,31 @@ def command(
         ctx.exit(mangle_many(payloads, settings, output, jobs, fail_fast))
     (payload,) = payloads
     for option, path in (("--manifest", manifest_path), ("--depfile", depfile)):
-        if path and os.path.realpath(path) in map(os.path.realpath, (payload, output or payload)):
+        if path and os.path.realpath(path) in map(os.path.realpath, (payload, place(output, payload))):
             raise click.UsageError(f"{option} names the payload itself")
-    reply = mangle(payload, settings, output, manifest_path, depfile)
+    reply = attempt(Input(payload), settings, output, manifest_path, depfile)
     say(reply)
     if as_json:
-        print_json(reply.report)
+        print_json(report([reply.report]))
+    ctx.exit(reply.exit_code)
+
+
+def attempt(
+    payload: Input,
+    settings: Settings,
+    output: str | None = None,
+    manifest_path: str | None = None,
+    depfile: str | None = None,
+) -> Reply:
+    """Mangle one payload; an error is a reply as well."""
+    try:
+        return mangle(payload, settings, output, manifest_path, depfile)
+    except (LpmangleError, OSError, MemoryError) as error:
+        return failed(payload, error)
 
 
 def mangle(
-    payload: str,
+    payload: Input,
     settings: Settings,
     output: str | None = None,
     manifest_path: str | None = None,
@@ -142,7 +182,7 @@ def mangle(
 ) -> Reply:
     """Mangle one payload. Raises LpmangleError."""
     result = mangle_file(
-        payload,
+        payload.path,
         settings.options,
         output,
         manifest_path,
@@ -152,18 +192,27 @@ def mangle(
         force=settings.force,
         embedded=settings.embed,
         against=settings.against,
+        links=payload.links,
     )
-    return reply_of(result, settings, output)
+    return reply_of(result, settings)
 
 
-def reply_of(result: Result, settings: Settings, output: str | None = None) -> Reply:
+def reply_of(result: Result, settings: Settings) -> Reply:
     """What is to be said about a payload that is done."""
-    payload = result.path
     lines: list[str] = []
     if not (settings.as_json or settings.quiet):
-        lines = list(_plan_lines(result) if settings.dry_run else _result_lines(result, output or payload, settings))
-    warnings = [message_line(payload, f"warning: {warning}") for warning in result.warnings]
-    return Reply(result.status, lines, warnings, _report(result) if settings.as_json else {})
+        lines = list(plan_lines(result) if settings.dry_run else result_lines(result, verbose=settings.verbose))
+    warnings = [message_line(result.path, f"warning: {warning}") for warning in result.warnings]
+    return Reply(result.status, lines, warnings, done(result) if settings.as_json else {})
+
+
+def failed(payload: Input, error: Exception) -> Reply:
+    """The reply that says so."""
+    if isinstance(error, LpmangleError) and not error.path:
+        error.path = payload.path
+    lines, exit_code = error_lines(error)
+    message, hint = (error.message, error.hint) if isinstance(error, LpmangleError) else (str(error), "")
+    return Reply(FAILED, [], lines, entry(payload.path, FAILED, exit_code, error=message, hint=hint or None), exit_code)
 
 
 def say(reply: Reply) -> None:
@@ -172,95 +221,3 @@ def say(reply: Reply) -> None:
         click.echo(line, err=True)
     for line in reply.out:
         click.echo(line)
-
-
-def _rows(result: Result) -> Iterator[tuple[int, str, str | None, str | None]]:
-    """Index, name, new name, reason for keeping the old one; one of the last two is None."""
-    names = result.plan.names
-    for index, outcome in enumerate(result.plan.outcomes):
-        new = names.get(index)
-        name = text(result.name(index))
-        yield index, name, new.decode() if new else None, None if new else REASONS[outcome]
-
-
-def _function_rows(result: Result) -> Iterator[tuple[int, str, Reference]]:
-    """Entry of .livepatch.funcs, its name, what it becomes."""
-    if result.plan.functions:
-        from lpmangle.mangle.function_names import by_name
-
-        for entry in by_name(result.payload):
-            if reference := result.plan.functions.get(entry.entry):
-                yield entry.entry, entry.name.decode(), reference
-
-
-def _report(result: Result) -> dict[str, Any]:
-    references = result.plan.references
-    return {
-        "payload": result.path,
-        "output": result.output,
-        "manifest": result.manifest_path,
-        "status": result.status,
-        "suffix": result.plan.suffix,
-        "renamed": len(result.plan.renames),
-        "against": [layer.build_id for layer in result.stack.layers] if result.stack else [],
-        "warnings": result.warnings,
-        "symbols": [
-            {"index": index, "name": name, "new_name": new, "reason": reason}
-            | ({"against": references[index].build_id} if index in references else {})
-            for index, name, new, reason in _rows(result)
-        ],
-        "functions": [
-            {"entry": entry, "name": name, "new_name": reference.name.decode(), "against": reference.build_id}
-            for entry, name, reference in _function_rows(result)
-        ],
-    }
-
-
-def _plan_lines(result: Result) -> Iterator[str]:
-    rows: list[tuple[str, ...]] = [("SYMBOL", "NAME", "NEW NAME, OR WHY NOT")]
-    for index, name, new, reason in _rows(result):
-        rows.append((str(index), shown(name) or "-", shown(new) if new else f"({reason})"))
-    for entry, name, reference in _function_rows(result):
-        rows.append((f"func {entry}", shown(name), shown(reference.name)))
-    yield from table_lines(rows)
-    outcomes = result.plan.outcomes
-    yield (
-        f"{shown(result.path)}: {len(outcomes)} symbols, {len(result.plan.renames)} to rename, "
-        f"{outcomes.count(Kind.OVERRIDING)} overriding; {result.status if result.plan.already else 'nothing written'}"
-    )
-    yield from _stack_lines(result)
-
-
-def _result_lines(result: Result, output: str, settings: Settings) -> Iterator[str]:
-    if result.status == "mangled":
-        yield f"{shown(output)}: {_counted(len(result.plan.renames), 'symbol')} renamed, suffix {result.plan.suffix}"
-    else:
-        yield f"{shown(output)}: {result.status}"
-    yield from _stack_lines(result)
-    if settings.verbose:
-        for _, name, new, _ in _rows(result):
-            if new:
-                yield f"  {shown(name)} -> {shown(new)}"
-        for entry, name, reference in _function_rows(result):
-            yield f"  {shown(name)} -> {shown(reference.name)} (entry {entry} of .livepatch.funcs)"
-        yield f"  manifest: {shown(result.manifest_path)}"
-
-
-def _stack_lines(result: Result) -> Iterator[str]:
-    """What was taken from which payload, highest first."""
-    plan, stack = result.plan, result.stack
-    if stack is None or plan.already:
-        return
-    for layer in reversed(stack.layers):
-        symbols = sum(one.build_id == layer.build_id for one in plan.references.values())
-        functions = sum(one.build_id == layer.build_id for one in plan.functions.values())
-        taken = [_counted(symbols, "undefined symbol")] * bool(symbols)
-        taken += [_counted(functions, "function to replace", "functions to replace")] * bool(functions)
-        what = "not mangled" if not layer.names else f"taken from it: {' and '.join(taken) or 'nothing'}"
-        yield f"  on {shown(layer.payload)}, build-id {layer.build_id}, {what}"
-    if stack.hypervisor is None and (plan.references or plan.functions):
-        yield "  (the hypervisor's own symbols, which Xen looks at first, are not known: --xen)"
-
-
-def _counted(count: int, one: str, several: str = "") -> str:
-    return f"{count} {one if count == 1 else several or one + 's'}"

@@ -3,38 +3,42 @@
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 import click
 
-from lpmangle.cli.mangle import Reply, Settings, mangle, say
-from lpmangle.cli.output import error_lines, print_json, shown
+from lpmangle.cli.mangle import FAILED, Settings, attempt, failed, say
+from lpmangle.cli.mangle_report import entry, report
+from lpmangle.cli.output import print_json, shown
+from lpmangle.cli.paths import check_payload
 from lpmangle.cli.progress import Progress
 from lpmangle.errors import FileError, LpmangleError
+from lpmangle.jobs.inputs import Input, each_once
+from lpmangle.jobs.outputs import place
 from lpmangle.system import pool as batch
 
-FAILED, NOT_BEGUN = "failed", "not begun"
+NOT_BEGUN = "not begun"
 
 
-class _Payload(NamedTuple):
-    path: str
-    output: str | None
-
-
-def mangle_many(names: Iterable[str], settings: Settings, folder: str | None, jobs: int, fail_fast: bool) -> int:
-    """Mangle the payloads that `names` stand for; the exit code of the worst."""
-    payloads = _with_outputs(list(_expanded(names)), folder)
-    if settings.against:
-        settings.against.open()
+def mangle_many(words: Iterable[str], settings: Settings, folder: str | None, jobs: int, fail_fast: bool) -> int:
+    """Mangle the payloads that `words` stand for; the exit code of the worst."""
+    payloads = each_once(_expanded(words))
+    _check_outputs(payloads, folder)
+    try:
+        if settings.against:
+            settings.against.open()
+    except LpmangleError as error:
+        if settings.as_json:
+            print_json(report([failed(payload, error).report for payload in payloads]))
+        raise
     progress = Progress(len(payloads), "payloads")
     counts: Counter[str] = Counter()
-    reports = []
+    entries = []
     worst = 0
     results = batch.run(
         payloads,
-        lambda payload: _mangle(payload, settings),
+        lambda payload: attempt(payload, settings, folder),
         jobs=jobs,
-        lost=lambda payload: _failed(payload, FileError("its process was killed: not enough memory?")),
+        lost=lambda payload: failed(payload, FileError("its process was killed: not enough memory?")),
         stop=lambda reply: fail_fast and reply.exit_code != 0,
     )
     for reply in results:
@@ -43,54 +47,38 @@ def mangle_many(names: Iterable[str], settings: Settings, folder: str | None, jo
         if reply.out or reply.err:
             progress.clear()
             say(reply)
-        reports.append(reply.report)
+        entries.append(reply.report)
         progress.show(counts.total())
     progress.clear()
+    not_begun = payloads[counts.total() :]
     if settings.as_json:
-        print_json(reports)
+        print_json(report(entries + [entry(payload.path, NOT_BEGUN) for payload in not_begun]))
     elif not settings.quiet:
-        failed = counts.pop(FAILED, 0)
-        not_begun = len(payloads) - counts.total() - failed
-        ordered = [*counts.most_common(), (FAILED, failed), (NOT_BEGUN, not_begun)]
+        count_failed = counts.pop(FAILED, 0)
+        ordered = [*counts.most_common(), (FAILED, count_failed), (NOT_BEGUN, len(not_begun))]
         words = ", ".join(f"{count} {status}" for status, count in ordered if count)
         click.echo(f"{len(payloads)} payload{'s' * (len(payloads) != 1)}: {words or 'nothing to do'}")
     return worst
 
 
-def _mangle(payload: _Payload, settings: Settings) -> Reply:
-    try:
-        return mangle(payload.path, settings, payload.output)
-    except (LpmangleError, OSError, MemoryError) as error:
-        return _failed(payload, error)
-
-
-def _failed(payload: _Payload, error: Exception) -> Reply:
-    if isinstance(error, LpmangleError) and not error.path:
-        error.path = payload.path
-    lines, exit_code = error_lines(error)
-    hint = error.hint if isinstance(error, LpmangleError) else ""
-    message = error.message if isinstance(error, LpmangleError) else str(error)
-    report = {"payload": payload.path, "status": FAILED, "error": message, "hint": hint, "exit_code": exit_code}
-    return Reply(FAILED, [], lines, report, exit_code)
-
-
-def _expanded(names: Iterable[str]) -> Iterator[str]:
-    """The names with those that are in lists: @FILE, a name on each line."""
-    for name in names:
-        if not name.startswith("@"):
-            yield name
+def _expanded(words: Iterable[str]) -> Iterator[str]:
+    """The words with those that are in lists: @FILE, a payload on each line."""
+    for word in words:
+        if not word.startswith("@"):
+            yield word
             continue
-        with click.open_file(name[1:], encoding="utf-8", errors="surrogateescape") as lines:
-            yield from filter(None, (line.rstrip("\n") for line in lines))
+        with click.open_file(word[1:], encoding="utf-8", errors="surrogateescape") as lines:
+            for path in filter(None, (line.rstrip("\n") for line in lines)):
+                check_payload(path)
+                yield path
 
 
-def _with_outputs(paths: list[str], folder: str | None) -> list[_Payload]:
+def _check_outputs(payloads: list[Input], folder: str | None) -> None:
     if folder is None:
-        return [_Payload(path, None) for path in paths]
+        return
     if not os.path.isdir(folder):
         raise click.UsageError("with several payloads -o is the folder to write them to, and must exist")
-    outputs = [os.path.join(folder, os.path.basename(path)) for path in paths]
-    for output, count in Counter(outputs).items():
+    outputs = Counter(place(folder, payload.path) for payload in payloads)
+    for output, count in outputs.items():
         if count > 1:
             raise click.UsageError(f"{count} of the payloads would be written to {shown(output)}")
-    return [_Payload(path, output) for path, output in zip(paths, outputs, strict=True)]

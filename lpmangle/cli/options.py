@@ -7,7 +7,7 @@ import click
 
 from lpmangle.cli.output import shown
 from lpmangle.cli.paths import FilePath
-from lpmangle.mangle.names import DEFAULT_SUFFIX, DEFAULT_TEMPLATE
+from lpmangle.mangle.names import DEFAULT_SUFFIX, DEFAULT_TEMPLATE, check_naming
 from lpmangle.mangle.plan import SCOPES, Options
 
 if TYPE_CHECKING:
@@ -80,8 +80,9 @@ def read_against(against: tuple[str, ...], xen: str) -> "Against | None":
 
 
 def read_naming(suffix: str, template: str, scope: str, only: tuple[str, ...], keep: tuple[str, ...]) -> Options:
-    """The options as the plan takes them. Raises UsageError for what could not be printed."""
+    """The options as the plan takes them. Raises UsageError, NamingError for those that are wrong for any payload."""
     for word in (suffix, template, *only, *keep):
         if not word.isprintable():
             raise click.UsageError(f"{shown(word)!r} is not printable text")
+    check_naming(suffix, template)
     return Options(suffix, template, scope, only, keep)

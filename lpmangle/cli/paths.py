@@ -1,20 +1,101 @@
-"""Paths on the command line."""
+"""Paths on the command line: one that makes no sense is refused before any work is done."""
 
+import os
 from typing import Any
 
 import click
 
+from lpmangle.cli.commands import missing_payload, refuse_command
+from lpmangle.errors import FileError, WordError
+from lpmangle.system import files
+
+_UNKNOWN = ""  # who reads or writes it says why, with the right exit code
+
 
 class FilePath(click.Path):
-    """A path that is not empty; whether it can be read or written shows when it is, with the right exit code.
+    """A path that is not empty, nor - if it is not to be a log; whether it can be read shows when it is.
 
     An empty one is an unset variable in somebody's script, and must not mean the default.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, log: bool = False) -> None:
         super().__init__(readable=False)
+        self._log = log
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if value == "":
             self.fail("the path is empty", param, ctx)
-        return super().convert(value, param, ctx)
+        path = str(super().convert(value, param, ctx))
+        if path == "-" and not self._log:
+            raise WordError("is stdin or stdout, not a file", path=path, hint="a file of that name is ./-")
+        self.check(path)
+        return path
+
+    def check(self, path: str) -> None:
+        """Raise WordError if what is at `path` cannot be meant."""
+
+
+class WholeFilePath(FilePath):
+    """The path of a file that is read and replaced as a whole, so no FIFO or device; there may be nothing yet."""
+
+    def check(self, path: str) -> None:
+        _check_regular(path, _kind(path))
+
+
+class PayloadPath(FilePath):
+    """A payload, which must be there; with `lists` also @FILE, which stands for several."""
+
+    def __init__(self, *, lists: bool = False) -> None:
+        super().__init__()
+        self._lists = lists
+
+    def check(self, path: str) -> None:
+        if self._lists and path.startswith("@"):
+            if path != "@-" and _kind(path[1:]) is None:
+                raise WordError("there is no such file", path=path[1:] or path)
+        else:
+            refuse_command(path)
+            check_payload(path)
+
+
+class OutputPath(FilePath):
+    """Where a file is to be written; with `folders` also a folder to write it to."""
+
+    def __init__(self, *, folders: bool = False) -> None:
+        super().__init__()
+        self._folders = folders
+
+    def check(self, path: str) -> None:
+        kind = _kind(path)
+        if kind == files.FOLDER and self._folders:
+            return
+        _check_regular(path, kind)
+        if kind is None and (folder := os.path.dirname(path)):
+            _check_folder(folder, _kind(folder))
+
+
+def check_payload(path: str) -> None:
+    """Raise WordError if no payload can be at `path`."""
+    kind = _kind(path)
+    if kind is None:
+        raise missing_payload(path)
+    _check_regular(path, kind)
+
+
+def _check_regular(path: str, kind: str | None) -> None:
+    if kind not in (files.REGULAR, None, _UNKNOWN):
+        raise WordError(f"is {kind}, not {files.REGULAR}", path=path)
+
+
+def _check_folder(path: str, kind: str | None) -> None:
+    if kind is None:
+        raise WordError("there is no such folder", path=path)
+    if kind not in (files.FOLDER, _UNKNOWN):
+        raise WordError(f"is {kind}, not {files.FOLDER}", path=path)
+
+
+def _kind(path: str) -> str | None:
+    try:
+        return files.kind(path)
+    except FileError:
+        return _UNKNOWN

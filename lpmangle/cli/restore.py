@@ -3,7 +3,7 @@
 import click
 
 from lpmangle.cli.output import print_json, shown
-from lpmangle.cli.paths import FilePath
+from lpmangle.cli.paths import FilePath, OutputPath, PayloadPath
 from lpmangle.jobs.restore import restore
 
 
@@ -18,13 +18,19 @@ Turn a mangled PAYLOAD back into the original, byte for byte, in place unless -o
 refused if payload or manifest is not what lpmangle wrote.
 """,
 )
-@click.argument("payload", type=FilePath())
+@click.argument("payload", type=PayloadPath())
 @click.option("-m", "--manifest", "source", type=FilePath(), metavar="SOURCE", help="Where its manifest is.")
-@click.option("-o", "--output", type=FilePath(), metavar="FILE", help="Write here; PAYLOAD stays as it is.")
+@click.option(
+    "-o",
+    "--output",
+    type=OutputPath(folders=True),
+    metavar="FILE",
+    help="Write here, or into this folder; PAYLOAD stays.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
 def command(payload: str, source: str | None, output: str | None, as_json: bool) -> None:
     done = restore(payload, source, output)
     if as_json:
         print_json({"payload": payload, "output": done.output, "status": done.status, "sha256": done.sha256})
     else:
-        click.echo(f"{shown(output or payload)}: {done.status}, sha256 {done.sha256}")
+        click.echo(f"{shown(done.place)}: {done.status}, sha256 {done.sha256}")

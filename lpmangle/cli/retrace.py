@@ -42,7 +42,7 @@ passes byte for byte, line by line as it comes, also if a SOURCE cannot be used.
 mangled but are in no manifest, or are not whole, are reported at the end, on stderr.
 """,
 )
-@click.argument("paths", nargs=-1, type=FilePath(), metavar="[FILE]...")
+@click.argument("paths", nargs=-1, type=FilePath(log=True), metavar="[FILE]...")
 @sources_option
 @click.option("--annotate", is_flag=True, help="Keep the mangled name, in brackets behind the original.")
 @click.option(

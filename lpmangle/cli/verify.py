@@ -3,7 +3,7 @@
 import click
 
 from lpmangle.cli.output import print_json, shown
-from lpmangle.cli.paths import FilePath
+from lpmangle.cli.paths import FilePath, PayloadPath
 from lpmangle.errors import EXIT_NO, counted
 from lpmangle.jobs.verify import verify
 from lpmangle.manifest.read import Manifest
@@ -24,7 +24,7 @@ appended since, such as a signature, are left out of account and mentioned. If S
 catalog or a server, the manifests of the payloads below must agree as well.
 """,
 )
-@click.argument("payload", type=FilePath())
+@click.argument("payload", type=PayloadPath())
 @click.option("-m", "--manifest", "source", type=FilePath(), metavar="SOURCE", help="Where its manifest is.")
 @click.option("--original", type=FilePath(), metavar="FILE", help="The payload before it was mangled.")
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON.")

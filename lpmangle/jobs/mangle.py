@@ -1,7 +1,7 @@
 """The main job from file to file: read, decide, apply, prove, write."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -31,13 +31,27 @@ MOST_NAMES = 20
 
 
 class Result:
-    """What was done with one payload. `warnings` are for people: what still can go wrong."""
+    """What was done with one payload. `warnings` are for people: what still can go wrong.
+
+    `place` is the output as it was asked for, `output` the file that this leads to, and `stem` what the payload is
+    uploaded as: that file's name without its ending.
+    """
 
     def __init__(
-        self, path: str, output: str, manifest_path: str, payload: Payload, plan: Plan, stack: "Stack | None"
+        self,
+        path: str,
+        place: str,
+        output: str,
+        stem: str,
+        manifest_path: str,
+        payload: Payload,
+        plan: Plan,
+        stack: "Stack | None",
     ) -> None:
         self.path = path
+        self.place = place
         self.output = output
+        self.stem = stem
         self.manifest_path = manifest_path
         self.payload = payload
         self.view = payload.elf
@@ -78,6 +92,7 @@ class Request(NamedTuple):
     force: bool = False
     embedded: bool = False
     against: "Against | None" = None
+    links: Sequence[str] = ()
 
 
 def mangle_file(
@@ -92,16 +107,18 @@ def mangle_file(
     force: bool = False,
     embedded: bool = False,
     against: "Against | None" = None,
+    links: Sequence[str] = (),
 ) -> Result:
     """Mangle the payload at `path` in place, or into `output`; its manifest goes beside it, or to `manifest_path`.
 
-    A symbolic link is followed to its target. `manifest_path` may be a folder, see `targets.manifest_place`. With
+    A symbolic link is followed to its target; `links` are other paths of the payload (hard links), which lead to what
+    becomes of it in place as well. Both places may be folders, see `targets.place` and `targets.manifest_place`. With
     `write` false nothing is written. `depfile` gets the rule that `output` is made of `path`. With `if_changed` a file
     that has its content already is not written again. With `force` a payload is taken that has something appended. With
     `embedded` the manifest is put into the payload as well. What the payload takes from those that it is put on gets
     the names that it has there if `against` knows them. Raises LpmangleError; then all files are as they were.
     """
-    request = Request(path, options, output, manifest_path, depfile, if_changed, force, embedded, against)
+    request = Request(path, options, output, manifest_path, depfile, if_changed, force, embedded, against, links)
 
     def mangle() -> Result:
         prepared = prepare(request, files.read(path))
@@ -143,7 +160,7 @@ class Prepared:
         request, result, file = self._request, self.result, self._file
         data = self.data if data is None else data
         in_place = result.output == file.path
-        targets.check(result, stem_of(result.output), named=request.manifest_path is not None)
+        targets.check(result, named=request.manifest_path is not None)
         outputs = [_rule(request, result)] if request.depfile else []
         if result.manifest_path in (result.output, file.path):
             raise FileError("the manifest would replace the payload", path=result.manifest_path)
@@ -155,7 +172,8 @@ class Prepared:
         if manifest and not (result.plan.already and in_place and (not request.manifest_path or _is_there(manifest))):
             outputs.append(manifest)
         if not in_place or data is not file.data:
-            outputs.append(files.Output(result.output, (data,), like=file.state))
+            links = request.links if in_place else ()
+            outputs.append(files.Output(result.output, (data,), like=file.state, links=links))
         if request.if_changed:
             outputs = [output for output in map(_in_one_piece, outputs) if not _is_there(output)]
             result.unchanged = not in_place and result.output not in [output.path for output in outputs]
@@ -173,8 +191,7 @@ class Prepared:
         result = self.result
         pieces: Iterable[bytes]
         if not result.plan.already:
-            stem = stem_of(result.output)
-            pieces = manifest_writer.encode(result.payload, result.plan, self.data, stem, stack=result.stack)
+            pieces = manifest_writer.encode(result.payload, result.plan, self.data, result.stem, stack=result.stack)
             pieces = [self._text] if self._text else pieces
         elif (found := _existing_manifest(result, self._file)) is None:
             return None
@@ -189,9 +206,9 @@ def prepare(request: Request, file: files.File, data: bytes | None = None) -> Pr
     `data` is what to mangle in place of the file's content if something was done to it since, such as stripping.
     """
     data = file.data if data is None else data
-    output = request.output or request.path
-    target = files.resolve(output)
-    stem = stem_of(output)
+    place = targets.place(request.output, request.path)
+    target = files.resolve(place)
+    stem = stem_of(target)
     with about(request.path):
         payload = Payload.parse(data)
         view = payload.elf
@@ -203,8 +220,8 @@ def prepare(request: Request, file: files.File, data: bytes | None = None) -> Pr
             raise tail.refusal(view, appended)
         after = splice.apply(view, plan)
         splice.prove(view, after, plan.names, plan.function_names)
-        manifest_path = targets.manifest_place(request.manifest_path, target, payload.build_id)
-        result = Result(request.path, target, manifest_path, payload, plan, stack)
+        manifest_path = targets.manifest_place(request.manifest_path, target, stem, payload.build_id)
+        result = Result(request.path, place, target, stem, manifest_path, payload, plan, stack)
         text = None
         if request.embedded:
             from lpmangle.manifest import embed
@@ -232,7 +249,7 @@ def _rule(request: Request, result: Result) -> files.Output:
         below.append(request.against.xen)
     target = files.resolve(request.depfile)
     dependencies.check(target, result.output, result.manifest_path, request.path, *below)
-    return files.Output(target, (dependencies.rule(request.output or request.path, request.path, *below),))
+    return files.Output(target, (dependencies.rule(result.place, request.path, *below),))
 
 
 def _in_one_piece(output: files.Output) -> files.Output:

@@ -12,7 +12,17 @@ if TYPE_CHECKING:
     from lpmangle.jobs.mangle import Result
 
 
-def manifest_place(named: str | None, output: str, build_id: bytes | None) -> str:
+def place(named: str | None, payload: str) -> str:
+    """Where what is made of `payload` goes: where that is, or where a user has said. Raises FileError.
+
+    In a folder, or what ends with a slash, it is called as the payload's file is, not as a link to it.
+    """
+    if named is None:
+        return payload
+    return os.path.join(named, os.path.basename(files.resolve(payload))) if is_folder(named) else named
+
+
+def manifest_place(named: str | None, output: str, stem: str, build_id: bytes | None) -> str:
     """Where the manifest of `output` goes: beside it, or where a user has said. Raises FileError.
 
     A folder, or what ends with a slash, may get the manifests of many builds: there its name has the build-id, too.
@@ -21,15 +31,14 @@ def manifest_place(named: str | None, output: str, build_id: bytes | None) -> st
         return files.resolve(manifest_format.beside(output))
     if not is_folder(named):
         return files.resolve(named)
-    name = os.path.splitext(os.path.basename(output))[0] + (f"-{build_id.hex()}" if build_id else "")
+    name = stem + (f"-{build_id.hex()}" if build_id else "")
     return files.resolve(os.path.join(named, name + manifest_format.ENDING))
 
 
-def check(result: "Result", stem: str, *, named: bool) -> None:
+def check(result: "Result", *, named: bool) -> None:
     """Neither output may cost a file of another kind, nor what this payload, one below it or another one needs.
 
-    `stem` is what the output is uploaded as; `named`: a user has said where the manifest goes. Raises FileError,
-    PlanError.
+    `named`: a user has said where the manifest goes. Raises FileError, PlanError.
     """
     start = check_manifest(result.manifest_path)
     check_output(result.output)
@@ -38,7 +47,7 @@ def check(result: "Result", stem: str, *, named: bool) -> None:
     for path in below & {result.output, result.manifest_path}:
         raise FileError("is of a payload below, which --against names: not replaced", path=path)
     owner = manifest_format.payload_in(start) if named and start else None
-    if owner not in (None, manifest_format.payload_name(stem)):
+    if owner not in (None, manifest_format.payload_name(result.stem)):
         raise FileError(
             f"is the manifest of {owner}: not replaced",
             path=result.manifest_path,

@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 from lpmangle import elf
 from lpmangle.errors import ManifestError, about
+from lpmangle.jobs import outputs
 from lpmangle.jobs.manifest_of import manifest_of
-from lpmangle.jobs.outputs import check_output
 from lpmangle.manifest import embed
 from lpmangle.manifest.read import Manifest
 from lpmangle.manifest.undo import undo
@@ -15,9 +15,13 @@ from lpmangle.verify import rewritten
 
 
 class Restored(NamedTuple):
-    """Where the original is now, and its SHA-256; `status` is `restored` or `is the original already`."""
+    """Where the original is now, and its SHA-256; `status` is `restored` or `is the original already`.
+
+    `place` is the output as it was asked for, `output` the file that this leads to.
+    """
 
     path: str
+    place: str
     output: str
     status: str
     sha256: str
@@ -26,17 +30,19 @@ class Restored(NamedTuple):
 def restore(path: str, source: str | None = None, output: str | None = None) -> Restored:
     """Turn the mangled payload at `path` back into the original, byte for byte, in place or into `output`.
 
-    The manifest is found as by `verify`. Raises LpmangleError; then all files are as they were.
+    That may be a folder (`outputs.place`). The manifest is found as by `verify`. Raises LpmangleError; then all files
+    are as they were.
     """
     file = files.read(path)
     manifest = manifest_of(file, path, source)
-    target = files.resolve(output or path)
+    place = outputs.place(output, path)
+    target = files.resolve(place)
     with about(path):
         status, original = _original(file.data, manifest)
-    check_output(target)
+    outputs.check_output(target)
     if target != file.path or original is not file.data:
         files.replace([files.Output(target, (original,), like=file.state)], unchanged=file)
-    return Restored(path, target, status, manifest.input.sha256)
+    return Restored(path, place, target, status, manifest.input.sha256)
 
 
 def _original(data: bytes, manifest: Manifest) -> tuple[str, bytes]:

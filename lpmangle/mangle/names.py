@@ -25,7 +25,7 @@ def resolve_suffix(spec: str, build_id: bytes | None, stem: str) -> str:
 
     `buildid` and `buildid:N` take the payload's build-id (all, or the first N >= 7 hex digits), `name` takes `stem`,
     the payload's file name without its ending, `text:STRING` is STRING. Raises NamingError for a bad one, PayloadError
-    where there is no build-id.
+    where the payload has no such suffix.
     """
     kind, colon, value = spec.partition(":")
     if kind == "text" and colon:
@@ -46,7 +46,7 @@ def resolve_suffix(spec: str, build_id: bytes | None, stem: str) -> str:
                 hint="link it with --build-id=sha1, or use --suffix name or --suffix text:STRING",
             )
         if digits and digits > len(suffix):
-            raise NamingError(f"--suffix {spec}: the build-id has only {counted(len(suffix), 'digit')}")
+            raise PayloadError(f"--suffix {spec}: the build-id has only {counted(len(suffix), 'digit')}")
         suffix = suffix[:digits]
     else:
         raise NamingError(
@@ -54,7 +54,7 @@ def resolve_suffix(spec: str, build_id: bytes | None, stem: str) -> str:
             hint=f"for a suffix of your own say --suffix text:{spec}",
         )
     if not _SUFFIX.fullmatch(suffix) or "#" in suffix:
-        raise NamingError(
+        raise (NamingError if kind == "text" else PayloadError)(
             f"suffix {suffix!r} cannot be part of a symbol name",
             hint="a suffix is one or more printable ASCII characters without blanks and without '#'",
         )
@@ -66,8 +66,11 @@ def check_naming(suffix: str, template: str) -> None:
 
     Its build-id and its file name, which are not known yet, are taken to be good ones.
     """
-    text = resolve_suffix(suffix, bytes(MAX_NAME), "payload")
-    Namer(template, text if suffix.startswith("text:") else text[:MIN_DIGITS])
+    try:
+        text = resolve_suffix(suffix, bytes(MAX_NAME), "payload")
+        Namer(template, text if suffix.startswith("text:") else text[:MIN_DIGITS])
+    except PayloadError as error:
+        raise NamingError(error.message, hint=error.hint) from None
 
 
 def _digits(value: str, spec: str) -> int:
@@ -85,7 +88,7 @@ class Namer:
     """Makes new names out of old ones by one template and one suffix. Same input, same name."""
 
     def __init__(self, template: str, suffix: str) -> None:
-        """Raises NamingError for a template that is unsound or leaves no room for a name."""
+        """Raises NamingError for a template that is unsound, PayloadError where it leaves no room for a name."""
         fields = []
         pattern = ""  # the template with the suffix filled in, as a %-format for the name's fields
         shape = ""  # the same as a regular expression that made names fit
@@ -115,7 +118,7 @@ class Namer:
         self._shape = shape.encode()
         self._room = MAX_NAME - len(self._pattern % tuple(b"" for _ in fields))
         if self._room < MIN_FIELD * len(fields):
-            raise NamingError(
+            raise PayloadError(
                 f"suffix {suffix!r} leaves {max(self._room, 0)} of Xen's {MAX_NAME} bytes for the name itself",
                 hint="use a shorter suffix, such as --suffix buildid:12",
             )

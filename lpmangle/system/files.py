@@ -12,7 +12,7 @@ import os
 import signal
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
@@ -24,6 +24,18 @@ MAX_BYTES = 1 << 30
 LOCK_SECONDS = 60
 NAME_MAX = 255  # bytes of a file name on every common file system
 _OLD = ".lpmangle-old."
+# What can be at a path (`kind`).
+REGULAR, FOLDER = "a regular file", "a folder"
+_KINDS = {
+    stat.S_IFREG: REGULAR,
+    stat.S_IFDIR: FOLDER,
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+_STREAM = "a stream"
+_MOST_LINKS = 40  # that Linux follows in one path (path_resolution(7))
 
 
 class File(NamedTuple):
@@ -35,11 +47,15 @@ class File(NamedTuple):
 
 
 class Output(NamedTuple):
-    """New content for `path`, in pieces. `like` gives mode and owner to a file that does not exist yet."""
+    """New content for `path`, in pieces. `like` gives mode and owner to a file that does not exist yet.
+
+    `links` are other paths that are to lead to the same file as `path` (hard links).
+    """
 
     path: str
     pieces: Iterable[bytes | bytearray | memoryview]
     like: os.stat_result | None = None
+    links: Sequence[str] = ()
 
 
 class ChangedError(FileError):
@@ -52,9 +68,52 @@ def read(path: str) -> File:
     return File(resolve(path), data, state)
 
 
-def resolve(path: str) -> str:
-    """Where `path` leads, through symbolic links; nothing need be there yet. Raises FileError."""
+def kind(path: str) -> str | None:
+    """What `path` leads to: REGULAR, FOLDER, a FIFO, a socket, a device, or a stream; None if there is nothing.
+
+    A stream is whatever the process has open, such as /dev/stdin, under a name that is not that file's own. Raises
+    FileError where it cannot be told.
+    """
     try:
+        if _is_stream(path):
+            return _STREAM
+        return _kind_of(os.stat(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise _file_error("cannot read", path, error) from None
+
+
+def identity(path: str) -> tuple[int, int]:
+    """What tells the file that `path` leads to from all others, whatever it is called there. Raises FileError."""
+    try:
+        state = os.stat(path)
+    except (OSError, ValueError) as error:
+        raise _file_error("cannot read", path, error) from None
+    return state.st_dev, state.st_ino
+
+
+def _kind_of(state: os.stat_result) -> str:
+    return _KINDS.get(stat.S_IFMT(state.st_mode), "of an unknown kind")
+
+
+def _is_stream(path: str) -> bool:
+    """Whether symbolic links lead to /proc/PID/fd/N, which the kernel makes look like one more link (proc(5))."""
+    for _ in range(_MOST_LINKS):
+        if not os.path.islink(path):
+            return False
+        folder = os.path.realpath(os.path.dirname(path))
+        if folder.startswith("/proc/") and folder.endswith("/fd"):
+            return True
+        path = os.path.join(folder, os.readlink(path))
+    return False
+
+
+def resolve(path: str) -> str:
+    """Where `path` leads, through symbolic links; nothing need be there yet. Raises FileError, also for a stream."""
+    try:
+        if _is_stream(path):
+            raise _not_regular(_STREAM, path)
         return os.path.realpath(path, strict=True)
     except FileNotFoundError:
         return os.path.realpath(path)
@@ -73,7 +132,7 @@ def _read(path: str) -> tuple[bytes, os.stat_result]:
         with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
             state = os.fstat(file.fileno())
             if not stat.S_ISREG(state.st_mode):
-                raise FileError("is not a regular file", path=path)
+                raise _not_regular(_kind_of(state), path)
             if state.st_size > MAX_BYTES:
                 raise FileError(f"is too large ({state.st_size} bytes)", path=path)
             return file.read(), state
@@ -95,20 +154,24 @@ def replace(
 ) -> None:
     """Bring all `outputs` into place, in order, or none.
 
-    `unchanged` must still be the file that was read, else ChangedError. `before_last` is called when only the last
-    output is not yet in its place. Raises FileError, and what `before_last` raises; then every path is as it was and no
-    temporary file is left. Other processes that write into the last output's folder with this function wait.
+    `unchanged` must still be the file that was read, and the last output's links lead to it, else ChangedError.
+    `before_last` is called when only the last output is not yet in its place. Raises FileError, and what `before_last`
+    raises; then every path is as it was and no temporary file is left. Other processes that write into the last
+    output's folder with this function wait.
     """
-    temporaries: list[str] = []
+    paths = [path for output in outputs for path in (*output.links, output.path)]
+    temporaries = [temporary_for(path) for path in paths]
     try:
+        waiting = iter(temporaries)
         for output in outputs:
-            temporaries.append(temporary_for(output.path))
-            _write(temporaries[-1], output)
+            links = [next(waiting) for _ in output.links]
+            _write(next(waiting), output, links)
         # An interrupt between the renames would leave a manifest without its payload.
         with _folder_locked(outputs[-1].path), _signals_held():
             if unchanged is not None:
-                _check_unchanged(unchanged)
-            _rename(temporaries, [output.path for output in outputs], before_last)
+                for path in (unchanged.path, *outputs[-1].links):
+                    _check_unchanged(unchanged._replace(path=path))
+            _rename(temporaries, paths, before_last)
             temporaries.clear()
     finally:
         for temporary in temporaries:
@@ -154,13 +217,13 @@ def _holds(path: str, word: bytes) -> bool:
         return False
 
 
-def _write(temporary: str, output: Output) -> None:
+def _write(temporary: str, output: Output, links: Sequence[str] = ()) -> None:
     like = output.like
     try:
         with suppress(FileNotFoundError):
             like = os.stat(output.path)
         if like is not None and not stat.S_ISREG(like.st_mode):
-            raise FileError("is not a regular file", path=output.path)
+            raise _not_regular(_kind_of(like), output.path)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         with open(os.open(temporary, flags, 0o666 if like is None else 0o600), "wb", buffering=0) as file:
             for piece in output.pieces:
@@ -172,6 +235,10 @@ def _write(temporary: str, output: Output) -> None:
                     os.fchown(file.fileno(), like.st_uid, like.st_gid)
                 os.fchmod(file.fileno(), like.st_mode & 0o777)
             os.fsync(file.fileno())
+        for link in links:
+            os.link(temporary, link)
+    except FileNotFoundError:
+        raise FileError("there is no such folder", path=os.path.dirname(output.path)) from None
     except OSError as error:
         raise _file_error("cannot write", output.path, error) from None
 
@@ -312,6 +379,10 @@ def _signals_held() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _not_regular(kind: str, path: str) -> FileError:
+    return FileError(f"is {kind}, not a regular file", path=path)
 
 
 def _file_error(what: str, path: str, error: Exception) -> FileError:

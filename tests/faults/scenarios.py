@@ -52,6 +52,11 @@ def _linked(folder: Path) -> None:
     (folder / "links" / "p.livepatch").symlink_to(f"../{NEW}")
 
 
+def _hard_links(folder: Path) -> None:
+    _examples(folder)
+    (folder / "other.livepatch").hardlink_to(folder / NEW)
+
+
 def _manifests(folder: Path) -> None:
     _examples(folder)
     run(["lpmangle", OLD, NEW], folder)
@@ -92,6 +97,7 @@ SCENARIOS = (
     Scenario("in-place-embed", _examples, ("--embed", NEW), (_pair(NEW),)),
     Scenario("in-place-older-manifest", _older_manifest, ("out.livepatch",), (OUT,)),
     Scenario("through-a-link", _linked, ("links/p.livepatch",), (_pair(NEW),)),
+    Scenario("hard-links", _hard_links, (NEW, "other.livepatch"), ((*_pair(NEW), "other.livepatch"),)),
     Scenario("output", _examples, ("-o", "out.livepatch", NEW), (OUT,), {"out.livepatch": (NEW,)}),
     Scenario(
         "older-output", older_output, ("-o", "out.livepatch", NEW), (OUT,), {"out.livepatch": (OLD, NEW)}, READERS
@@ -154,6 +160,7 @@ IN_MAKE_TEST = {
     "older-output-no-links": (KILL,),
     "older-output-elsewhere": FAULTS,
     "batch": FAULTS,
+    "hard-links": FAULTS,
     "restore": FAULTS,
     "catalog": (KILL,),
     "older-catalog": FAULTS,

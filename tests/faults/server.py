@@ -16,7 +16,8 @@ import sys
 import traceback
 from typing import Any
 
-from lpmangle.cli import COMMANDS, main
+from lpmangle.cli import main
+from lpmangle.cli.commands import COMMANDS
 
 # A run that takes as long hangs.
 SECONDS = 60

@@ -67,7 +67,15 @@ class Trial:
         return f"{fault.name} at {number}, {call}: exit code {run.status}: {'; '.join(problems)}\n{run.err}"
 
     def _copy(self, folder: Path) -> Path:
-        return Path(shutil.copytree(folder, self.servers.folder_for_a_run(), symlinks=True))
+        copies: dict[int, str] = {}
+
+        def copy(file: str, place: str) -> None:
+            if (first := copies.setdefault(os.lstat(file).st_ino, place)) != place:
+                os.link(first, place)
+            else:
+                shutil.copy2(file, place)
+
+        return Path(shutil.copytree(folder, self.servers.folder_for_a_run(), symlinks=True, copy_function=copy))
 
     def _run(self, folder: Path, *command: str) -> Run:
         """Another command there, undisturbed."""

@@ -1,0 +1,47 @@
+"""The names of the commands, and when a word on the command line is one."""
+
+import re
+
+from lpmangle.errors import WordError
+
+DEFAULT_COMMAND = "mangle"
+# name -> what it does; the module is lpmangle.cli.<name>. Said here so that --help need not load every command.
+COMMANDS = {
+    "mangle": "Make the names of a payload's new symbols unique (the default command).",
+    "query": "Find the original name of a symbol, or the new one.",
+    "retrace": "Put the original names back into a console log.",
+    "catalog": "Keep the manifests of all shipped payloads in one file.",
+    "restore": "Turn a mangled payload back into the original, byte for byte.",
+    "check": "Say before an upload what Xen will say to it.",
+    "verify": "Check that a payload and its manifest agree and only names differ.",
+    "build": "Run livepatch-build, or any command, and mangle the payload that it makes.",
+}
+HELP = "help"  # no command; whoever types it does not mean a file
+
+
+def refuse_command(word: str) -> None:
+    """Raise WordError if `word`, which stands where a payload should, is a command's name.
+
+    A command stands first, before its options. A file of that name is called with its folder, such as ./verify.
+    """
+    if word == HELP:
+        raise WordError(
+            "is no command", path=word, hint="lpmangle --help, lpmangle COMMAND --help; a file of that name is ./help"
+        )
+    if word in COMMANDS:
+        raise WordError(
+            "is a command, which stands first: lpmangle " + word,
+            path=word,
+            hint=f"a file of that name is ./{word}",
+        )
+
+
+def missing_payload(word: str) -> WordError:
+    """What to say about a payload that does not exist: it may be a misspelt command."""
+    if not re.fullmatch(r"[A-Za-z]+", word):
+        return WordError("there is no such file", path=word)
+    from difflib import get_close_matches  # only for an error
+
+    close = get_close_matches(word.lower(), COMMANDS, n=1)
+    hint = f"is {close[0]!r} meant? A command stands first: lpmangle {close[0]} ..." if close else ""
+    return WordError("is no file and no command", path=word, hint=hint or "lpmangle --help lists the commands")

@@ -1,0 +1,128 @@
+"""What is said about a payload that was mangled: lines for people, and an entry of the JSON report."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from lpmangle.cli.output import shown, table_lines
+from lpmangle.elf import text
+from lpmangle.errors import counted
+from lpmangle.jobs.mangle import Result
+from lpmangle.mangle.plan import REASONS, Reference
+from lpmangle.xen.symbols import Kind
+
+
+def _rows(result: Result) -> Iterator[tuple[int, str, str | None, str | None]]:
+    """Index, name, new name, reason for keeping the old one; one of the last two is None."""
+    names = result.plan.names
+    for index, outcome in enumerate(result.plan.outcomes):
+        new = names.get(index)
+        name = text(result.name(index))
+        yield index, name, new.decode() if new else None, None if new else REASONS[outcome]
+
+
+def _function_rows(result: Result) -> Iterator[tuple[int, str, Reference]]:
+    """Entry of .livepatch.funcs, its name, what it becomes."""
+    if result.plan.functions:
+        from lpmangle.mangle.function_names import by_name
+
+        for entry in by_name(result.payload):
+            if reference := result.plan.functions.get(entry.entry):
+                yield entry.entry, entry.name.decode(), reference
+
+
+def report(entries: list[dict[str, Any]]) -> dict[str, Any]:
+    """The report of a run (docs/json.md)."""
+    return {"payloads": entries}
+
+
+def entry(payload: str, status: str, exit_code: int = 0, **what: object) -> dict[str, Any]:
+    """What the report says about one payload: always the same keys."""
+    nothing: dict[str, Any] = {
+        "payload": payload,
+        "status": status,
+        "exit_code": exit_code,
+        "error": None,
+        "hint": None,
+        "output": None,
+        "manifest": None,
+        "suffix": None,
+        "renamed": 0,
+        "against": [],
+        "warnings": [],
+        "symbols": [],
+        "functions": [],
+    }
+    return nothing | what
+
+
+def done(result: Result) -> dict[str, Any]:
+    """The entry of a payload that did not fail."""
+    references = result.plan.references
+    return entry(
+        result.path,
+        result.status,
+        output=result.output,
+        manifest=result.manifest_path,
+        suffix=result.plan.suffix,
+        renamed=len(result.plan.renames),
+        against=[layer.build_id for layer in result.stack.layers] if result.stack else [],
+        warnings=result.warnings,
+        symbols=[
+            {"index": index, "name": name, "new_name": new, "reason": reason}
+            | ({"against": references[index].build_id} if index in references else {})
+            for index, name, new, reason in _rows(result)
+        ],
+        functions=[
+            {"entry": entry, "name": name, "new_name": reference.name.decode(), "against": reference.build_id}
+            for entry, name, reference in _function_rows(result)
+        ],
+    )
+
+
+def plan_lines(result: Result) -> Iterator[str]:
+    """What would become of each symbol, as a table."""
+    rows: list[tuple[str, ...]] = [("SYMBOL", "NAME", "NEW NAME, OR WHY NOT")]
+    for index, name, new, reason in _rows(result):
+        rows.append((str(index), shown(name) or "-", shown(new) if new else f"({reason})"))
+    for entry, name, reference in _function_rows(result):
+        rows.append((f"func {entry}", shown(name), shown(reference.name)))
+    yield from table_lines(rows)
+    outcomes = result.plan.outcomes
+    yield (
+        f"{shown(result.path)}: {len(outcomes)} symbols, {len(result.plan.renames)} to rename, "
+        f"{outcomes.count(Kind.OVERRIDING)} overriding; {result.status if result.plan.already else 'nothing written'}"
+    )
+    yield from _stack_lines(result)
+
+
+def result_lines(result: Result, *, verbose: bool) -> Iterator[str]:
+    """What was done, in words; with each renamed symbol if `verbose`."""
+    if result.status == "mangled":
+        count = counted(len(result.plan.renames), "symbol")
+        yield f"{shown(result.place)}: {count} renamed, suffix {result.plan.suffix}"
+    else:
+        yield f"{shown(result.place)}: {result.status}"
+    yield from _stack_lines(result)
+    if verbose:
+        for _, name, new, _ in _rows(result):
+            if new:
+                yield f"  {shown(name)} -> {shown(new)}"
+        for entry, name, reference in _function_rows(result):
+            yield f"  {shown(name)} -> {shown(reference.name)} (entry {entry} of .livepatch.funcs)"
+        yield f"  manifest: {shown(result.manifest_path)}"
+
+
+def _stack_lines(result: Result) -> Iterator[str]:
+    """What was taken from which payload, highest first."""
+    plan, stack = result.plan, result.stack
+    if stack is None or plan.already:
+        return
+    for layer in reversed(stack.layers):
+        symbols = sum(one.build_id == layer.build_id for one in plan.references.values())
+        functions = sum(one.build_id == layer.build_id for one in plan.functions.values())
+        taken = [counted(symbols, "undefined symbol")] * bool(symbols)
+        taken += [counted(functions, "function to replace", "functions to replace")] * bool(functions)
+        what = "not mangled" if not layer.names else f"taken from it: {' and '.join(taken) or 'nothing'}"
+        yield f"  on {shown(layer.payload)}, build-id {layer.build_id}, {what}"
+    if stack.hypervisor is None and (plan.references or plan.functions):
+        yield "  (the hypervisor's own symbols, which Xen looks at first, are not known: --xen)"

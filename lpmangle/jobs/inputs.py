@@ -1,0 +1,31 @@
+"""Which payloads some paths lead to: a file is one payload, whatever the number of paths to it."""
+
+import os
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from lpmangle.system import files
+
+
+class Input(NamedTuple):
+    """A payload to be mangled: its path, and others that lead to the same file (hard links)."""
+
+    path: str
+    links: tuple[str, ...] = ()
+
+
+def each_once(paths: Iterable[str]) -> list[Input]:
+    """The payloads that `paths` lead to, in that order. Raises FileError where one leads to nothing."""
+    found: dict[tuple[int, int], list[str]] = {}
+    for path in paths:
+        found.setdefault(files.identity(path), []).append(path)
+    return [_one(several) for several in found.values()]
+
+
+def _one(paths: list[str]) -> Input:
+    """The file that they all lead to: by the first that is no symbolic link, and by its hard links among the others."""
+    if len(paths) == 1:
+        return Input(paths[0])
+    path = next((path for path in paths if not os.path.islink(path)), paths[0])
+    real = dict.fromkeys(map(os.path.realpath, paths))
+    return Input(path, tuple(link for link in real if link != os.path.realpath(path)))
