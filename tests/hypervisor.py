@@ -33,8 +33,8 @@ class Small(Hypervisor):
     code = bytearray(b"\x90" * 0x1000)
     code[0x300:0x304] = b"\xf3\x0f\x1e\xfa"
 
-    def __init__(self) -> None:
-        super().__init__(SYMBOLS)
+    def __init__(self, more: dict[bytes, int] | None = None) -> None:
+        super().__init__(SYMBOLS | (more or {}))
         self.build_id = BUILD_ID
         self.version = (4, 17, 7)
         self.machine = X86_64

@@ -1,6 +1,5 @@
 """What the loader does not notice, or not yet, and an engineer wants to know before the next payload."""
 
-import re
 from collections import Counter
 
 from lpmangle import elf
@@ -9,18 +8,18 @@ from lpmangle.errors import counted
 from lpmangle.loader.image import Image
 from lpmangle.loader.rules import Report, Rule
 from lpmangle.loader.state import State
-from lpmangle.mangle.mark import find_in
+from lpmangle.mangle.mark import Mark, find_in
 from lpmangle.xen.abi import LIVEPATCH_MAX_SIZE, MAX_NAME
+from lpmangle.xen.lookalikes import compiler_made
 
 _MOST_NAMES = 12
-# What compilers append to the names of static variables, clones and split functions.
-_COMPILER = re.compile(rb"(\.(cold|part|isra|constprop|lto_priv|\d+))+$")
 _DEBUG = (b".debug_", b".rela.debug_", b".rel.debug_", b".gdb_index", b".zdebug_")
 
 
 def advise(image: Image, state: State, report: Report) -> None:
     """Warnings about a payload."""
     _debug_size(image, report)
+    _init_symbols(image, state, report)
     new = image.new
     names = [image.symbols[index][0] for index in new]
     if not names:
@@ -41,6 +40,7 @@ def advise(image: Image, state: State, report: Report) -> None:
         report.warn(Rule.SAME_NAME, _some(twice))
     if not mangled and (common := [name for name in names if _is_common(name, state)]):
         report.warn(Rule.COMMON_NAME, _some(sorted(set(common))))
+    _twins(image, mark, state, report)
     if long := [name for name in names if len(name) > MAX_NAME]:
         report.warn(Rule.LONG_NAME, _some([name[:MAX_NAME] for name in long]))
 
@@ -57,7 +57,42 @@ def _is_common(name: bytes, state: State) -> bool:
     """
     if b"#" in name:
         return False
-    return bool(_COMPILER.search(name)) or (state.xen is not None and name in state.xen.local_names)
+    return bool(compiler_made(name)) or (state.xen is not None and name in state.xen.local_names)
+
+
+def _init_symbols(image: Image, state: State, report: Report) -> None:
+    """Symbols of the hypervisor that relocations name, and that are gone after boot."""
+    gone = [
+        image.symbols[index][0]
+        for index in sorted(image.referenced)
+        if image.symbols[index][1] == elf.SHN_UNDEF and state.xen and image.values[index] in state.xen.init
+    ]
+    if gone:
+        report.warn(Rule.INIT_SYMBOL, _some(gone), symbol=text(gone[0]))
+
+
+def _twins(image: Image, mark: Mark | None, state: State, report: Report) -> None:
+    """New variables of which the hypervisor has one that differs in folder, number or what a compiler appends.
+
+    Copies of code and of constants do no harm.
+    """
+    if not state.xen:
+        return
+    for index in image.new:
+        name, shndx, _ = image.symbols[index]
+        if image.headers[shndx].flags & elf.SHF_WRITE:
+            twins = state.xen.lookalikes.twins(_original(name, mark))
+            if twins:
+                report.warn(Rule.TWIN, f"{text(name)}: the hypervisor has {_some(twins)}", symbol=text(name))
+
+
+def _original(name: bytes, mark: Mark | None) -> bytes:
+    """The name before it was mangled, as far as a template with {symbol} in it tells."""
+    if mark is None or mark.template.count("{symbol}") != 1:
+        return name
+    before, after = mark.template.replace("{suffix}", mark.suffix).encode("utf-8", "surrogateescape").split(b"{symbol}")
+    fits = name.startswith(before) and name.endswith(after)
+    return name[len(before) : len(name) - len(after)] if fits else name
 
 
 def _debug_size(image: Image, report: Report) -> None:

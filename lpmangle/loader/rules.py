@@ -220,6 +220,12 @@ class Rule(StrEnum):
         "apply writes to .livepatch.funcs, which is read-only (a bug of this version of Xen)",
         "make the section writable before lpmangle: objcopy --set-section-flags .livepatch.funcs=alloc,data",
     )
+    FUNC_INIT = (
+        "func-init",
+        0,
+        "the function to replace is in init memory, which Xen frees after boot",
+        "leave it out of the payload: it does not run again",
+    )
     FUNC_NOP_ENDBR = (
         "func-nop-endbr",
         0,
@@ -347,6 +353,18 @@ class Rule(StrEnum):
     NO_HYPERVISOR_BUILD_ID = ("no-hypervisor-build-id", 0, "needs the hypervisor's build-id", "say --xen xen-syms")
     NO_HYPERVISOR_CODE = ("no-hypervisor-code", 0, "needs the hypervisor's code", "say --xen xen-syms")
     # beyond the loader
+    INIT_SYMBOL = (
+        "init-symbol",
+        0,
+        "refers to init memory, which Xen frees after boot: whoever touches it dies",
+        "take what refers to it out of the payload, or look that it is never reached",
+    )
+    TWIN = (
+        "twin",
+        0,
+        "a variable that the hypervisor has too, by another name: there are two copies then, each with its own value",
+        "look whether it was copied by accident; let the payload refer to the hypervisor's",
+    )
     FUNC_NOP_INSIDE = (
         "func-nop-inside",
         0,

@@ -112,7 +112,16 @@ class State:
             if payload.holds(address):
                 start = address - payload.base
                 return bytes(payload.memory[start : start + size])
+        if self.xen and address in self.xen.init:
+            return b""  # unmapped after boot
         return self.xen.read(address, size) if self.xen else None
+
+    def like(self, name: bytes, most: int = 3) -> list[bytes]:
+        """Names that can be found and may be meant where `name` cannot."""
+        loaded = [
+            other for payload in self.loaded for other in payload.symbols if name and other.startswith(name + b"_")
+        ]
+        return [*loaded, *(self.xen.lookalikes.like(name) if self.xen and name else [])][:most]
 
     def free_address(self, pages: int, machine: Machine) -> int:
         """Where `pages` pages are mapped: the first gap, a page left free before it (xen/common/vmap.c:vm_alloc)."""

@@ -6,6 +6,7 @@ from lpmangle import elf
 from lpmangle.errors import ElfError, about
 from lpmangle.system import files
 from lpmangle.xen.abi import BUILD_ID_SECTION
+from lpmangle.xen.lookalikes import Lookalikes
 from lpmangle.xen.machines import MACHINES, X86_64, Machine
 from lpmangle.xen.notes import parse_build_id
 from lpmangle.xen.version_in_code import read_version
@@ -80,6 +81,15 @@ class Hypervisor:
     def local_names(self) -> set[bytes]:
         """The names of its local symbols, without the files that they stand in."""
         return {name.rpartition(b"#")[2] for name in self.symbols if b"#" in name}
+
+    @cached_property
+    def lookalikes(self) -> Lookalikes:
+        return Lookalikes(self.symbols)
+
+    @cached_property
+    def init(self) -> range:
+        """The addresses that are freed after boot: its init sections; none if it is not known."""
+        return range(self.symbols.get(b"__init_begin", 0), self.symbols.get(b"__init_end", 0))
 
     def read(self, address: int, size: int) -> bytes | None:
         """At most `size` bytes of the hypervisor's image; none if nothing is mapped there, None if not known."""

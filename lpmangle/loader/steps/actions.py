@@ -38,6 +38,8 @@ def next_action(loaded: Loaded, state: State) -> tuple[str, list[Finding]]:
     if not report.fatal:
         if loaded.unaligned_hook:
             report.crash(Rule.UNALIGNED, text(loaded.unaligned_hook))
+        if state.xen and any(loaded.old_address(function, state) in state.xen.init for function in loaded.functions):
+            report.crash(Rule.FUNC_INIT, "")
         _check_writes(loaded, state, report)
         for function in loaded.functions:
             _check_deletion(loaded, function, state, report)

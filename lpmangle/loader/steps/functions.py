@@ -5,6 +5,7 @@ from lpmangle.elf import text
 from lpmangle.loader.image import Function, Image
 from lpmangle.loader.rules import Report, Rule
 from lpmangle.loader.state import State
+from lpmangle.loader.steps.memory import did_you_mean
 from lpmangle.xen.abi import FUNCS_SECTION, PAGE_SIZE
 from lpmangle.xen.hypervisor import ENDBR64_FORMS
 from lpmangle.xen.machines import X86_64, Machine
@@ -74,7 +75,7 @@ def old_address(image: Image, function: Function, state: State, report: Report) 
     if found is None:
         if state.xen:
             says = f"Could not resolve old address of {text(name)}"
-            report.refuse(Rule.FUNC_OLD_ADDRESS, says, symbol=text(name))
+            report.refuse(Rule.FUNC_OLD_ADDRESS, says, did_you_mean(name, state), text(name))
         else:
             report.not_checked(Rule.NO_HYPERVISOR_TABLE, f"the function to replace: {text(name)}")
     return found
@@ -109,7 +110,8 @@ def _verify(image: Image, function: Function, old: int | None, state: State, rep
         elif code is None and state.xen and need <= function.old_size < need + 4:
             report.not_checked(Rule.NO_HYPERVISOR_CODE, f"{detail}; 9 are needed if it begins with ENDBR64")
         elif code == b"":
-            report.crash(Rule.FUNC_OLD_POINTER, f"at {old:#x}")
+            gone = state.xen is not None and old in state.xen.init
+            report.crash(Rule.FUNC_INIT if gone else Rule.FUNC_OLD_POINTER, f"{detail}, at {old:#x}")
             return
     if function.old_size < need:
         report.refuse(Rule.FUNC_OLD_SIZE, detail=f"{detail}, at least {need} are needed")

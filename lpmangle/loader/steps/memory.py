@@ -65,7 +65,8 @@ def resolve_symbols(image: Image, state: State, report: Report) -> None:
                 # Any address of the hypervisor does for what follows.
                 found = image.base - 0x100000
                 if state.xen or not name:
-                    report.refuse(Rule.UNKNOWN_SYMBOL, f"Unknown symbol: {text(name)}", symbol=text(name))
+                    says = f"Unknown symbol: {text(name)}"
+                    report.refuse(Rule.UNKNOWN_SYMBOL, says, did_you_mean(name, state), text(name))
                 else:
                     missing.append(name)
             values[index] = found
@@ -86,6 +87,12 @@ def resolve_symbols(image: Image, state: State, report: Report) -> None:
             report.refuse(rule, f"Out of bounds symbol section {shndx:#x}", symbol=text(name))
     if missing:
         report.not_checked(Rule.NO_HYPERVISOR_TABLE, f"undefined symbols: {_list(missing)}")
+
+
+def did_you_mean(name: bytes, state: State) -> str:
+    """What may be meant by a name that cannot be found; empty if nothing comes near."""
+    like = state.like(name)
+    return f"did you mean {' or '.join(map(text, like))}?" if like else ""
 
 
 def _zeros(size: int) -> bytearray | mmap:

@@ -54,6 +54,7 @@ class RelocationTable:
                 Rule.RELOC_IGNORED_SYMBOL, f"Relocation against ignored symbol {name} cannot be resolved", symbol=name
             )
         else:
+            image.referenced.add(symbol)
             return True
         return False
 
