@@ -72,10 +72,26 @@ def test_loaded(xensyms: Path) -> None:
     check("--xen", xensyms, "--loaded", EXAMPLES / "617712b.c", TWO, code=3)
 
 
+def test_vendor(xensyms: Path) -> None:
+    said = check("--xen", xensyms, "--xen-version", "4.17", "--vendor", "xenserver", ONE, TWO).stdout
+    assert f"livepatch: fbab204: duplicate new symbol: {GET_FPU}" in said
+    assert "617712b has it, and as long as it does, whoever asks for the name gets that one" in said
+    assert "then: xen-livepatch replace fbab204" in said
+    assert "By the rules of Xen 4.17 (xenserver)." in said
+    assert "xenserver" in check("--vendor", "none", ONE, code=2).stderr
+
+
+def test_a_version_that_is_not_known(payload: Path) -> None:
+    said = check("--xen-version", "4.23", payload).stdout
+    assert "not checked: the rules of this version are not known here  [unknown-version]" in said
+    assert "Xen 4.23; judged as Xen 4.22" in said
+    assert "By the rules of Xen 4.22, the nearest to 4.23 that is known; without --xen" in said
+
+
 def test_json(payload: Path, xensyms: Path) -> None:
     payload.write_bytes(Editor(base()).rename("lp_data", "printk").data)
     report = json.loads(check("--json", "--xen", xensyms, "--xen-version", "4.17.7", payload, code=1).stdout)
-    assert report["xen_version"] == "4.17.7"
+    assert (report["xen_version"], report["vendor"]) == ("4.17.7", "")
     (found,) = report["payloads"]
     assert {key: found[key] for key in ("name", "verdict", "complete", "errno", "errno_name", "message", "action")} == {
         "name": "upload",

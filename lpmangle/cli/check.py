@@ -9,6 +9,7 @@ from lpmangle.cli.output import print_json
 from lpmangle.cli.paths import FilePath, PayloadPath
 from lpmangle.errors import EXIT_NO, about
 from lpmangle.loader import Hypervisor, State, Upload, check_sequence, take
+from lpmangle.loader.profile import VENDORS
 from lpmangle.system import files
 from lpmangle.xen.versions import Version, parse_version
 
@@ -41,6 +42,12 @@ hypervisor itself replaces what is applied. The exit code is 1 if any is refused
     help="Whose rules to follow, such as 4.17 or 4.17.7. Default: what xen-syms says, else the newest.",
 )
 @click.option(
+    "--vendor",
+    type=click.Choice(VENDORS),
+    help="Whose Xen it is, if not as released. xenserver, also for XCP-ng: duplicate symbols are printed, and taken. "
+    "A hypervisor does not tell.",
+)
+@click.option(
     "--loaded", multiple=True, type=PayloadPath(), metavar="PAYLOAD", help="Is loaded and applied; repeatable."
 )
 @click.option(
@@ -58,13 +65,14 @@ def command(
     payloads: tuple[str, ...],
     xen_path: str | None,
     xen_version: str | None,
+    vendor: str | None,
     loaded: tuple[str, ...],
     stack_path: str | None,
     as_json: bool,
 ) -> None:
     if stack_path and loaded:
         raise click.UsageError("--stack and --loaded do not go together: list what is loaded in the stack")
-    state = State(Hypervisor.at(xen_path) if xen_path else None, _version(xen_version))
+    state = State(Hypervisor.at(xen_path) if xen_path else None, _version(xen_version), vendor=vendor or "")
     uploads = [_read(path) for path in payloads]
     if stack_path:
         from lpmangle.cli.check_fleet import check_fleet

@@ -13,7 +13,11 @@ COLOURS = {REFUSED: "red", CRASH: "red", WARNING: "yellow", NOT_CHECKED: "cyan"}
 
 def report(verdicts: list[Verdict], state: State) -> dict[str, Any]:
     """All uploads for JSON."""
-    return {"xen_version": version_text(state.profile.version), "payloads": [record(verdict) for verdict in verdicts]}
+    return {
+        "xen_version": version_text(state.profile.version),
+        "vendor": state.profile.vendor,
+        "payloads": [record(verdict) for verdict in verdicts],
+    }
 
 
 def record(verdict: Verdict) -> dict[str, Any]:
@@ -59,10 +63,11 @@ def print_report(verdicts: list[Verdict], state: State) -> None:
             click.echo(f"\n{shown(verdict.upload.path)}")
             print_findings(verdict)
     rules, nearest = state.profile.version, ""
+    vendor = f" ({state.profile.vendor})" if state.profile.vendor else ""
     if state.version not in (None, rules):
         nearest = f", the nearest to {version_text(state.version)} that is known"
     known = "" if state.xen else "; without --xen nothing is known of the hypervisor's own symbols"
-    click.echo(f"\nBy the rules of Xen {version_text(rules)}{nearest}{known}.")
+    click.echo(f"\nBy the rules of Xen {version_text(rules)}{vendor}{nearest}{known}.")
 
 
 def says(verdict: Verdict) -> str:

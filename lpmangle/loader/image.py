@@ -54,6 +54,7 @@ class Image:
         self.text_size = 0
         self.values: list[int] = []  # per symbol
         self.ignored: set[int] = set()  # symbols in sections that are not loaded
+        self.compact_relocations = False  # there are some that Xen ignores
         self.referenced: set[int] = set()  # symbols that a relocation names
         self.unresolved: set[int] = set()  # symbols whose address we do not know
         # By `prepare` and what it calls.

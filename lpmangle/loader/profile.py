@@ -1,4 +1,4 @@
-"""How the loader's rules differ between versions of Xen, as data: one flag per difference.
+"""How the loader's rules differ between versions of Xen and vendors, as data: one flag per difference.
 
 The first releases are those of the tags, compared from 4.14.0 to 4.22.0; what a tag could not show says so. In 4.22 and
 the tree of August 2026 nothing else has changed since 4.21.0.
@@ -49,11 +49,21 @@ class Number:
         return self if profile is None else self.of(profile.version)
 
 
-class Profile:
-    """The rules of one hypervisor's loader."""
+XENSERVER = "xenserver"  # and XCP-ng, which has the same patches
+VENDORS = (XENSERVER,)
 
-    def __init__(self, version: Version) -> None:
+
+class Profile:
+    """The rules of one hypervisor's loader, as released or as one of VENDORS has changed it."""
+
+    def __init__(self, version: Version, vendor: str = "") -> None:
         self.version = version
+        self.vendor = vendor
+
+    @property
+    def duplicates_taken(self) -> bool:
+        """Their "livepatch: Ignore duplicate new symbols": build_symbol_table prints its message and goes on."""
+        return self.vendor == XENSERVER
 
     # "livepatch: do not ignore sections with 0 size": empty loaded sections are placed like others.
     empty_sections_placed = Change((4, 14, 5), (4, 15, 3), (4, 16, 1), (4, 17, 0))

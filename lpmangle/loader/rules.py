@@ -353,6 +353,18 @@ class Rule(StrEnum):
     NO_HYPERVISOR_BUILD_ID = ("no-hypervisor-build-id", 0, "needs the hypervisor's build-id", "say --xen xen-syms")
     NO_HYPERVISOR_CODE = ("no-hypervisor-code", 0, "needs the hypervisor's code", "say --xen xen-syms")
     # beyond the loader
+    RELOC_COMPACT = (
+        "reloc-compact",
+        0,
+        "relocations of a type that Xen does not know: it ignores them, and addresses stay as they were compiled",
+        "compile without them: for SHT_CREL without -Wa,--crel, and with GNU as or clang's default",
+    )
+    DUPLICATE_TAKEN = (
+        "duplicate-taken",
+        0,
+        "the name is taken, which this vendor's Xen only prints",
+        "lpmangle PAYLOAD",
+    )
     INIT_SYMBOL = (
         "init-symbol",
         0,
@@ -482,14 +494,16 @@ class Report:
         lines = tuple(filter(None, (before, line, *behind)))
         self.add(Finding(rule, REFUSED, lines, detail, symbol, error, advice))
 
-    def crash(self, rule: Rule, detail: str) -> None:
-        self.add(Finding(rule, CRASH, detail=detail))
+    def crash(self, rule: Rule, detail: str, advice: str = "") -> None:
+        self.add(Finding(rule, CRASH, detail=detail, advice=advice))
 
     def not_checked(self, rule: Rule, detail: str) -> None:
         self.add(Finding(rule, NOT_CHECKED, detail=detail))
 
-    def warn(self, rule: Rule, detail: str, symbol: str = "", advice: str = "") -> None:
-        self.add(Finding(rule, WARNING, detail=detail, symbol=symbol, advice=advice))
+    def warn(self, rule: Rule, detail: str, symbol: str = "", advice: str = "", *, says: str = "") -> None:
+        """Xen takes it, though it may print `says` after the payload's name."""
+        lines = (f"livepatch: {self.name}: {says}",) if says else ()
+        self.add(Finding(rule, WARNING, lines, detail, symbol, advice=advice))
 
     @property
     def fatal(self) -> Finding | None:

@@ -68,11 +68,12 @@ class State:
         loaded: Iterable[Loaded] = (),
         applied: Iterable[Loaded] = (),
         allocator: "Allocator | None" = None,
+        vendor: str = "",
     ) -> None:
         self.xen = xen
         # What it was said to be; its rules may be those of another, the nearest one that is known.
         self.version = version or (xen and xen.version) or None
-        self.profile = Profile(nearest(self.version or NEWEST))
+        self.profile = Profile(nearest(self.version or NEWEST), vendor)
         self.machine = xen.machine if xen else None  # if not known, that of the first payload
         self.allocator = allocator
         self.loaded = list(loaded)
@@ -80,7 +81,7 @@ class State:
         self.asked: set[bytes] | None = None  # if wanted: every name that was looked up
 
     def copy(self) -> "State":
-        state = State(self.xen, self.version, self.loaded, self.applied, self.allocator)
+        state = State(self.xen, self.version, self.loaded, self.applied, self.allocator, self.profile.vendor)
         state.machine = self.machine
         return state
 

@@ -5,7 +5,7 @@ import os
 from lpmangle.errors import PayloadError
 from lpmangle.loader import advice
 from lpmangle.loader.image import Image
-from lpmangle.loader.rules import CRASH, NOT_CHECKED, Finding, Report, Rule
+from lpmangle.loader.rules import CRASH, NOT_CHECKED, WARNING, Finding, Report, Rule
 from lpmangle.loader.state import Loaded, State
 from lpmangle.loader.steps import actions
 from lpmangle.loader.steps.functions import FUNCS
@@ -71,6 +71,13 @@ class Verdict:
     def complete(self) -> bool:
         """Whether all could be checked that decides."""
         return not any(finding.severity == NOT_CHECKED for finding in self.everything)
+
+    @property
+    def printed(self) -> list[str]:
+        """The lines that Xen prints about the upload, without `(XEN) ` before them."""
+        end = len(self.findings) if self.first is None else self.findings.index(self.first) + 1
+        said = [finding for finding in self.findings[:end] if finding.severity == WARNING or finding is self.first]
+        return [line for finding in said for line in finding.lines]
 
     @property
     def everything(self) -> list[Finding]:
@@ -143,7 +150,7 @@ def take(upload: Upload, state: State) -> Loaded:
         assert report.fatal
         says = report.fatal.headline or report.fatal.meaning
         raise PayloadError(f"cannot be loaded already: {says}")
-    silent, alone = Report(upload.name), State(state.xen, state.version)
+    silent, alone = Report(upload.name), State(state.xen, state.version, vendor=state.profile.vendor)
     resolve_symbols(image, alone, silent)
     for name in (FUNCS, *HOOKS):
         if number := image.section(name):

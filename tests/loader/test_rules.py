@@ -13,7 +13,7 @@ from hypervisor import base, outcome, upload
 from xen.defects import DEFECTS, SPARE, good_alternative
 from xen.editor import Editor
 
-from lpmangle.loader import CRASH, REFUSED
+from lpmangle.loader import CRASH, REFUSED, WARNING
 from lpmangle.loader.rules import MOST_PER_RULE, Rule
 
 OK = (0, "")
@@ -186,6 +186,19 @@ def test_what_is_wrong_with_the_upload_hides_nothing() -> None:
     assert [finding.rule for finding in verdict.findings if finding.fatal] == [
         "name-length", "too-large", "section-flags",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "name"), [(0x40000014, "SHT_CREL"), (19, "SHT_RELR")])
+def test_relocations_that_xen_ignores(kind: int, name: str) -> None:
+    """Nothing is refused for them; what comes of it is said with the right remedy."""
+    code = upload(Editor(base()).edit(".rela.text", type=kind).data)
+    assert code.first is None
+    (finding,) = [finding for finding in code.findings if finding.rule == "reloc-compact"]
+    assert (finding.severity, finding.detail) == (WARNING, f"{name}: .rela.text")
+    first = upload(Editor(base()).edit(".rela" + FUNCS, type=kind).data).first
+    assert first
+    assert (first.rule, first.remedy) == ("func-name-pointer", finding.remedy)
+    assert "damaged" not in first.remedy
 
 
 def test_section_0_is_never_looked_at() -> None:

@@ -66,7 +66,8 @@ def old_address(image: Image, function: Function, state: State, report: Report) 
     name = function_name(image, function, state)
     mapped = image.read(function.name, 1) or state.read(function.name, 1)
     if function.name < PAGE_SIZE or mapped == b"":
-        report.crash(Rule.FUNC_NAME_POINTER, f"at {function.name:#x}")
+        advice = Rule.RELOC_COMPACT.remedy if image.compact_relocations else ""
+        report.crash(Rule.FUNC_NAME_POINTER, f"at {function.name:#x}", advice)
         return None
     if name is None:
         report.not_checked(Rule.NO_HYPERVISOR_CODE, f"a function's name at {function.name:#x}")

@@ -31,8 +31,12 @@ def register_names(image: Image, state: State, report: Report) -> None:
         name = image.symbols[index][0][:MAX_NAME]
         holder = state.holder(name)
         if holder is not None:
-            says = f"duplicate new symbol: {text(name)}"
-            report.refuse(Rule.DUPLICATE_SYMBOL, says, f"{holder} has it", text(name), advice=_remedy(image, index))
+            says, advice = f"duplicate new symbol: {text(name)}", _remedy(image, index)
+            if state.profile.duplicates_taken:
+                detail = f"{holder} has it, and as long as it does, whoever asks for the name gets that one"
+                report.warn(Rule.DUPLICATE_TAKEN, detail, text(name), advice, says=says)
+            else:
+                report.refuse(Rule.DUPLICATE_SYMBOL, says, f"{holder} has it", text(name), advice=advice)
     if not state.xen and image.new:
         names = {image.symbols[index][0][:MAX_NAME] for index in image.new}
         what = "its new name" if len(names) == 1 else f"one of its {len(names)} new names"

@@ -22,6 +22,10 @@ def perform_relocations(image: Image, report: Report, only_into: int | None = No
     machine = image.machine
     for number in range(1, len(image.headers)):
         header = image.headers[number]
+        if header.type in elf.COMPACT_RELOCATIONS and only_into is None:
+            image.compact_relocations = True
+            detail = f"{elf.COMPACT_RELOCATIONS[header.type]}: {text(image.names[number])}"
+            report.warn(Rule.RELOC_COMPACT, detail)
         if header.type not in (elf.SHT_RELA, elf.SHT_REL):
             continue
         target, name = header.info, text(image.names[number])
