@@ -125,7 +125,7 @@ def test_names_are_shown_safely(payload: Path) -> None:
 
 
 def test_what_cannot_be_read(payload: Path, tmp_path: Path) -> None:
-    assert "cannot read" in check(tmp_path / "none", code=4).stderr
+    assert "there is no such file" in check(tmp_path / "none", code=2).stderr
     assert "not a regular file" in check("--xen", "/dev/null", payload, code=4).stderr
     (tmp_path / "junk").write_text("trash\n")
     assert "ADDRESS TYPE NAME" in check("--xen", tmp_path / "junk", payload, code=3).stderr
