@@ -57,8 +57,8 @@ def _made_again(before: elf.Object, after: bytes, found: Manifest) -> Manifest:
     plan = make_plan(payload, options, found.payload)
     plan.references = {one.index: _taken(one) for one in found.references}
     plan.functions = {one.entry: _taken(one) for one in found.functions}
-    embedded = found.section_headers is not None
-    text = write.encode(payload, plan, after, found.payload, embedded=embedded, stack=Stack([], None))
+    embedded, stack = found.section_headers is not None, Stack([], None) if found.taken else None
+    text = write.encode(payload, plan, after, found.payload, embedded=embedded, stack=stack)
     return decode(b"".join(text))
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+import struct
 import subprocess
 from pathlib import Path
 
 import pytest
 from builds import ROOT, run
 from elfbuild import GLOBAL, TEXT, Sym, build, build_id
+from stacked import ident, stacked
 
+from lpmangle import elf
 from lpmangle.jobs.verify import verify
 
 EXAMPLES = ROOT / "examples"
@@ -46,6 +49,19 @@ def test_nothing_was_renamed(tmp_path: Path) -> None:
     manifest["kept"] = []
     Path(f"{payload}.manifest.json").write_text(json.dumps(manifest))
     assert verify(str(payload)).findings == ["kept: f is missing in the manifest"]
+
+
+def test_names_of_functions_that_are_no_strings(tmp_path: Path) -> None:
+    """Only what is taken from payloads below needs them."""
+    built = stacked(1, ident(2), new=["a.c#f"], replaces=["x"], last="tail")
+    table = elf.parse(built.data).section_named(".rela.livepatch.funcs")
+    assert table
+    data = bytearray(built.data)
+    struct.pack_into("<q", data, table.offset + 16, len(b"printed\0x\0"))
+    payload = tmp_path / "p.livepatch"
+    payload.write_bytes(data)
+    lpmangle(payload)
+    assert verify(str(payload)).verified
 
 
 def test_a_payload_with_the_mark_of_version_1() -> None:
