@@ -11,7 +11,7 @@ from lpmangle.cli.mangle_report import entry, report
 from lpmangle.cli.output import print_json, shown
 from lpmangle.cli.paths import check_payload
 from lpmangle.cli.progress import Progress
-from lpmangle.errors import FileError, LpmangleError
+from lpmangle.errors import FileError, LpmangleError, counted
 from lpmangle.jobs.inputs import Input, each_once
 from lpmangle.jobs.outputs import place
 from lpmangle.system import pool as batch
@@ -57,7 +57,7 @@ def mangle_many(words: Iterable[str], settings: Settings, folder: str | None, jo
         count_failed = counts.pop(FAILED, 0)
         ordered = [*counts.most_common(), (FAILED, count_failed), (NOT_BEGUN, len(not_begun))]
         words = ", ".join(f"{count} {status}" for status, count in ordered if count)
-        click.echo(f"{len(payloads)} payload{'s' * (len(payloads) != 1)}: {words or 'nothing to do'}")
+        click.echo(f"{counted(len(payloads), 'payload')}: {words or 'nothing to do'}")
     return worst
 
 

@@ -89,7 +89,7 @@ def plan_lines(result: Result) -> Iterator[str]:
     yield from table_lines(rows)
     outcomes = result.plan.outcomes
     yield (
-        f"{shown(result.path)}: {len(outcomes)} symbols, {len(result.plan.renames)} to rename, "
+        f"{shown(result.path)}: {counted(len(outcomes), 'symbol')}, {len(result.plan.renames)} to rename, "
         f"{outcomes.count(Kind.OVERRIDING)} overriding; {result.status if result.plan.already else 'nothing written'}"
     )
     yield from _stack_lines(result)
