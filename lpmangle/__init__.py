@@ -1,3 +1,67 @@
-"""Rename the symbols of Xen livepatch payloads so that payloads can be loaded side by side."""
+"""Rename the symbols of Xen livepatch payloads so that payloads can be loaded side by side.
+
+Whole jobs, as the commands of `lpmangle` do them, on files:
+
+>>> import lpmangle
+>>> done = lpmangle.mangle_file("fbab204.livepatch", lpmangle.Options(suffix="name"))
+>>> done.status, len(done.plan.renames)
+('mangled', 5)
+>>> lpmangle.verify_file("fbab204.livepatch").findings
+[]
+>>> [(manifest, symbol)] = lpmangle.query(["_get_fpu"], ["fbab204.livepatch"]).matches
+>>> symbol.name
+'x86_emulate.c#_get_fpu_fbab204'
+>>> lpmangle.retrace(b"S x86_emulate.c#_get_fpu_fbab204+0x3/0xd [fbab204]", ["fbab204.livepatch"])
+b'S x86_emulate.c#_get_fpu+0x3/0xd [fbab204]'
+>>> [verdict] = lpmangle.check_files(["617712b.livepatch"], loaded=["fbab204.livepatch"])
+>>> verdict.status, verdict.action
+('taken', 'replace')
+>>> lpmangle.restore_file("fbab204.livepatch").status
+'restored'
+
+What goes wrong on purpose is a LpmangleError, with `message`, `hint`, `path` and the `exit_code` of the command line; then
+all files are as they were.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lpmangle.errors import LpmangleError
+    from lpmangle.jobs.check import check_files
+    from lpmangle.jobs.mangle import mangle_file
+    from lpmangle.jobs.query import query
+    from lpmangle.jobs.restore import restore_file
+    from lpmangle.jobs.verify import verify_file
+    from lpmangle.mangle.options import Options
+    from lpmangle.trace.retrace import retrace
 
 __version__ = "0.2.0"
+__all__ = [
+    "LpmangleError",
+    "Options",
+    "check_files",
+    "mangle_file",
+    "query",
+    "restore_file",
+    "retrace",
+    "verify_file",
+]
+
+# Loaded when asked for: the command line, which imports this first, pays for none that it does not use.
+_HOMES = {
+    "LpmangleError": "lpmangle.errors",
+    "Options": "lpmangle.mangle.options",
+    "check_files": "lpmangle.jobs.check",
+    "mangle_file": "lpmangle.jobs.mangle",
+    "query": "lpmangle.jobs.query",
+    "restore_file": "lpmangle.jobs.restore",
+    "retrace": "lpmangle.trace.retrace",
+    "verify_file": "lpmangle.jobs.verify",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,7 +4,7 @@ import click
 
 from lpmangle.cli.output import print_json, shown
 from lpmangle.cli.paths import FilePath, OutputPath, PayloadPath
-from lpmangle.jobs.restore import restore
+from lpmangle.jobs.restore import restore_file
 
 
 @click.command(
@@ -29,7 +29,7 @@ refused if payload or manifest is not what lpmangle wrote.
 )
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
 def command(payload: str, source: str | None, output: str | None, as_json: bool) -> None:
-    done = restore(payload, source, output)
+    done = restore_file(payload, source, output)
     if as_json:
         print_json({"payload": payload, "output": done.output, "status": done.status, "sha256": done.sha256})
     else:

@@ -5,7 +5,7 @@ import click
 from lpmangle.cli.output import print_json, shown
 from lpmangle.cli.paths import FilePath, PayloadPath
 from lpmangle.errors import EXIT_NO, counted
-from lpmangle.jobs.verify import verify
+from lpmangle.jobs.verify import verify_file
 from lpmangle.manifest.read import Manifest
 
 
@@ -30,7 +30,7 @@ catalog or a server, the manifests of the payloads below must agree as well.
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
 @click.pass_context
 def command(ctx: click.Context, payload: str, source: str | None, original: str | None, as_json: bool) -> None:
-    done = verify(payload, source, original)
+    done = verify_file(payload, source, original)
     if as_json:
         print_json(
             {

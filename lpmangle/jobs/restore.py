@@ -27,11 +27,11 @@ class Restored(NamedTuple):
     sha256: str
 
 
-def restore(path: str, source: str | None = None, output: str | None = None) -> Restored:
+def restore_file(path: str, source: str | None = None, output: str | None = None) -> Restored:
     """Turn the mangled payload at `path` back into the original, byte for byte, in place or into `output`.
 
-    That may be a folder (`outputs.place`). The manifest is found as by `verify`. Raises LpmangleError; then all files
-    are as they were.
+    That may be a folder (`outputs.place`). The manifest is found as by `verify_file`. Raises LpmangleError; then all
+    files are as they were.
     """
     file = files.read(path)
     manifest = manifest_of(file, path, source)

@@ -15,7 +15,7 @@ from lpmangle.verify.claims import about_one_below
 from lpmangle.verify.payload import Verification, verify_payload
 
 
-def verify(path: str, source: str | None = None, original: str | None = None) -> Verification:
+def verify_file(path: str, source: str | None = None, original: str | None = None) -> Verification:
     """Hold the payload at `path` against its manifest, and against the file `original` if that is given.
 
     The manifest is the one at `source`, a word as `lpmangle verify -m` takes it; else that inside the payload, beside

@@ -6,10 +6,11 @@ MAX_LINE is taken in pieces, never cut inside a name: memory does not grow with 
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from operator import add
 from typing import NamedTuple
 
+from lpmangle.store.open import open_sources
 from lpmangle.trace.anchors import BUILD_ID_DIGITS, LEAD
 from lpmangle.trace.lookup import MAX_LENGTH, Candidate, Known, Lookup, is_prefixed
 from lpmangle.trace.missed import Missed, Reason, word
@@ -264,3 +265,13 @@ def copy(path: str, fd: int, write: Callable[[bytes], None], retracer: Retracer)
         if out := retracer.feed(chunk):
             write(out)
     write(retracer.end())
+
+
+def retrace(text: bytes, sources: Sequence[str], *, annotate: bool = False) -> bytes:
+    """A whole log with the original names put back; everything else as it is.
+
+    `sources` are words as `lpmangle retrace -m` takes them; none: those of LPMANGLE_MANIFESTS and DEBUGINFOD_URLS. With
+    `annotate` mangled names stay in brackets behind the originals. Raises LpmangleError for a source that cannot be
+    read.
+    """
+    return Retracer(Lookup(open_sources(sources)), annotate=annotate).text(text)

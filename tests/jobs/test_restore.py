@@ -11,7 +11,7 @@ import pytest
 from builds import ROOT, run
 
 from lpmangle.errors import ManifestError
-from lpmangle.jobs.restore import restore
+from lpmangle.jobs.restore import restore_file
 
 EXAMPLES = ROOT / "examples"
 EXAMPLE = EXAMPLES / "fbab204.livepatch"
@@ -30,7 +30,7 @@ def lpmangle(*words: str | Path, code: int = 0) -> subprocess.CompletedProcess[s
 
 def test_in_place(payload: Path) -> None:
     manifest = json.loads(Path(f"{payload}.manifest.json").read_text())
-    done = restore(str(payload))
+    done = restore_file(str(payload))
     assert payload.read_bytes() == EXAMPLE.read_bytes()
     assert (done.path, done.output, done.status) == (str(payload), str(payload), "restored")
     assert done.sha256 == manifest["input"]["sha256"]
@@ -46,9 +46,9 @@ def test_to_another_file(payload: Path) -> None:
 
 
 def test_the_original_already(payload: Path) -> None:
-    restore(str(payload))
+    restore_file(str(payload))
     before = payload.stat().st_mtime_ns
-    assert restore(str(payload)).status == "is the original already"
+    assert restore_file(str(payload)).status == "is the original already"
     assert payload.stat().st_mtime_ns == before
     back = payload.parent / "back"
     assert "is the original already" in lpmangle("restore", "-o", back, payload).stdout
@@ -60,7 +60,7 @@ def test_another_payload_is_not_mangled(payload: Path) -> None:
     other = EXAMPLES / "617712b.livepatch"
     shutil.copy(other, payload)
     with pytest.raises(ManifestError, match="is not mangled, and its manifest is another"):
-        restore(str(payload))
+        restore_file(str(payload))
     assert payload.read_bytes() == other.read_bytes()
 
 

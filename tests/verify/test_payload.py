@@ -14,7 +14,7 @@ from elfbuild import GLOBAL, TEXT, Sym, build, build_id
 from stacked import ident, stacked
 
 from lpmangle import elf
-from lpmangle.jobs.verify import verify
+from lpmangle.jobs.verify import verify_file
 
 EXAMPLES = ROOT / "examples"
 EXAMPLE = EXAMPLES / "fbab204.livepatch"
@@ -44,11 +44,11 @@ def test_nothing_was_renamed(tmp_path: Path) -> None:
     payload = tmp_path / "p.livepatch"
     payload.write_bytes(build([TEXT, build_id()], [Sym(b"f", bind=GLOBAL)]).data)
     lpmangle(payload)
-    assert verify(str(payload)).verified
+    assert verify_file(str(payload)).verified
     manifest = json.loads(Path(f"{payload}.manifest.json").read_text())
     manifest["kept"] = []
     Path(f"{payload}.manifest.json").write_text(json.dumps(manifest))
-    assert verify(str(payload)).findings == ["kept: f is missing in the manifest"]
+    assert verify_file(str(payload)).findings == ["kept: f is missing in the manifest"]
 
 
 def test_names_of_functions_that_are_no_strings(tmp_path: Path) -> None:
@@ -61,14 +61,14 @@ def test_names_of_functions_that_are_no_strings(tmp_path: Path) -> None:
     payload = tmp_path / "p.livepatch"
     payload.write_bytes(data)
     lpmangle(payload)
-    assert verify(str(payload)).verified
+    assert verify_file(str(payload)).verified
 
 
 def test_a_payload_with_the_mark_of_version_1() -> None:
     """What lpmangle 0.1.0 has made is still verified, mangled already, and restored."""
     crash = ROOT / "tests" / "data" / "crash" / "crash.livepatch"
     assert b"\0lpmangle 1 --suffix text:" in crash.read_bytes()
-    assert verify(str(crash)).verified
+    assert verify_file(str(crash)).verified
 
 
 @pytest.mark.parametrize("with_original", [False, True])
@@ -91,7 +91,7 @@ def test_several_false_fields_are_all_told(payload: Path) -> None:
     manifest["build_id"] = "abcdef01"
     manifest["kept"] = ["x"]
     path.write_text(json.dumps(manifest))
-    said = "\n".join(verify(str(payload)).findings)
+    said = "\n".join(verify_file(str(payload)).findings)
     assert "symbol 9: size is 13, the manifest says 14" in said
     assert "the manifest says abcdef01" in said
     assert "--suffix buildid comes to abcdef01" in said
@@ -166,17 +166,17 @@ def test_what_is_said_of_payloads_below(tmp_path: Path) -> None:
     shutil.copy(EXAMPLES / "stacked" / b.name, b)
     lpmangle(a)
     lpmangle("--against", a, b)
-    assert verify(str(b), str(tmp_path)).verified
+    assert verify_file(str(b), str(tmp_path)).verified
     beside = Path(f"{b}.manifest.json")
     manifest = json.loads(beside.read_text())
     assert [one["payload"] for one in manifest["against"]] == ["617712b"]
     manifest["against"][0]["payload"] = "other"
     beside.write_text(json.dumps(manifest))
-    assert verify(str(b)).verified  # nothing in the payload tells what another one is called
+    assert verify_file(str(b)).verified  # nothing in the payload tells what another one is called
     build_id = manifest["against"][0]["build_id"]
     said = f"below it: payload is 617712b in the manifest of {build_id}, in this one other"
-    assert verify(str(b), str(tmp_path)).findings == [said]
+    assert verify_file(str(b), str(tmp_path)).findings == [said]
     # The same payload mangled in another way does not have the names.
     lpmangle("restore", a)
     lpmangle("--suffix", "text:OTHER", a)
-    assert any("is called" in line for line in verify(str(b), str(tmp_path)).findings)
+    assert any("is called" in line for line in verify_file(str(b), str(tmp_path)).findings)
