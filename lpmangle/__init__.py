@@ -19,8 +19,8 @@ b'S x86_emulate.c#_get_fpu+0x3/0xd [fbab204]'
 >>> lpmangle.restore_file("fbab204.livepatch").status
 'restored'
 
-What goes wrong on purpose is a LpmangleError, with `message`, `hint`, `path` and the `exit_code` of the command line; then
-all files are as they were.
+Errors are LpmangleErrors, with `message`, `hint`, `path` and the `exit_code` of the command line; then all files are as
+they were.
 """
 
 from importlib import import_module
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from lpmangle.jobs.query import query
     from lpmangle.jobs.restore import restore_file
     from lpmangle.jobs.verify import verify_file
-    from lpmangle.mangle.options import Options
+    from lpmangle.mangle.plan import Options
     from lpmangle.trace.retrace import retrace
 
 __version__ = "0.2.0"
@@ -51,7 +51,7 @@ __all__ = [
 # Loaded when asked for: the command line, which imports this first, pays for none that it does not use.
 _HOMES = {
     "LpmangleError": "lpmangle.errors",
-    "Options": "lpmangle.mangle.options",
+    "Options": "lpmangle.mangle.plan",
     "check_files": "lpmangle.jobs.check",
     "mangle_file": "lpmangle.jobs.mangle",
     "query": "lpmangle.jobs.query",

@@ -17,7 +17,7 @@ def test_the_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         shutil.copy(ROOT / f"examples/{name}.livepatch", tmp_path)
     monkeypatch.chdir(tmp_path)
     done = doctest.testmod(lpmangle)
-    assert done.attempted > 10
+    assert done.attempted >= 10
     assert done.failed == 0
 
 

@@ -4,11 +4,11 @@ from collections.abc import Iterable
 
 import click
 
-from lpmangle.cli.check import put_on
 from lpmangle.cli.check_report import print_findings, says
 from lpmangle.cli.output import shown
 from lpmangle.errors import CheckError
-from lpmangle.loader import Hypervisor, State, Upload, Verdict, check_upload
+from lpmangle.jobs.check import put_on, state_of
+from lpmangle.loader import Upload, Verdict, check_upload
 
 
 class Check:
@@ -16,7 +16,7 @@ class Check:
 
     def __init__(self, xen: str | None, loaded: Iterable[str]) -> None:
         """`xen` is a xen-syms or a symbol table, `loaded` are payloads. Raises LpmangleError."""
-        self._state = State(Hypervisor.at(xen) if xen else None, None)
+        self._state = state_of(xen)
         self._verdict: Verdict | None = None
         put_on(self._state, loaded)
 

@@ -1,17 +1,14 @@
 """lpmangle check: what Xen will say to uploads, before they are made."""
 
-from collections.abc import Iterable
-
 import click
 
 from lpmangle.cli.check_report import print_report, report
 from lpmangle.cli.output import print_json
 from lpmangle.cli.paths import FilePath, PayloadPath
-from lpmangle.errors import EXIT_NO, about
-from lpmangle.loader import Hypervisor, State, Upload, check_sequence, take
+from lpmangle.errors import EXIT_NO
+from lpmangle.jobs.check import put_on, read_uploads, state_of
+from lpmangle.loader import check_sequence
 from lpmangle.loader.profile import VENDORS
-from lpmangle.system import files
-from lpmangle.xen.versions import Version, parse_version
 
 
 @click.command(
@@ -72,8 +69,7 @@ def command(
 ) -> None:
     if stack_path and loaded:
         raise click.UsageError("--stack and --loaded do not go together: list what is loaded in the stack")
-    state = State(Hypervisor.at(xen_path) if xen_path else None, _version(xen_version), vendor=vendor or "")
-    uploads = [_read(path) for path in payloads]
+    state, uploads = state_of(xen_path, xen_version, vendor), read_uploads(payloads)
     if stack_path:
         from lpmangle.cli.check_fleet import check_fleet
 
@@ -86,20 +82,3 @@ def command(
         print_report(verdicts, state)
     if not all(verdict.good for verdict in verdicts):
         ctx.exit(EXIT_NO)
-
-
-def put_on(state: State, paths: Iterable[str]) -> None:
-    """Payloads that are loaded and applied already, in that order. Raises LpmangleError."""
-    for path in paths:
-        with about(path):
-            payload = take(_read(path), state)
-        state.loaded.append(payload)
-        state.applied.append(payload)
-
-
-def _version(text: str | None) -> Version | None:
-    return parse_version(text) if text else None
-
-
-def _read(path: str) -> Upload:
-    return Upload.at(path, files.read(path).data)

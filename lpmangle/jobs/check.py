@@ -1,0 +1,48 @@
+"""What Xen will say to uploads, from files to verdicts."""
+
+from collections.abc import Iterable, Sequence
+
+from lpmangle.errors import about
+from lpmangle.loader import Hypervisor, State, Upload, Verdict, check_sequence, take
+from lpmangle.system import files
+from lpmangle.xen.versions import parse_version
+
+
+def check_files(
+    payloads: Sequence[str],
+    *,
+    xen: str | None = None,
+    xen_version: str | None = None,
+    vendor: str | None = None,
+    loaded: Sequence[str] = (),
+) -> list[Verdict]:
+    """Play the upload of the payloads at these paths, in that order, each followed by apply or replace.
+
+    `xen` is the path of the hypervisor's xen-syms or of a copy of /proc/xen/xensyms, `loaded` are payloads that are
+    applied already. `xen_version` and `vendor` say whose rules to follow, as on the command line. Raises LpmangleError
+    for what cannot be read.
+    """
+    state = state_of(xen, xen_version, vendor)
+    uploads = read_uploads(payloads)
+    put_on(state, loaded)
+    return check_sequence(uploads, state)
+
+
+def state_of(xen: str | None, xen_version: str | None = None, vendor: str | None = None) -> State:
+    """A hypervisor with nothing loaded. Raises FileError, ElfError, NamingError."""
+    version = parse_version(xen_version) if xen_version else None
+    return State(Hypervisor.at(xen) if xen else None, version, vendor=vendor or "")
+
+
+def read_uploads(paths: Iterable[str]) -> list[Upload]:
+    """Raises FileError."""
+    return [Upload.at(path, files.read(path).data) for path in paths]
+
+
+def put_on(state: State, paths: Iterable[str]) -> None:
+    """Payloads that are loaded and applied already, in that order. Raises LpmangleError."""
+    for path in paths:
+        with about(path):
+            payload = take(Upload.at(path, files.read(path).data), state)
+        state.loaded.append(payload)
+        state.applied.append(payload)
