@@ -22,7 +22,7 @@ from lpmangle import elf
 from lpmangle.errors import LpmangleError, ManifestError, PlanError, ProofError
 from lpmangle.mangle.apply import apply
 from lpmangle.mangle.decide import make_plan
-from lpmangle.mangle.plan import Options
+from lpmangle.mangle.options import Options
 from lpmangle.manifest import embed
 from lpmangle.manifest.undo import undo
 from lpmangle.manifest.write import encode

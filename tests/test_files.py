@@ -20,7 +20,7 @@ from processes import has_open, wait_until
 from lpmangle.errors import FileError, ProofError
 from lpmangle.jobs.mangle import mangle_file
 from lpmangle.mangle import apply as splice
-from lpmangle.mangle.plan import Options
+from lpmangle.mangle.options import Options
 from lpmangle.manifest.read import decode
 from lpmangle.system import files
 from lpmangle.system.files import sha256
@@ -51,7 +51,7 @@ def test_mode_is_kept_and_manifest_is_beside(payload: Path) -> None:
 
 def test_new_output_has_the_mode_of_the_input(payload: Path) -> None:
     payload.chmod(0o600)
-    mangle_file(str(payload), SUF, str(payload.with_name("out")))
+    mangle_file(str(payload), SUF._replace(output=str(payload.with_name("out"))))
     assert stat.S_IMODE(payload.with_name("out").stat().st_mode) == 0o600
     assert payload.read_bytes() == plain().data
 
@@ -70,7 +70,7 @@ def test_symbolic_link_is_followed(payload: Path, tmp_path: Path) -> None:
 def test_output_through_a_link_and_onto_itself(payload: Path) -> None:
     link = payload.with_name("link")
     link.symlink_to(payload)
-    result = mangle_file(str(payload), SUF, str(link))
+    result = mangle_file(str(payload), SUF._replace(output=str(link)))
     assert result.output == str(payload)
     assert link.is_symlink()
     assert payload.read_bytes() != plain().data
@@ -329,7 +329,7 @@ def test_onto_one_output(payload: Path, count: int, older: bool) -> None:
         inputs.append(payload.with_name(f"in{number}.livepatch"))
         inputs[-1].write_bytes(plain().data.replace(b"_get_fpu", b"_got_fp%d" % number))
     if older:
-        mangle_file(str(payload), SUF, str(output))
+        mangle_file(str(payload), SUF._replace(output=str(output)))
     for _ in range(3):
         processes = [
             subprocess.Popen([sys.executable, "-m", "lpmangle", "-q", "-o", output, path], stderr=subprocess.PIPE)

@@ -13,7 +13,8 @@ from lpmangle.errors import PayloadError, PlanError
 from lpmangle.mangle import mark
 from lpmangle.mangle.apply import apply
 from lpmangle.mangle.decide import make_plan
-from lpmangle.mangle.plan import REASONS, Options, Outcome, Plan
+from lpmangle.mangle.options import Options
+from lpmangle.mangle.plan import REASONS, Outcome, Plan
 from lpmangle.xen.payload import Payload
 from lpmangle.xen.symbols import Kind
 

@@ -16,7 +16,7 @@ from lpmangle import elf
 from lpmangle.errors import LpmangleError, PlanError
 from lpmangle.mangle.apply import apply, prove
 from lpmangle.mangle.decide import make_plan
-from lpmangle.mangle.plan import Options
+from lpmangle.mangle.options import Options
 from lpmangle.manifest import read as manifest
 from lpmangle.manifest.undo import undo
 from lpmangle.manifest.write import encode
@@ -49,9 +49,9 @@ OPTIONS = st.builds(
     Options,
     st.sampled_from(["text:SUF", "buildid", "name", "text:" + "s" * 60]),
     st.sampled_from(["{symbol}_{suffix}", "{name}_{suffix}", "{suffix}.{symbol}", "{file}#{name}.{suffix}"]),
-    st.sampled_from(["local", "new"]),
     st.sampled_from([(), ("f*",), ("*.c#*", "lp*")]),
     st.sampled_from([(), ("calls*",)]),
+    st.sampled_from(["local", "new"]),
 )
 
 

@@ -14,7 +14,8 @@ from lpmangle import elf
 from lpmangle.errors import ElfError, ManifestError, ProofError
 from lpmangle.mangle.apply import apply, prove
 from lpmangle.mangle.decide import make_plan
-from lpmangle.mangle.plan import Options, Plan
+from lpmangle.mangle.options import Options
+from lpmangle.mangle.plan import Plan
 from lpmangle.manifest import read as manifest
 from lpmangle.manifest.undo import undo
 from lpmangle.manifest.write import encode

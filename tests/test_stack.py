@@ -19,7 +19,8 @@ from lpmangle.errors import LpmangleError, PlanError, ProofError
 from lpmangle.mangle import function_names as functions
 from lpmangle.mangle.apply import apply, prove
 from lpmangle.mangle.decide import make_plan
-from lpmangle.mangle.plan import Options, Plan
+from lpmangle.mangle.options import Options
+from lpmangle.mangle.plan import Plan
 from lpmangle.mangle.stack import Layer, Stack
 from lpmangle.manifest.read import decode
 from lpmangle.manifest.undo import undo

@@ -1,18 +1,18 @@
 """lpmangle build: the post-link step of livepatch-build, without a change to livepatch-build."""
 
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from lpmangle.cli.mangle import Settings, reply_of, say
-from lpmangle.cli.options import against_option, naming_options, read_against, read_naming
+from lpmangle.cli.mangle import Wanted, reply_of, say
+from lpmangle.cli.options import against_option, naming_options, read_options
 from lpmangle.cli.output import error_lines, warn
 from lpmangle.cli.paths import FilePath, PayloadPath
 from lpmangle.errors import CheckError, LpmangleError, StoppedError
 from lpmangle.jobs.build_result import BuildResult
 from lpmangle.jobs.finish import Steps, check_catalog, finish
-from lpmangle.jobs.mangle import Request
+from lpmangle.jobs.mangle import Request, below
 from lpmangle.jobs.outputs import check_manifest, is_folder
 from lpmangle.system import process
 
@@ -94,51 +94,32 @@ say where it is with --result. livepatch-build -k diff makes none.
 @click.pass_context
 def command(
     ctx: click.Context,
+    /,
     words: tuple[str, ...],
-    suffix: str,
-    template: str,
-    scope: str,
-    only: tuple[str, ...],
-    keep: tuple[str, ...],
     results: tuple[str, ...],
-    manifest: str | None,
     catalog: str | None,
     before: tuple[str, ...],
     after: tuple[str, ...],
     check: bool,
-    xen: str | None,
     loaded: tuple[str, ...],
-    against: tuple[str, ...],
-    force: bool,
-    embed: bool,
     verbose: bool,
     quiet: bool,
+    **given: Any,
 ) -> None:
-    options = read_naming(suffix, template, scope, only, keep)
-    stack = read_against(against, xen or "")
-    settings = Settings(
-        options,
-        dry_run=False,
-        as_json=False,
-        verbose=verbose,
-        quiet=quiet,
-        if_changed=False,
-        force=force,
-        embed=embed,
-        against=stack,
-    )
+    options, wanted = read_options(**given), Wanted(verbose=verbose, quiet=quiet)
+    against = below(options)
     if loaded and not check:
         raise click.UsageError("--loaded goes with --check")
-    if xen and not (check or stack):
+    if options.xen and not (check or against):
         raise click.UsageError("--xen goes with --check or --against")
     built = BuildResult(words, results)
     commands_before = _read_commands("--before", before) if before else []
     commands_after = _read_commands("--after", after) if after else []
-    _check_places(manifest, catalog, built)
+    _check_places(options.manifest, catalog, built)
     # Read before the build: what is wrong with them shall not show an hour later.
-    checks = _read_check(xen, loaded) if check else None
-    if stack:
-        stack.open()
+    checks = _read_check(options.xen, loaded) if check else None
+    if against:
+        against.open()
     end = process.run(words)
     if end.code:
         ctx.exit(process.end_like(end.code))
@@ -151,9 +132,9 @@ def command(
     steps = Steps(commands_before, commands_after, checks.approve if checks else None, catalog)
     worst = 0
     for payload in payloads:
-        request = Request(payload, options, None, manifest, force=force, embedded=embed, against=stack)
+        request = Request(payload, options, against)
         try:
-            worst = max(worst, _finish(request, settings, steps, checks))
+            worst = max(worst, _finish(request, wanted, steps, checks))
         except StoppedError as error:
             ctx.exit(_stopped_by(error.signal, payload))
     ctx.exit(worst)
@@ -189,7 +170,7 @@ def _check_places(manifest: str | None, catalog: str | None, built: BuildResult)
         check_catalog(catalog)
 
 
-def _finish(request: Request, settings: Settings, steps: Steps, checks: "Check | None") -> int:
+def _finish(request: Request, wanted: Wanted, steps: Steps, checks: "Check | None") -> int:
     """Mangle one payload, all or nothing, and say what was done; the exit code. Raises StoppedError."""
     try:
         result = finish(request, steps)
@@ -202,7 +183,7 @@ def _finish(request: Request, settings: Settings, steps: Steps, checks: "Check |
         if checks and isinstance(error, CheckError):
             checks.say_why_not()
         return exit_code
-    say(reply_of(result, settings))
-    if checks and not settings.quiet:
+    say(reply_of(result, wanted))
+    if checks and not wanted.quiet:
         checks.say_taken(request.path)
     return 0

@@ -1,40 +1,29 @@
 """lpmangle [mangle]: rename, prove, write."""
 
 import os
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import click
 
 from lpmangle.cli.commands import COMMANDS
 from lpmangle.cli.mangle_report import done, entry, plan_lines, report, result_lines
-from lpmangle.cli.options import against_option, naming_options, read_against, read_naming
+from lpmangle.cli.options import against_option, naming_options, read_options
 from lpmangle.cli.output import error_lines, message_line, print_json
 from lpmangle.cli.paths import FilePath, OutputPath, PayloadPath
 from lpmangle.errors import LpmangleError
-from lpmangle.jobs.inputs import Input
-from lpmangle.jobs.mangle import Result, mangle_file
+from lpmangle.jobs.mangle import Request, below, mangle
 from lpmangle.jobs.outputs import place
-from lpmangle.mangle.plan import Options
-
-if TYPE_CHECKING:
-    from lpmangle.jobs.against import Against
-
+from lpmangle.jobs.result import Result
 
 FAILED = "failed"
 
 
-class Settings(NamedTuple):
-    """What a user asked for, the same for every payload."""
+class Wanted(NamedTuple):
+    """What a user wants to be told: JSON, each renamed symbol, nothing but warnings and errors."""
 
-    options: Options
-    dry_run: bool
-    as_json: bool
-    verbose: bool
-    quiet: bool
-    if_changed: bool
-    force: bool
-    embed: bool = False
-    against: "Against | None" = None
+    as_json: bool = False
+    verbose: bool = False
+    quiet: bool = False
 
 
 class Reply(NamedTuple):
@@ -43,7 +32,7 @@ class Reply(NamedTuple):
     status: str
     out: list[str]
     err: list[str]
-    report: dict[str, Any]
+    entry: dict[str, Any]
     exit_code: int = 0
 
 
@@ -89,7 +78,6 @@ that FILE names, one on each line (@- reads them from stdin).
 )
 @click.option(
     "--manifest",
-    "manifest_path",
     type=OutputPath(folders=True),
     metavar="FILE",
     help="Write the manifest here, or into this folder.",
@@ -114,105 +102,62 @@ that FILE names, one on each line (@- reads them from stdin).
 @click.pass_context
 def command(
     ctx: click.Context,
+    /,
     payloads: tuple[str, ...],
-    suffix: str,
-    template: str,
-    scope: str,
-    only: tuple[str, ...],
-    keep: tuple[str, ...],
-    output: str | None,
-    manifest_path: str | None,
-    depfile: str | None,
-    if_changed: bool,
-    force: bool,
-    embed: bool,
-    against: tuple[str, ...],
-    xen: str | None,
     jobs: int,
     fail_fast: bool,
-    dry_run: bool,
     as_json: bool,
     verbose: bool,
     quiet: bool,
+    **given: Any,
 ) -> None:
-    options = read_naming(suffix, template, scope, only, keep)
-    if xen and not against:
+    options, wanted = read_options(**given), Wanted(as_json, verbose, quiet)
+    if options.xen and not options.against:
         raise click.UsageError("--xen goes with --against")
-    stack = read_against(against, xen or "")
-    settings = Settings(options, dry_run, as_json, verbose, quiet, if_changed, force, embed, stack)
-    if depfile and not output:
+    if options.depfile and not options.output:
         raise click.UsageError("--depfile needs -o: a payload that is mangled in place depends on nothing else")
     if len(payloads) > 1 or payloads[0].startswith("@"):
         from lpmangle.cli.mangle_many import mangle_many
 
-        if manifest_path or depfile:
+        if options.manifest or options.depfile:
             raise click.UsageError("--manifest and --depfile go with a single payload")
-        ctx.exit(mangle_many(payloads, settings, output, jobs, fail_fast))
+        ctx.exit(mangle_many(payloads, options, wanted, jobs, fail_fast))
     (payload,) = payloads
-    for option, path in (("--manifest", manifest_path), ("--depfile", depfile)):
-        if path and os.path.realpath(path) in map(os.path.realpath, (payload, place(output, payload))):
+    for option, path in (("--manifest", options.manifest), ("--depfile", options.depfile)):
+        if path and os.path.realpath(path) in map(os.path.realpath, (payload, place(options.output, payload))):
             raise click.UsageError(f"{option} names the payload itself")
-    reply = attempt(Input(payload), settings, output, manifest_path, depfile)
+    reply = attempt(Request(payload, options, below(options)), wanted)
     say(reply)
     if as_json:
-        print_json(report([reply.report]))
+        print_json(report([reply.entry]))
     ctx.exit(reply.exit_code)
 
 
-def attempt(
-    payload: Input,
-    settings: Settings,
-    output: str | None = None,
-    manifest_path: str | None = None,
-    depfile: str | None = None,
-) -> Reply:
+def attempt(request: Request, wanted: Wanted) -> Reply:
     """Mangle one payload; an error is a reply as well."""
     try:
-        return mangle(payload, settings, output, manifest_path, depfile)
+        return reply_of(mangle(request), wanted)
     except (LpmangleError, OSError, MemoryError) as error:
-        return failed(payload, error)
+        return failed(request.path, error)
 
 
-def mangle(
-    payload: Input,
-    settings: Settings,
-    output: str | None = None,
-    manifest_path: str | None = None,
-    depfile: str | None = None,
-) -> Reply:
-    """Mangle one payload. Raises LpmangleError."""
-    result = mangle_file(
-        payload.path,
-        settings.options,
-        output,
-        manifest_path,
-        write=not settings.dry_run,
-        depfile=depfile,
-        if_changed=settings.if_changed,
-        force=settings.force,
-        embedded=settings.embed,
-        against=settings.against,
-        links=payload.links,
-    )
-    return reply_of(result, settings)
-
-
-def reply_of(result: Result, settings: Settings) -> Reply:
+def reply_of(result: Result, wanted: Wanted) -> Reply:
     """What is to be said about a payload that is done."""
     lines: list[str] = []
-    if not (settings.as_json or settings.quiet):
-        lines = list(plan_lines(result) if settings.dry_run else result_lines(result, verbose=settings.verbose))
+    if not (wanted.as_json or wanted.quiet):
+        dry_run = result.plan.options.dry_run
+        lines = list(plan_lines(result) if dry_run else result_lines(result, verbose=wanted.verbose))
     warnings = [message_line(result.path, f"warning: {warning}") for warning in result.warnings]
-    return Reply(result.status, lines, warnings, done(result) if settings.as_json else {})
+    return Reply(result.status, lines, warnings, done(result) if wanted.as_json else {})
 
 
-def failed(payload: Input, error: Exception) -> Reply:
-    """The reply that says so."""
+def failed(payload: str, error: Exception) -> Reply:
+    """What is to be said about a payload that is not."""
     if isinstance(error, LpmangleError) and not error.path:
-        error.path = payload.path
+        error.path = payload
     lines, exit_code = error_lines(error)
     message, hint = (error.message, error.hint) if isinstance(error, LpmangleError) else (str(error), "")
-    return Reply(FAILED, [], lines, entry(payload.path, FAILED, exit_code, error=message, hint=hint or None), exit_code)
+    return Reply(FAILED, [], lines, entry(payload, FAILED, exit_code, error=message, hint=hint or None), exit_code)
 
 
 def say(reply: Reply) -> None:

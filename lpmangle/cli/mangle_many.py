@@ -6,29 +6,32 @@ from collections.abc import Iterable, Iterator
 
 import click
 
-from lpmangle.cli.mangle import FAILED, Settings, attempt, failed, say
+from lpmangle.cli.mangle import FAILED, Wanted, attempt, failed, say
 from lpmangle.cli.mangle_report import entry, report
 from lpmangle.cli.output import print_json, shown
 from lpmangle.cli.paths import check_payload
 from lpmangle.cli.progress import Progress
 from lpmangle.errors import FileError, LpmangleError, counted
 from lpmangle.jobs.inputs import Input, each_once
+from lpmangle.jobs.mangle import Request, below
 from lpmangle.jobs.outputs import place
+from lpmangle.mangle.options import Options
 from lpmangle.system import pool as batch
 
 NOT_BEGUN = "not begun"
 
 
-def mangle_many(words: Iterable[str], settings: Settings, folder: str | None, jobs: int, fail_fast: bool) -> int:
+def mangle_many(words: Iterable[str], options: Options, wanted: Wanted, jobs: int, fail_fast: bool) -> int:
     """Mangle the payloads that `words` stand for; the exit code of the worst."""
     payloads = each_once(_expanded(words))
-    _check_outputs(payloads, folder)
+    _check_outputs(payloads, options.output)
+    against = below(options)
     try:
-        if settings.against:
-            settings.against.open()
+        if against:
+            against.open()
     except LpmangleError as error:
-        if settings.as_json:
-            print_json(report([failed(payload, error).report for payload in payloads]))
+        if wanted.as_json:
+            print_json(report([failed(payload.path, error).entry for payload in payloads]))
         raise
     progress = Progress(len(payloads), "payloads")
     counts: Counter[str] = Counter()
@@ -36,9 +39,9 @@ def mangle_many(words: Iterable[str], settings: Settings, folder: str | None, jo
     worst = 0
     results = batch.run(
         payloads,
-        lambda payload: attempt(payload, settings, folder),
+        lambda payload: attempt(Request(payload.path, options, against, payload.links), wanted),
         jobs=jobs,
-        lost=lambda payload: failed(payload, FileError("its process was killed: not enough memory?")),
+        lost=lambda payload: failed(payload.path, FileError("its process was killed: not enough memory?")),
         stop=lambda reply: fail_fast and reply.exit_code != 0,
     )
     for reply in results:
@@ -47,13 +50,13 @@ def mangle_many(words: Iterable[str], settings: Settings, folder: str | None, jo
         if reply.out or reply.err:
             progress.clear()
             say(reply)
-        entries.append(reply.report)
+        entries.append(reply.entry)
         progress.show(counts.total())
     progress.clear()
     not_begun = payloads[counts.total() :]
-    if settings.as_json:
+    if wanted.as_json:
         print_json(report(entries + [entry(payload.path, NOT_BEGUN) for payload in not_begun]))
-    elif not settings.quiet:
+    elif not wanted.quiet:
         count_failed = counts.pop(FAILED, 0)
         ordered = [*counts.most_common(), (FAILED, count_failed), (NOT_BEGUN, len(not_begun))]
         words = ", ".join(f"{count} {status}" for status, count in ordered if count)

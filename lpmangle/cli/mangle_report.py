@@ -6,7 +6,7 @@ from typing import Any
 from lpmangle.cli.output import shown, table_lines
 from lpmangle.elf import text
 from lpmangle.errors import counted
-from lpmangle.jobs.mangle import Result
+from lpmangle.jobs.result import Result
 from lpmangle.mangle.plan import REASONS, Reference
 from lpmangle.xen.symbols import Kind
 

@@ -1,17 +1,14 @@
 """Options that several commands have: how names are made, and where manifests are."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
 from lpmangle.cli.output import shown
 from lpmangle.cli.paths import FilePath
 from lpmangle.mangle.names import DEFAULT_SUFFIX, DEFAULT_TEMPLATE, check_naming
-from lpmangle.mangle.plan import SCOPES, Options
-
-if TYPE_CHECKING:
-    from lpmangle.jobs.against import Against
+from lpmangle.mangle.options import SCOPES, Options
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -70,19 +67,14 @@ def naming_options(command: F) -> F:
     return command
 
 
-def read_against(against: tuple[str, ...], xen: str) -> "Against | None":
-    """What --against and --xen say; None without. Nothing is opened yet."""
-    if not against:
-        return None
-    from lpmangle.jobs.against import Against
+def read_options(**given: Any) -> Options:
+    """The value of the options that a command has, by their names.
 
-    return Against(against, xen)
-
-
-def read_naming(suffix: str, template: str, scope: str, only: tuple[str, ...], keep: tuple[str, ...]) -> Options:
-    """The options as the plan takes them. Raises UsageError, NamingError for those that are wrong for any payload."""
-    for word in (suffix, template, *only, *keep):
+    Raises UsageError, or NamingError for a suffix or template that is wrong for any payload.
+    """
+    options = Options(**given)
+    for word in (options.suffix, options.template, *options.only, *options.keep):
         if not word.isprintable():
             raise click.UsageError(f"{shown(word)!r} is not printable text")
-    check_naming(suffix, template)
-    return Options(suffix, template, scope, only, keep)
+    check_naming(options.suffix, options.template)
+    return options

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from lpmangle.errors import FileError, about
-from lpmangle.jobs.mangle import Request, Result, prepare, until_unchanged
+from lpmangle.jobs.mangle import Request, prepare, until_unchanged
+from lpmangle.jobs.result import Result
 from lpmangle.system import files
 
 if TYPE_CHECKING:

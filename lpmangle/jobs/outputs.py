@@ -9,7 +9,7 @@ from lpmangle.manifest import format as manifest_format
 from lpmangle.system import files
 
 if TYPE_CHECKING:
-    from lpmangle.jobs.mangle import Result
+    from lpmangle.jobs.result import Result
 
 
 def place(named: str | None, payload: str) -> str:

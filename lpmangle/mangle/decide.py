@@ -9,7 +9,8 @@ from lpmangle import elf
 from lpmangle.errors import PlanError
 from lpmangle.mangle import mark
 from lpmangle.mangle.names import Namer, field_of, resolve_suffix
-from lpmangle.mangle.plan import Options, Outcome, Plan
+from lpmangle.mangle.options import Options
+from lpmangle.mangle.plan import Outcome, Plan
 from lpmangle.xen.abi import MAX_NAME
 from lpmangle.xen.payload import Payload
 from lpmangle.xen.symbols import UNUSUAL, Kind, SymbolRules

@@ -5,10 +5,8 @@ from typing import NamedTuple
 
 from lpmangle.mangle import mark
 from lpmangle.mangle.mark import Mark
-from lpmangle.mangle.names import DEFAULT_SUFFIX, DEFAULT_TEMPLATE
+from lpmangle.mangle.options import Options
 from lpmangle.xen.symbols import Kind
-
-SCOPES = ("local", "new")
 
 
 class Outcome(IntEnum):
@@ -42,16 +40,6 @@ REASONS: dict[int, str] = {
     Outcome.CARRIES_SUFFIX: "carries the suffix already",
     Outcome.TWIN: "another symbol of this name keeps it",
 }
-
-
-class Options(NamedTuple):
-    """What a user may choose. `only` and `keep` are globs on a symbol's whole name or on the part after its '#'."""
-
-    suffix: str = DEFAULT_SUFFIX
-    template: str = DEFAULT_TEMPLATE
-    scope: str = "local"
-    only: tuple[str, ...] = ()
-    keep: tuple[str, ...] = ()
 
 
 class Reference(NamedTuple):

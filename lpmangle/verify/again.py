@@ -12,7 +12,8 @@ import msgspec
 from lpmangle import elf
 from lpmangle.errors import LpmangleError
 from lpmangle.mangle.decide import make_plan
-from lpmangle.mangle.plan import Options, Reference
+from lpmangle.mangle.options import Options
+from lpmangle.mangle.plan import Reference
 from lpmangle.mangle.stack import Stack
 from lpmangle.manifest import write
 from lpmangle.manifest.read import FunctionNameRecord, Manifest, ReferenceRecord, decode
@@ -53,7 +54,7 @@ def _made_again(before: elf.Object, after: bytes, found: Manifest) -> Manifest:
     """The manifest that lpmangle writes when it is told what `found` says."""
     payload = Payload(before)
     asked = found.options
-    options = Options(asked.suffix, asked.template, asked.scope, tuple(asked.only), tuple(asked.keep))
+    options = Options(asked.suffix, asked.template, tuple(asked.only), tuple(asked.keep), asked.scope)
     plan = make_plan(payload, options, found.payload)
     plan.references = {one.index: _taken(one) for one in found.references}
     plan.functions = {one.entry: _taken(one) for one in found.functions}

@@ -33,7 +33,7 @@ from lpmangle.loader import Hypervisor, State, Upload, check_sequence, take
 from lpmangle.loader.fleet import Matrix
 from lpmangle.mangle import apply as splice
 from lpmangle.mangle.decide import make_plan
-from lpmangle.mangle.plan import Options
+from lpmangle.mangle.options import Options
 from lpmangle.mangle.stack import Layer, Stack
 from lpmangle.manifest import embed
 from lpmangle.manifest import read as manifest
@@ -62,7 +62,7 @@ OPTIONS = (
     Options("text:SUF", scope="new"),
     Options("text:SUF", "{name}_{suffix}"),
     Options("buildid"),
-    Options("name", "{suffix}.{file}#{name}", "new", keep=("*lp*",)),
+    Options("name", "{suffix}.{file}#{name}", keep=("*lp*",), scope="new"),
 )
 
 

@@ -12,7 +12,7 @@ from lpmangle.mangle import mark
 from lpmangle.mangle.apply import apply
 from lpmangle.mangle.decide import make_plan
 from lpmangle.mangle.mark import Below, Mark
-from lpmangle.mangle.plan import Options
+from lpmangle.mangle.options import Options
 from lpmangle.xen.payload import Payload
 
 WAY = Mark("abc", "buildid:7", "{symbol}_{suffix}", "local")

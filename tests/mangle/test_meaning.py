@@ -14,7 +14,8 @@ from lpmangle.errors import PlanError
 from lpmangle.jobs.against import layer_of_manifest
 from lpmangle.mangle.apply import apply
 from lpmangle.mangle.decide import make_plan
-from lpmangle.mangle.plan import Options, Reference
+from lpmangle.mangle.options import Options
+from lpmangle.mangle.plan import Reference
 from lpmangle.mangle.stack import Layer, Stack
 from lpmangle.manifest.read import decode
 from lpmangle.manifest.write import encode

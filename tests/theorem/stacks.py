@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from elfbuild import ABS, ALLOC, EXEC, GLOBAL, MERGE, WEAK, WRITE, Sec, Sym, build, build_id, funcs, note, rela
 
-from lpmangle.mangle.plan import Options
+from lpmangle.mangle.options import Options
 
 R_X86_64_64 = 1
 ENTRY = 104  # struct livepatch_func
@@ -47,7 +47,7 @@ def random_way(rng: random.Random) -> Way:
     only = ("*f*", "*n", "lp_*") if rng.random() < 0.1 else ()
     suffix = rng.choice(["buildid"] * 4 + ["buildid:12", "text:v1", "text:v2", "name"])
     template = rng.choice(["{symbol}_{suffix}"] * 5 + ["{symbol}.{suffix}", "{file}#{name}_{suffix}"])
-    return Way(Options(suffix, template, rng.choice(["local", "new"]), only, some), rng.random() < 0.3)
+    return Way(Options(suffix, template, only, some, rng.choice(["local", "new"])), rng.random() < 0.3)
 
 
 def _payload(rng: random.Random, own: bytes, below: bytes, xen: bytes) -> bytes:

@@ -15,7 +15,7 @@ from lpmangle import elf
 from lpmangle.errors import ManifestError
 from lpmangle.mangle.apply import apply
 from lpmangle.mangle.decide import make_plan
-from lpmangle.mangle.plan import Options
+from lpmangle.mangle.options import Options
 from lpmangle.mangle.stack import Layer, Stack
 from lpmangle.manifest.read import decode, schema
 from lpmangle.manifest.write import encode
@@ -23,7 +23,7 @@ from lpmangle.verify.findings import findings
 from lpmangle.xen.payload import Payload
 
 NAME = "upper"
-OPTIONS = Options("buildid:12", "{name}.{suffix}", "new", only=("u.c#*", "lp_*"), keep=("*kept*", "u.c#no_such"))
+OPTIONS = Options("buildid:12", "{name}.{suffix}", ("u.c#*", "lp_*"), ("*kept*", "u.c#no_such"), "new")
 
 
 @cache

@@ -8,7 +8,7 @@ from elfbuild import plain
 from lpmangle import elf
 from lpmangle.mangle.apply import apply
 from lpmangle.mangle.decide import make_plan
-from lpmangle.mangle.plan import Options
+from lpmangle.mangle.options import Options
 from lpmangle.manifest import embed
 from lpmangle.manifest.read import Manifest, decode
 from lpmangle.manifest.write import encode

@@ -1,0 +1,110 @@
+"""What was done with one payload, and what people should know about it."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from lpmangle import elf
+from lpmangle.errors import counted
+from lpmangle.mangle.plan import Outcome, Plan
+from lpmangle.xen.abi import FUNCS_SECTION, HOOKS_PREFIX, LIVEPATCH_MAX_SIZE
+from lpmangle.xen.payload import Payload
+
+if TYPE_CHECKING:
+    from lpmangle.mangle.stack import Stack
+
+# A warning names no more symbols than this; --dry-run lists all.
+MOST_NAMES = 20
+
+
+class Result:
+    """What was done with one payload. `warnings` are for people: what still can go wrong.
+
+    `place` is the output as it was asked for, `output` the file that this leads to, and `stem` what the payload is
+    uploaded as: that file's name without its ending.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        place: str,
+        output: str,
+        stem: str,
+        manifest_path: str,
+        payload: Payload,
+        plan: Plan,
+        stack: "Stack | None",
+    ) -> None:
+        self.path = path
+        self.place = place
+        self.output = output
+        self.stem = stem
+        self.manifest_path = manifest_path
+        self.payload = payload
+        self.view = payload.elf
+        self.plan = plan
+        self.stack = stack
+        self.warnings: list[str] = []
+        self.unchanged = False
+
+    @property
+    def status(self) -> str:
+        """`mangled`, `already mangled`, `nothing to rename`, or `unchanged`: mangled before from the same input.
+
+        `would be mangled` where nothing was to be written.
+        """
+        if self.plan.already:
+            return "already mangled"
+        if self.unchanged:
+            return "unchanged"
+        if not self.plan.changes:
+            return "nothing to rename"
+        return "would be mangled" if self.plan.options.dry_run else "mangled"
+
+    def name(self, index: int) -> bytes:
+        """The name of symbol number `index` in the input."""
+        return self.view.string(self.view.symbol(index).st_name)
+
+
+def warn(result: Result, size: int) -> None:
+    """Add what still can go wrong with a payload that has so many bytes now."""
+    plan, warnings = result.plan, result.warnings
+    if size > LIVEPATCH_MAX_SIZE:
+        warnings.append(
+            f"has {size} bytes, Xen refuses more than {LIVEPATCH_MAX_SIZE}; "
+            "strip -g takes debug information out (run it before lpmangle)"
+        )
+    if not any(s.name == FUNCS_SECTION or s.name.startswith(HOOKS_PREFIX) for s in result.view.sections):
+        warnings.append(f"has no {FUNCS_SECTION} and no {HOOKS_PREFIX}*: Xen will find nothing to patch")
+    for outcome, one, several, remedy in (
+        (Outcome.GLOBAL, "GLOBAL or WEAK", "GLOBAL or WEAK", "--scope new renames these too"),
+        (
+            Outcome.GROUP_SIGNATURE,
+            "signature of a section group",
+            "signatures of section groups",
+            "link with ld -r --force-group-allocation",
+        ),
+    ):
+        if indices := plan.indices(outcome):
+            names = ", ".join(elf.text(result.name(index)) for index in indices[:MOST_NAMES])
+            more = f" and {len(indices) - MOST_NAMES} more" if len(indices) > MOST_NAMES else ""
+            symbols = counted(
+                len(indices),
+                f"new symbol keeps its name ({one}) and clashes with the same name",
+                f"new symbols keep their names ({several}) and clash with the same names",
+            )
+            warnings.append(f"{symbols} of any other payload: {names}{more}; {remedy}")
+    warnings += [f"no new symbol fits {glob!r}" for glob in plan.unmatched]
+    if result.stack:
+        warnings += result.stack.warnings()
+    elif not plan.already:
+        warnings += _missing_stack_warnings(result.payload)
+
+
+def _missing_stack_warnings(payload: Payload) -> Iterator[str]:
+    """A payload on top of another one, by its notes, is likely to take something from it."""
+    depends, xen_depends = payload.depends, payload.xen_depends
+    if depends and xen_depends and depends != xen_depends:
+        yield (
+            f"is put on the payload with build-id {depends.hex()}; if that one is mangled, what this one takes from it "
+            "has another name there: --against PAYLOAD"
+        )

@@ -1,0 +1,57 @@
+"""What a user may choose: one value, made once from the command line and passed whole."""
+
+from typing import NamedTuple
+
+from lpmangle.mangle.names import DEFAULT_SUFFIX, DEFAULT_TEMPLATE
+
+SCOPES = ("local", "new")
+
+
+# Not a dataclass: that is 3 ms of a start-up of 50, this is 0.5.
+class Options(NamedTuple):
+    """What a user may choose, the same for all payloads of a run.
+
+    The fields are called like the options of `lpmangle` and stand in the order in which they take effect.
+    """
+
+    suffix: str = DEFAULT_SUFFIX
+    """What makes the new names unique: `buildid`, `buildid:N`, `name` or `text:STRING` (`names.resolve_suffix`)."""
+
+    template: str = DEFAULT_TEMPLATE
+    """How a new name is made: of `{symbol}`, or `{file}` and `{name}`, and `{suffix}` (`names.Namer`)."""
+
+    only: tuple[str, ...] = ()
+    """Globs, for a symbol's whole name or for the part after its last `#`: what fits none stays; if there are any."""
+
+    keep: tuple[str, ...] = ()
+    """Such globs: what fits one stays."""
+
+    scope: str = "local"
+    """Which new symbols are renamed: the LOCAL ones (`local`), or GLOBAL and WEAK ones too (`new`)."""
+
+    against: tuple[str, ...] = ()
+    """Sources of the payloads that this one is put on: what it takes from them is called as it is there."""
+
+    xen: str | None = None
+    """The hypervisor below all (its xen-syms, or a copy of /proc/xen/xensyms): what it has is taken from no payload."""
+
+    force: bool = False
+    """Whether a payload is changed that has a signature or other bytes appended."""
+
+    embed: bool = False
+    """Whether the manifest is put into the payload as well."""
+
+    dry_run: bool = False
+    """Whether that is all: nothing is written."""
+
+    output: str | None = None
+    """Where the payload goes, a file or a folder (`outputs.place`); None: in place. It is named after that file."""
+
+    manifest: str | None = None
+    """Where its manifest goes, a file or a folder (`outputs.manifest_place`); None: beside the output."""
+
+    depfile: str | None = None
+    """Where the rule goes that says of what `output` is made, for make and ninja; None: there is none."""
+
+    if_changed: bool = False
+    """Whether a file that has its content already is left alone."""
