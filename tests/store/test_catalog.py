@@ -23,9 +23,9 @@ from lpmangle.store.catalog import Catalog
 from lpmangle.store.open import open_sources
 from lpmangle.store.source import Sources
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 ORIGINALS = ["x86_emulate.c#_get_fpu", "arch/x86/traps.c#do_trap", "lp_helper", "common/a.c#f[1]"]
-CRASH = Path(__file__).parent / "data" / "crash"
+CRASH = Path(__file__).parents[1] / "data" / "crash"
 
 
 @pytest.fixture

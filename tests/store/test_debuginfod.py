@@ -12,12 +12,12 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from debuginfod_server import ID, free_port, running
 from hypothesis import given
 from hypothesis import strategies as st
 from manifests import plain
@@ -27,18 +27,10 @@ from lpmangle.manifest import embed
 from lpmangle.store import debuginfod
 from lpmangle.store.debuginfod import DebuginfodSource, Server, server_at, servers_in
 
-ID = "d967c17f6518371e26e591728fd30fa3f292977c"  # of examples/fbab204.livepatch
 NAME = f"x86_emulate.c#_get_fpu_{ID}"
 UNKNOWN = "0" * 40
 # What elfutils calls the section's file in its cache: before 0.192, and since.
 CACHED = {"section-.debug_lpmangle", "section-4f232649-.debug_lpmangle"}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.fixture(autouse=True)
@@ -48,34 +40,6 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "cache"
     monkeypatch.setenv("DEBUGINFOD_CACHE_PATH", str(folder))
     return folder
-
-
-@contextmanager
-def running(folder: Path, upstream: str = "", build_id: str = ID) -> Iterator[str]:
-    """The URL of debuginfod, serving the payloads in a folder; it has answered for one of them."""
-    port = free_port()
-    command = ["debuginfod", "-F", "-p", str(port), "-d", str(folder / "index.sqlite"), str(folder / "payloads")]
-    left_out = ("DEBUGINFOD_URLS", "DEBUGINFOD_CACHE_PATH", "XDG_CACHE_HOME")
-    environment = {name: value for name, value in os.environ.items() if name not in left_out}
-    environment |= {"HOME": str(folder)} | ({"DEBUGINFOD_URLS": upstream} if upstream else {})
-    with (
-        open(folder / "log", "wb") as log,
-        subprocess.Popen(command, stdout=log, stderr=log, env=environment) as process,
-    ):
-        url = f"http://127.0.0.1:{port}"
-        deadline = time.monotonic() + 60
-        try:
-            while time.monotonic() < deadline and process.poll() is None:
-                try:
-                    with urllib.request.urlopen(f"{url}/buildid/{build_id}/section/.debug_lpmangle", timeout=5):
-                        break
-                except OSError:
-                    time.sleep(0.2)
-            else:
-                pytest.fail((folder / "log").read_text()[-3000:])
-            yield url
-        finally:
-            process.kill()
 
 
 @pytest.fixture(scope="module")
@@ -236,7 +200,7 @@ NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nConnection: close"
 
 def slowly(connection: socket.socket) -> None:
     connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
-    for _ in range(200):
+    while True:
         connection.sendall(b"x")
         time.sleep(0.1)
 

@@ -122,6 +122,20 @@ def test_a_folder_in_a_folder_that_cannot_be_read(tmp_path: Path) -> None:
     assert "warning: left out: cannot read: File name too long" in done.stderr
 
 
+def test_sources_that_do_not_fit(tmp_path: Path) -> None:
+    mangled, other = (Path(shutil.copy(EXAMPLES / f"{name}.livepatch", tmp_path)) for name in ("fbab204", "617712b"))
+    lpmangle(mangled)
+    assert "has no manifest beside it" in lpmangle("query", "x", "-m", other, code=3).stderr
+    shutil.copy(f"{mangled}.manifest.json", f"{other}.manifest.json")
+    assert "belongs to another payload" in lpmangle("query", "x", "-m", other, code=3).stderr
+    assert "is not mangled" in lpmangle("restore", other, code=3).stderr
+    findings = lpmangle("verify", other, code=1).stdout
+    assert "sha256 is" in findings
+    assert "build-id is" in findings
+    assert "not a manifest of lpmangle" in lpmangle("query", "x", "-m", __file__, code=3).stderr
+    lpmangle("query", "x", code=2)
+
+
 @pytest.mark.parametrize("bad", ["nowhere", "text", "catalog", "host:8002", "http://:1"])
 def test_a_log_is_copied_whatever_happens_to_sources(tmp_path: Path, bad: str) -> None:
     """The others serve; the exit code says that one did not, and so does a line at once, with what can be done."""

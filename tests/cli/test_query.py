@@ -1,4 +1,4 @@
-"""lpmangle query: what people paste."""
+"""lpmangle query: names in either direction, in the forms that people have."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from elfbuild import HOOK, TEXT, Sym, build, build_id
 from manifests import manifest, write
 from test_cli import EXAMPLES, lpmangle
 
@@ -18,6 +19,49 @@ def mangled(tmp_path: Path) -> Path:
     payload = Path(shutil.copy(EXAMPLES / "fbab204.livepatch", tmp_path))
     lpmangle("--suffix", "buildid:12", payload)
     return payload
+
+
+def test_query(mangled: Path) -> None:
+    suffix = json.loads(Path(f"{mangled}.manifest.json").read_text())["suffix"]
+    build_id_text = json.loads(Path(f"{mangled}.manifest.json").read_text())["build_id"]
+    expected = f"""\
+x86_emulate.c#_get_fpu
+  new name  x86_emulate.c#_get_fpu_{suffix}
+  file      x86_emulate.c
+  at        .text+0x0, 13 bytes, LOCAL FUNC
+  payload   fbab204, build-id {build_id_text}
+"""
+    for symbol in (
+        "_get_fpu",
+        "x86_emulate.c#_get_fpu",
+        f"x86_emulate.c#_get_fpu_{suffix}",
+        f"_get_fpu_{suffix}",
+        f"x86_emulate.c#_get_fpu_{suffix}+0x1f/0x24",
+        "_get_*",
+        "x86_emulate.c#_ge?_fpu",
+    ):
+        assert lpmangle("query", symbol, "-m", mangled).stdout == expected, symbol
+    assert lpmangle("query", "_get_fpu", "_get*", "-m", f"{mangled}.manifest.json").stdout == expected
+    several = lpmangle("query", "*", "-m", mangled).stdout
+    assert several.count("new name") == len(json.loads(Path(f"{mangled}.manifest.json").read_text())["symbols"])
+    none = lpmangle("query", "get_fpu", "xen_extra_version", "_get_fpu", "-m", mangled, code=1)
+    assert none.stdout == expected
+    assert none.stderr.count("not renamed by any manifest that was found") == 2
+    report = json.loads(lpmangle("query", "_get_fpu", "x", "--json", "-m", mangled, code=1).stdout)
+    assert report["not_found"] == ["x"]
+    assert [match["original"] for match in report["matches"]] == ["x86_emulate.c#_get_fpu"]
+
+
+def test_query_finds_names_that_xen_cut(tmp_path: Path) -> None:
+    payload = tmp_path / "p.livepatch"
+    names = [b"f.c#" + b"n" * 122 + end for end in (b"_one", b"_two")]
+    payload.write_bytes(build([TEXT, build_id(), HOOK], [Sym(name) for name in names]).data)
+    lpmangle(payload)
+    both = json.loads(lpmangle("query", "--json", "f.c#" + "n" * 122, "-m", payload).stdout)["matches"]
+    assert [match["original"].encode() for match in both] == names
+    one = json.loads(lpmangle("query", "--json", names[0].decode(), "-m", payload).stdout)["matches"]
+    assert len(one) == 1
+    assert len(one[0]["name"]) == 126
 
 
 PASTED = (
