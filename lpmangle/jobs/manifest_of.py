@@ -19,6 +19,8 @@ def manifest_of(payload: File, path: str, source: str | None) -> Manifest:
     try:
         return of_payload(payload, path, source).manifest
     except NoManifestError as error:
+        if error.path != path:  # another payload, which was to say what this one's manifest is
+            raise
         with about(path):
             raise _explained(error, elf.parse(payload.data)) from None
 
@@ -27,8 +29,8 @@ def _explained(error: NoManifestError, view: elf.Object) -> NoManifestError:
     if mark.find(view):
         return NoManifestError(f"is mangled, but {error.message}", hint=error.hint, path=error.path)
     if holds_build_id(view, Payload(view).build_id):
-        what = "is mangled, and was changed since by objcopy or strip"
-        return NoManifestError(f"{what}; {error.message}", hint=error.hint, path=error.path)
+        what = "is mangled, was changed since by objcopy or strip, and"
+        return NoManifestError(f"{what} {error.message}", hint=error.hint, path=error.path)
     return NoManifestError(
         f"is not mangled (it has no mark), and {error.message}",
         hint="if objcopy or strip wrote it anew after it was mangled, name its manifest with -m",

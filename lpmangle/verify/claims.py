@@ -11,6 +11,8 @@ from lpmangle.mangle.names import Namer, resolve_suffix
 from lpmangle.manifest.format import VERSION
 from lpmangle.manifest.read import Manifest
 
+_NO_GLOBS = "no --only and no --keep"
+
 
 def about_itself(found: Manifest) -> Iterator[str]:
     """Entries that stand twice; fields that a newer lpmangle may have added."""
@@ -49,14 +51,14 @@ def about_options(view: elf.Object, found: Manifest) -> Iterator[str]:
         return
     globs = mark.globs_text(options.only, options.keep)
     for what, was, said in (
-        ("suffix", there.suffix, found.suffix),
-        ("--suffix", there.typed, options.suffix if there.version > 1 else there.typed),
-        ("--template", there.template, options.template),
-        ("--scope", there.scope, options.scope),
-        ("--only and --keep", there.globs or "none", globs or "none"),
+        ("suffix ", there.suffix, found.suffix),
+        ("--suffix ", there.typed, options.suffix if there.version > 1 else there.typed),
+        ("--template ", there.template, options.template),
+        ("--scope ", there.scope, options.scope),
+        ("", there.globs or _NO_GLOBS, globs or _NO_GLOBS),
     ):
         if was != said:
-            yield f"it was mangled with {what} {was}, the manifest says {said}"
+            yield f"it was mangled with {what}{was}, the manifest says {said}"
 
 
 def about_below(view: elf.Object, found: Manifest) -> Iterator[str]:

@@ -119,8 +119,11 @@ FALSE: dict[str, list[tuple[Any, str]]] = {
     ],
     "options.template": [("{symbol}_{suffix}", "mangled with --template {name}.{suffix}, the manifest says {symbol}_")],
     "options.scope": [("local", "mangled with --scope new, the manifest says local")],
-    "options.only": [([], "mangled with --only and --keep"), (["u.c#*", "lp_*", "x"], "with --only and --keep")],
-    "options.keep": [([], "mangled with --only and --keep"), (["*kept*"], "mangled with --only and --keep")],
+    "options.only": [
+        ([], r"mangled with --only lp_\* --only u.c#\* --keep .*, the manifest says --keep"),
+        (["u.c#*", "lp_*", "x"], "the manifest says --only lp_.* --only x"),
+    ],
+    "options.keep": [([], "the manifest says --only [^ ]* --only [^ ]*$"), (["*kept*"], r"says .* --keep \*kept\*$")],
     "section_headers": [(lambda offset: offset + 8, "section_headers is")],
     "against[].payload": [],  # nothing in the payload tells; see test_jobs
     "against[].build_id": [(HEX, f"not mangled against a payload with build-id {HEX}")],

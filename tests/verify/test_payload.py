@@ -119,7 +119,7 @@ def test_not_mangled_and_no_manifest(payload: Path) -> None:
         assert f"{payload}: is mangled, but has no manifest beside it ({manifest}) and none inside\n" in said
     subprocess.run(["objcopy", payload], check=True)
     said = lpmangle("verify", payload, code=3).stderr
-    assert "is mangled, and was changed since by objcopy or strip; has no manifest beside it" in said
+    assert "is mangled, was changed since by objcopy or strip, and has no manifest beside it" in said
     shutil.copy(EXAMPLE, payload)
     for command in ("verify", "restore"):
         said = lpmangle(command, payload, code=3).stderr
@@ -127,6 +127,10 @@ def test_not_mangled_and_no_manifest(payload: Path) -> None:
     folder = payload.parent / "empty"
     folder.mkdir()
     assert "is not mangled (it has no mark), and no" in lpmangle("verify", payload, "-m", folder, code=3).stderr
+    another = payload.parent / "another.livepatch"
+    shutil.copy(EXAMPLE, another)
+    said = lpmangle("verify", payload, "-m", another, code=3).stderr
+    assert said.startswith(f"lpmangle: {another}: has no manifest beside it")
     payload.write_text("no ELF file\n")
     assert lpmangle("verify", payload, code=3).stderr == f"lpmangle: {payload}: not an ELF file\n"
 
