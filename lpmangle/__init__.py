@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from lpmangle.jobs.query import query
     from lpmangle.jobs.restore import restore_file
     from lpmangle.jobs.verify import verify_file
-    from lpmangle.mangle.plan import Options
+    from lpmangle.mangle.options import Options
     from lpmangle.trace.retrace import retrace
 
 __version__ = "0.2.0"
@@ -51,7 +51,7 @@ __all__ = [
 # Loaded when asked for: the command line, which imports this first, pays for none that it does not use.
 _HOMES = {
     "LpmangleError": "lpmangle.errors",
-    "Options": "lpmangle.mangle.plan",
+    "Options": "lpmangle.mangle.options",
     "check_files": "lpmangle.jobs.check",
     "mangle_file": "lpmangle.jobs.mangle",
     "query": "lpmangle.jobs.query",

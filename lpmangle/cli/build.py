@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lpmangle.cli.mangle import Wanted, reply_of, say
+from lpmangle.cli.mangle_one import Wanted, reply_of, say
 from lpmangle.cli.options import against_option, naming_options, read_options
 from lpmangle.cli.output import error_lines, warn
 from lpmangle.cli.paths import FilePath, PayloadPath

@@ -1,39 +1,18 @@
 """lpmangle [mangle]: rename, prove, write."""
 
 import os
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 
 from lpmangle.cli.commands import COMMANDS
-from lpmangle.cli.mangle_report import done, entry, plan_lines, report, result_lines
+from lpmangle.cli.mangle_one import Wanted, attempt, say
+from lpmangle.cli.mangle_report import report
 from lpmangle.cli.options import against_option, naming_options, read_options
-from lpmangle.cli.output import error_lines, message_line, print_json
+from lpmangle.cli.output import print_json
 from lpmangle.cli.paths import FilePath, OutputPath, PayloadPath
-from lpmangle.errors import LpmangleError
-from lpmangle.jobs.mangle import Request, below, mangle
+from lpmangle.jobs.mangle import Request, below
 from lpmangle.jobs.outputs import place
-from lpmangle.jobs.result import Result
-
-FAILED = "failed"
-
-
-class Wanted(NamedTuple):
-    """What a user wants to be told: JSON, each renamed symbol, nothing but warnings and errors."""
-
-    as_json: bool = False
-    verbose: bool = False
-    quiet: bool = False
-
-
-class Reply(NamedTuple):
-    """What is to be said about one payload: on stdout, on stderr, as JSON (docs/json.md)."""
-
-    status: str
-    out: list[str]
-    err: list[str]
-    entry: dict[str, Any]
-    exit_code: int = 0
 
 
 class _Command(click.Command):
@@ -131,38 +110,3 @@ def command(
     if as_json:
         print_json(report([reply.entry]))
     ctx.exit(reply.exit_code)
-
-
-def attempt(request: Request, wanted: Wanted) -> Reply:
-    """Mangle one payload; an error is a reply as well."""
-    try:
-        return reply_of(mangle(request), wanted)
-    except (LpmangleError, OSError, MemoryError) as error:
-        return failed(request.path, error)
-
-
-def reply_of(result: Result, wanted: Wanted) -> Reply:
-    """What is to be said about a payload that is done."""
-    lines: list[str] = []
-    if not (wanted.as_json or wanted.quiet):
-        dry_run = result.plan.options.dry_run
-        lines = list(plan_lines(result) if dry_run else result_lines(result, verbose=wanted.verbose))
-    warnings = [message_line(result.path, f"warning: {warning}") for warning in result.warnings]
-    return Reply(result.status, lines, warnings, done(result) if wanted.as_json else {})
-
-
-def failed(payload: str, error: Exception) -> Reply:
-    """What is to be said about a payload that is not."""
-    if isinstance(error, LpmangleError) and not error.path:
-        error.path = payload
-    lines, exit_code = error_lines(error)
-    message, hint = (error.message, error.hint) if isinstance(error, LpmangleError) else (str(error), "")
-    return Reply(FAILED, [], lines, entry(payload, FAILED, exit_code, error=message, hint=hint or None), exit_code)
-
-
-def say(reply: Reply) -> None:
-    """Print it, all but the JSON."""
-    for line in reply.err:
-        click.echo(line, err=True)
-    for line in reply.out:
-        click.echo(line)

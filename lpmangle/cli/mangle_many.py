@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import click
 
-from lpmangle.cli.mangle import FAILED, Wanted, attempt, failed, say
+from lpmangle.cli.mangle_one import FAILED, Wanted, attempt, failed, say
 from lpmangle.cli.mangle_report import entry, report
 from lpmangle.cli.output import print_json, shown
 from lpmangle.cli.paths import check_payload
