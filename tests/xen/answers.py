@@ -14,7 +14,7 @@ from xen.uploads import Step, Uploads
 
 # Xen tells what it does, at a level that a release build does not print unless it is told to.
 INFORMATION = re.compile(
-    r"alt table [0-9a-f]+ -> [0-9a-f]+$"
+    r"(alternatives: Patching with )?alt table [0-9a-f]+ -> [0-9a-f]+$"
     r"|livepatch: .*(finished (APPLY|REVERT|REPLACE) with rc=-?\d+|: (Verifying enabled expectations for all functions"
     r"|Applying \d+ functions?|Reverting|Calling [a-z-]+ hook function( with rc=0)?))$"
 )

@@ -11,7 +11,7 @@ from xen.lab import LabError
 from xen.labs import Lab, selected, thorough
 from xen.packages import SourceMissing
 from xen.prepare import prepare
-from xen.scenario import SCENARIOS, Shared
+from xen.scenario import SCENARIOS, X86_ONLY, Shared
 
 # In CI the real hypervisor must be asked: there it is a failure if it cannot be.
 REQUIRED = os.environ.get("CI") == "true" or os.environ.get("LPMANGLE_REQUIRE_LAB") == "1"
@@ -25,7 +25,24 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             raise pytest.UsageError(str(error)) from None
         if not thorough() and metafunc.definition.get_closest_marker("one_lab"):
             labs = labs[:1]
+        for mark in metafunc.definition.iter_markers("only"):
+            labs = [lab for lab in labs if mark.args[0](lab)]
         metafunc.parametrize("lab", labs, ids=str, indirect=True, scope="session")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Scenarios that are none for Arm are not run there."""
+    left_out = [item for item in items if _is_none_for_arm(item)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+def _is_none_for_arm(item: pytest.Item) -> bool:
+    if not isinstance(item, pytest.Function) or not hasattr(item, "callspec"):
+        return False
+    lab = item.callspec.params.get("lab")
+    return isinstance(lab, Lab) and not lab.machine.x86 and item.callspec.params.get("name") in X86_ONLY
 
 
 @pytest.fixture(scope="session")

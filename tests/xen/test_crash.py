@@ -11,10 +11,10 @@ from livepatch import Source, build_id
 from test_cli import lpmangle
 from toolchain import run as tool
 
-from xen.lab import boot
+from xen.lab import Result, boot
 from xen.labs import Lab
 from xen.scenario import ROOT, Scenario
-from xen.stack import Stack
+from xen.stack import NOT_ON_ARM, Stack
 
 pytestmark = [pytest.mark.xen, pytest.mark.one_lab]
 
@@ -40,34 +40,41 @@ def test_crash(lab: Lab, tmp_path: Path) -> None:
     xen.load(payload)
     xen.run("cat /sys/hypervisor/version/extra")
     core = tmp_path / "core"
-    run = boot(lab, [xen.job()], core=core)
+    run = boot(lab, [xen.job()], core=core if lab.machine.x86 else None)
 
     _, load, fault, _ = run.results["crash"]
     assert load.code == 0, run.console
     assert fault.code == -1, run.console  # dom0 did not live to see it
     suffix = build_id(payload).hex()
     trace = [line for line in fault.console.splitlines() if "[crash]" in line]
-    assert any("RIP:    e008:[<" in line and f"x86_emulate.c#_get_fpu_{suffix}+0x" in line for line in trace)
-    assert any(f"] S lp_helper_{suffix}+0x" in line for line in trace), fault
+    program_counter = "RIP:    e008:[<" if lab.machine.x86 else "PC:     "
+    assert any(program_counter in line and f"x86_emulate.c#_get_fpu_{suffix}+0x" in line for line in trace), fault
+    assert any(f"] S lp_helper_{suffix}+0x" in line or f" lp_helper_{suffix}+0x" in line for line in trace), fault
     assert "Panic on CPU 0:" in fault.console
-
-    rip = re.search(r"RIP: .*<(\w+)>\] \S+\+0x(\w+)/", fault.console)
-    assert rip
-    address, offset = int(rip[1], 16), int(rip[2], 16)
-    said = gdb(lab, core, payload, address - offset, address)
-    assert f"x86_emulate.c#_get_fpu_{suffix} + {offset} in section .text" in said
-    assert re.search(rf"{address:#x} <x86_emulate.c#_get_fpu_{suffix}\+{offset}>:\s+ud2", said)
-    (tmp_path / "names").write_text(lpmangle("query", "*", "-m", payload, "--format", "objcopy").stdout)
-    tool("objcopy", "@names", payload, "debug.livepatch", cwd=tmp_path)
-    said = gdb(lab, core, tmp_path / "debug.livepatch", address - offset, address)
-    assert f"x86_emulate.c#_get_fpu + {offset} in section .text" in said
-    core.unlink()
+    if lab.machine.x86:  # the other machines' gdb is not this one's
+        _check_with_gdb(lab, core, payload, fault)
+        core.unlink()
 
     if os.environ.get("LPMANGLE_GOLDEN") == "1":
         (DATA / "crash.log").write_text(fault.console.rstrip() + "\n")
         (DATA / "crash.livepatch").write_bytes(payload.read_bytes())
         manifest = Path(f"{payload}.manifest.json")
         (DATA / "crash.livepatch.manifest.json").write_bytes(manifest.read_bytes())
+
+
+def _check_with_gdb(lab: Lab, core: Path, payload: Path, fault: Result) -> None:
+    """gdb names the function, mangled, and by the original names where the payload's copy has them."""
+    suffix, folder = build_id(payload).hex(), core.parent
+    rip = re.search(r"RIP: .*<(\w+)>\] \S+\+0x(\w+)/", fault.console)
+    assert rip
+    address, offset = int(rip[1], 16), int(rip[2], 16)
+    said = gdb(lab, core, payload, address - offset, address)
+    assert f"x86_emulate.c#_get_fpu_{suffix} + {offset} in section .text" in said
+    assert re.search(rf"{address:#x} <x86_emulate.c#_get_fpu_{suffix}\+{offset}>:\s+ud2", said)
+    (folder / "names").write_text(lpmangle("query", "*", "-m", payload, "--format", "objcopy").stdout)
+    tool("objcopy", "@names", payload, "debug.livepatch", cwd=folder)
+    said = gdb(lab, core, folder / "debug.livepatch", address - offset, address)
+    assert f"x86_emulate.c#_get_fpu + {offset} in section .text" in said
 
 
 def test_crash_in_a_stack(lab: Lab, tmp_path: Path) -> None:
@@ -98,6 +105,7 @@ def test_crash_in_a_stack(lab: Lab, tmp_path: Path) -> None:
         assert new not in retraced
 
 
+@pytest.mark.only(lambda lab: lab.machine.x86, reason=NOT_ON_ARM)
 def test_lower_payload_unloaded_first(lab: Lab, tmp_path: Path) -> None:
     """Why docs/stacked.md says to unload from the top: the upper payload writes to where the lower one was."""
     xen = Scenario("stale", lab, tmp_path)

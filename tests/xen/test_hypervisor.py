@@ -17,7 +17,7 @@ from toolchain import MACHINES, run
 
 from lpmangle.xen.xensyms import captured_symbols, hypervisor_symbols
 from xen.lab import Result
-from xen.scenario import ROOT, Scenario, Shared, scenario, scenarios_of
+from xen.scenario import ROOT, Scenario, Shared, scenario, scenarios_of, x86_only
 
 pytestmark = pytest.mark.xen
 
@@ -200,10 +200,9 @@ def embedded_manifest(xen: Scenario) -> None:
     assert restored.read_bytes() == other.read_bytes()
 
 
-@scenario
+@x86_only("the copy of livepatch-build compiles for x86_64")
 def livepatch_build(xen: Scenario) -> None:
     """What `lpmangle build` leaves of a cumulative pair is loaded and replaced; what the tool left is refused."""
-    xen.x86_only("the copy of livepatch-build compiles for x86_64")
     builds.make_tree(xen.folder / "tree")
     (xen.folder / "config").touch()
     identity = build_id(xen.xen_syms).hex()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from livepatch import Source, build_id
 
-from xen.scenario import ROOT, Scenario, Shared, scenario, scenarios_of
+from xen.scenario import ROOT, Scenario, Shared, scenario, scenarios_of, x86_only
 from xen.stack import NOT_ON_ARM, Stack
 
 pytestmark = pytest.mark.xen
@@ -104,10 +104,9 @@ def stack_of_two_globals(xen: Scenario) -> None:
     two(xen, scope="new")
 
 
-@scenario
+@x86_only(NOT_ON_ARM)
 def stack_by_name_alone(xen: Scenario) -> None:
     """b has no undefined symbol: only a function to override."""
-    xen.x86_only(NOT_ON_ARM)
     stack = Stack(xen)
     a = stack.build("a")
     by_name = stack.build("by-name", on=a)
@@ -267,10 +266,9 @@ def stack_rebuilt(xen: Scenario) -> None:
     stack.not_applied(upper, error=errno.EINVAL, says="check against second build-id failed")
 
 
-@scenario
+@x86_only(NOT_ON_ARM)
 def stack_out_of_order(xen: Scenario) -> None:
     """b wants a to be there at its upload, and to be the last one applied when it is applied."""
-    xen.x86_only(NOT_ON_ARM)
     stack = Stack(xen)
     a = stack.build("a")
     b, also_on_a = stack.build("b", on=a), stack.build("other", on=a, file="by-name")
