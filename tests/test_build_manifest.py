@@ -89,6 +89,7 @@ def test_a_catalog_that_cannot_be_used_is_said_before_the_build(tmp_path: Path) 
         (["--manifest", "no/"], 4, "no/: there is no such folder"),
         (["--catalog", ""], 2, "the path is empty"),
         (["--manifest", ""], 2, "the path is empty"),
+        (["--manifest=x", "--catalog=./x"], 2, "name the same file"),
         (["--result=q.livepatch", "--manifest=m.json"], 2, "--manifest must be a folder"),
     ):
         done = build(tmp_path, *words, code=code)

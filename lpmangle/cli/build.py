@@ -1,5 +1,6 @@
 """lpmangle build: the post-link step of livepatch-build, without a change to livepatch-build."""
 
+import os
 import signal
 from typing import TYPE_CHECKING, Any
 
@@ -162,6 +163,8 @@ def _read_check(xen: str | None, loaded: tuple[str, ...]) -> "Check":
 
 def _check_places(manifest: str | None, catalog: str | None, built: BuildResult) -> None:
     """What is wrong with them shall not show an hour later. Raises UsageError, LpmangleError."""
+    if manifest and catalog and os.path.realpath(manifest) == os.path.realpath(catalog):
+        raise click.UsageError("--manifest and --catalog name the same file")
     if manifest:
         if built.may_be_several and not is_folder(manifest):
             raise click.UsageError("several payloads may be made: --manifest must be a folder")

@@ -46,28 +46,27 @@ def _told_by(command: Sequence[str]) -> list[list[str]]:
         if not arguments.makes_a_payload:
             continue
         if not (arguments.output and arguments.patch):
-            raise _untold(command)
+            raise ResultError(
+                "livepatch-build needs both -o and -p, or it is not known which payload it will make", path=command[0]
+            )
         output = os.path.join(folder, arguments.output)
         expected.append([os.path.join(output, name) for name in payload_names(os.path.join(folder, arguments.patch))])
     if not found:
-        raise _untold(command)
+        raise ResultError(
+            "it is not known which payload this command will make",
+            path=command[0],
+            hint="name the payload with --result FILE, or --result 'out/*.livepatch'; only where livepatch-build is "
+            "run, directly or by env, nice, sh -c and the like, its options -o and -p say it",
+        )
     return expected
 
 
-def _untold(command: Sequence[str]) -> ResultError:
-    return ResultError(
-        "it is not known which payload this command will make",
-        path=command[0],
-        hint="name the payload with --result FILE, or --result 'out/*.livepatch'; only where livepatch-build is run, "
-        "directly or by env, nice, sh -c and the like, its options -o and -p say it",
-    )
-
-
 def _fitting(pattern: str) -> list[str]:
-    """A file that is called so, else those that fit the pattern, without the manifests of an earlier run."""
+    """What is called so, else the files that fit the pattern, without the manifests of an earlier run."""
     if os.path.lexists(pattern):
         return [pattern]
-    paths = [path for path in sorted(glob.glob(pattern, recursive=True)) if not path.endswith(ENDING)]
+    found = sorted(glob.glob(pattern, recursive=True))
+    paths = [path for path in found if not path.endswith(ENDING) and not os.path.isdir(path)]
     if not paths:
         raise BuildError("was not made by the command", path=pattern)
     return paths
