@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from lpmangle.errors import CommandError
 
+STDOUT, STDERR = 1, 2
 # A user's or a build system's wish to stop; the others are messages that only the command understands.
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 _PASSED_ON = (*_STOPPING, signal.SIGUSR1, signal.SIGUSR2)
@@ -37,8 +38,11 @@ class End(NamedTuple):
     stopped_by: int
 
 
-def run(command: Sequence[str]) -> End:
-    """Run `command`, found in PATH, to its end. Raises CommandError if it cannot be started."""
+def run(command: Sequence[str], *, stdout: int = STDOUT) -> End:
+    """Run `command`, found in PATH, to its end; its standard output goes to our descriptor `stdout`.
+
+    Raises CommandError if it cannot be started.
+    """
     # What was ignored when we were started (nohup) is ignored by the command too, and not ours to pass on.
     passed_on = {number for number in _PASSED_ON if signal.getsignal(number) != signal.SIG_IGN}
     # Ignored, as some parents leave it, the kernel would throw the command's exit code away.
@@ -50,7 +54,12 @@ def run(command: Sequence[str]) -> End:
         with _adopting_orphans():
             try:
                 child = os.posix_spawnp(
-                    command[0], list(command), os.environ, setsigmask=before, setsigdef=_PYTHON_IGNORES
+                    command[0],
+                    list(command),
+                    os.environ,
+                    file_actions=[(os.POSIX_SPAWN_DUP2, stdout, STDOUT)] if stdout != STDOUT else (),
+                    setsigmask=before,
+                    setsigdef=_PYTHON_IGNORES,
                 )
             except (OSError, ValueError) as error:
                 raise CommandError(command[0], error) from None
