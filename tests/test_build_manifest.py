@@ -84,9 +84,9 @@ def test_a_catalog_that_cannot_be_used_is_said_before_the_build(tmp_path: Path) 
     (tmp_path / "text").write_text("no catalog\n")
     for words, code, said in (
         (["--catalog", "text"], 3, "text: is no catalog"),
-        (["--catalog", "no/c.db"], 4, "no: there is no such folder"),
+        (["--catalog", "no/c.db"], 2, "no: there is no such folder"),
         (["--manifest", "text"], 4, "text: exists and is no manifest"),
-        (["--manifest", "no/"], 4, "no/: there is no such folder"),
+        (["--manifest", "no/"], 2, "no: there is no such folder"),
         (["--catalog", ""], 2, "the path is empty"),
         (["--manifest", ""], 2, "the path is empty"),
         (["--manifest=x", "--catalog=./x"], 2, "name the same file"),

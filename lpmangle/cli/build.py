@@ -2,15 +2,17 @@
 
 import os
 import signal
-from typing import TYPE_CHECKING, Any
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from lpmangle.cli.mangle_one import Wanted, reply_of, say
+from lpmangle.cli.mangle_one import Reply, Wanted, failed, reply_of, say
+from lpmangle.cli.mangle_report import report
 from lpmangle.cli.options import against_option, naming_options, read_options
-from lpmangle.cli.output import error_lines, warn
-from lpmangle.cli.paths import FilePath, PayloadPath
-from lpmangle.errors import CheckError, LpmangleError, StoppedError
+from lpmangle.cli.output import print_json, warn
+from lpmangle.cli.paths import FilePath, OutputPath, PayloadPath
+from lpmangle.errors import LpmangleError, StoppedError
 from lpmangle.jobs.build_result import BuildResult
 from lpmangle.jobs.finish import Steps, check_catalog, finish
 from lpmangle.jobs.mangle import Request, below
@@ -52,13 +54,13 @@ say where it is with --result. livepatch-build -k diff makes none.
 )
 @click.option(
     "--manifest",
-    type=FilePath(),
+    type=OutputPath(folders=True),
     metavar="FILE",
     help="Write the manifest there, not beside the payload; into a folder as NAME-BUILDID.manifest.json, so that one "
     "folder can keep those of many builds.",
 )
 @click.option(
-    "--catalog", type=FilePath(), metavar="FILE", help="Add the manifest to this catalog, which is made if need be."
+    "--catalog", type=OutputPath(), metavar="FILE", help="Add the manifest to this catalog, which is made if need be."
 )
 @click.option(
     "--before",
@@ -90,6 +92,7 @@ say where it is with --result. livepatch-build -k diff makes none.
 @against_option
 @click.option("--force", is_flag=True, help="Mangle a payload too that has a signature or other bytes appended.")
 @click.option("--embed", is_flag=True, help="Put the manifest into the payload too, as section .debug_lpmangle.")
+@click.option("--json", "as_json", is_flag=True, help="Report as JSON; what COMMAND prints goes to stderr then.")
 @click.option("-v", "--verbose", is_flag=True, help="List the renamed symbols.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings and errors.")
 @click.pass_context
@@ -103,54 +106,61 @@ def command(
     after: tuple[str, ...],
     check: bool,
     loaded: tuple[str, ...],
+    as_json: bool,
     verbose: bool,
     quiet: bool,
     **given: Any,
 ) -> None:
-    options, wanted = read_options(**given), Wanted(verbose=verbose, quiet=quiet)
+    options, wanted = read_options(**given), Wanted(as_json, verbose, quiet)
     against = below(options)
     if loaded and not check:
         raise click.UsageError("--loaded goes with --check")
     if options.xen and not (check or against):
         raise click.UsageError("--xen goes with --check or --against")
     built = BuildResult(words, results)
-    commands_before = _read_commands("--before", before) if before else []
-    commands_after = _read_commands("--after", after) if after else []
-    _check_places(options.manifest, catalog, built)
+    stdout = process.STDERR if as_json else process.STDOUT
+    commands_before = _read_commands("--before", before, stdout) if before else []
+    commands_after = _read_commands("--after", after, stdout) if after else []
     # Read before the build: what is wrong with them shall not show an hour later.
+    _check_places(options.manifest, catalog, built)
     checks = _read_check(options.xen, loaded) if check else None
     if against:
         against.open()
-    end = process.run(words)
+    steps = Steps(commands_before, commands_after, checks.approve if checks else None, catalog)
+    replies: list[Reply] = []
+    try:
+        _run(words, stdout)
+        payloads = built.payloads()
+        if not payloads and not quiet:
+            click.echo("lpmangle: the command was not to make a payload, nothing was mangled", err=True)
+        for path, links in payloads:
+            replies.append(_finish(Request(path, options, against, links), wanted, steps, checks))
+    finally:
+        if as_json:  # also if the command fails: whoever reads it waits for it
+            print_json(report([reply.entry for reply in replies]))
+    ctx.exit(max((reply.exit_code for reply in replies), default=0))
+
+
+def _run(words: tuple[str, ...], stdout: int) -> None:
+    """Run the command; if it fails or is interrupted, we end as it does."""
+    end = process.run(words, stdout=stdout)
     if end.code:
-        ctx.exit(process.end_like(end.code))
+        sys.exit(process.end_like(end.code))
     if end.stopped_by:
         # It ended well all the same, but whoever stopped us does not expect us to begin something.
-        ctx.exit(_stopped_by(end.stopped_by))
-    payloads = built.payloads()
-    if not payloads and not quiet:
-        click.echo("lpmangle: the command was not to make a payload, nothing was mangled", err=True)
-    steps = Steps(commands_before, commands_after, checks.approve if checks else None, catalog)
-    worst = 0
-    for payload in payloads:
-        request = Request(payload, options, against)
-        try:
-            worst = max(worst, _finish(request, wanted, steps, checks))
-        except StoppedError as error:
-            ctx.exit(_stopped_by(error.signal, payload))
-    ctx.exit(worst)
+        _end_stopped(end.stopped_by)
 
 
-def _stopped_by(number: int, payload: str = "") -> int:
+def _end_stopped(number: int, payload: str = "") -> NoReturn:
     warn(payload, f"interrupted by {signal.Signals(number).name}, nothing was mangled")
-    return process.end_like(-number)
+    sys.exit(process.end_like(-number))
 
 
-def _read_commands(option: str, texts: tuple[str, ...]) -> "list[PayloadCommand]":
+def _read_commands(option: str, texts: tuple[str, ...], stdout: int) -> "list[PayloadCommand]":
     from lpmangle.jobs.payload_command import PayloadCommand  # here, because it loads tempfile
 
     try:
-        return [PayloadCommand.read(option, text) for text in texts]
+        return [PayloadCommand.read(option, text, stdout) for text in texts]
     except ValueError as error:  # a quote is not closed
         raise click.UsageError(f"{option}: {error}") from None
 
@@ -162,7 +172,7 @@ def _read_check(xen: str | None, loaded: tuple[str, ...]) -> "Check":
 
 
 def _check_places(manifest: str | None, catalog: str | None, built: BuildResult) -> None:
-    """What is wrong with them shall not show an hour later. Raises UsageError, LpmangleError."""
+    """Raises UsageError, LpmangleError."""
     if manifest and catalog and os.path.realpath(manifest) == os.path.realpath(catalog):
         raise click.UsageError("--manifest and --catalog name the same file")
     if manifest:
@@ -173,20 +183,19 @@ def _check_places(manifest: str | None, catalog: str | None, built: BuildResult)
         check_catalog(catalog)
 
 
-def _finish(request: Request, wanted: Wanted, steps: Steps, checks: "Check | None") -> int:
-    """Mangle one payload, all or nothing, and say what was done; the exit code. Raises StoppedError."""
+def _finish(request: Request, wanted: Wanted, steps: Steps, checks: "Check | None") -> Reply:
+    """Mangle one payload, all or nothing, and say what was done."""
+    if checks:
+        checks.verdict = None
     try:
-        result = finish(request, steps)
-    except StoppedError:
-        raise
+        reply = reply_of(finish(request, steps), wanted)
+    except StoppedError as error:
+        _end_stopped(error.signal, request.path)
     except (LpmangleError, OSError, MemoryError) as error:
-        lines, exit_code = error_lines(error)
-        for line in lines:
-            click.echo(line, err=True)
-        if checks and isinstance(error, CheckError):
-            checks.say_why_not()
-        return exit_code
-    say(reply_of(result, wanted))
-    if checks and not wanted.quiet:
-        checks.say_taken(request.path)
-    return 0
+        reply = failed(request.path, error)
+    say(reply)
+    if wanted.as_json:
+        reply.entry["check"] = checks.record() if checks else None
+    elif checks and not (wanted.quiet and reply.exit_code == 0):
+        checks.say(request.path)
+    return reply

@@ -1,10 +1,11 @@
 """`lpmangle build --check`: what Xen will say to what the build has made, before it is written."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import click
 
-from lpmangle.cli.check_report import print_findings, says
+from lpmangle.cli.check_report import print_findings, record, says
 from lpmangle.cli.output import shown
 from lpmangle.errors import CheckError
 from lpmangle.jobs.check import put_on, state_of
@@ -12,26 +13,29 @@ from lpmangle.loader import Upload, Verdict, check_upload
 
 
 class Check:
-    """The hypervisor with its payloads, and the verdict about the last payload that was asked for."""
+    """The hypervisor with its payloads, and the verdict about the payload at hand; None before it is asked for."""
 
     def __init__(self, xen: str | None, loaded: Iterable[str]) -> None:
         """`xen` is a xen-syms or a symbol table, `loaded` are payloads. Raises LpmangleError."""
         self._state = state_of(xen)
-        self._verdict: Verdict | None = None
+        self.verdict: Verdict | None = None
         put_on(self._state, loaded)
 
     def approve(self, path: str, data: bytes) -> None:
         """Raise CheckError if Xen would refuse the payload; each stands on what is loaded, not on the one before."""
-        self._verdict = check_upload(Upload.at(path, data), self._state)
-        if not self._verdict.good:
-            raise CheckError(f"check: {self._verdict.status}: {says(self._verdict)}")
+        self.verdict = check_upload(Upload.at(path, data), self._state)
+        if not self.verdict.good:
+            raise CheckError(f"check: {self.verdict.status}: {says(self.verdict)}")
 
-    def say_taken(self, path: str) -> None:
-        """One line about a payload that is approved."""
-        assert self._verdict
-        click.echo(f"{shown(path)}: check: {self._verdict.status}")
+    def say(self, path: str) -> None:
+        """One line about a payload that is taken; all findings about one that is not, behind the error's message."""
+        if self.verdict is None:
+            return
+        if self.verdict.good:
+            click.echo(f"{shown(path)}: check: {self.verdict.status}")
+        else:
+            print_findings(self.verdict)
 
-    def say_why_not(self) -> None:
-        """All findings about one that is not."""
-        assert self._verdict
-        print_findings(self._verdict)
+    def record(self) -> dict[str, Any] | None:
+        """The verdict for JSON."""
+        return record(self.verdict) if self.verdict else None

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from lpmangle.errors import BuildError, ResultError
 from lpmangle.jobs.command_line import calls
+from lpmangle.jobs.inputs import Input, each_once
 from lpmangle.jobs.livepatch_build import is_livepatch_build, payload_names, read_arguments
 from lpmangle.manifest.format import ENDING
 
@@ -27,14 +28,10 @@ class BuildResult:
         """Whether more than one payload may be made."""
         return len(self._named) + len(self._expected) > 1 or any(map(glob.has_magic, self._named))
 
-    def payloads(self) -> list[str]:
-        """What the command has made, each file once; nothing if it was not to make any. Raises BuildError."""
+    def payloads(self) -> list[Input]:
+        """What the command has made; nothing if it was not to make any. Raises BuildError, FileError."""
         paths = [path for pattern in self._named for path in _fitting(pattern)]
-        paths += [_only_one(paths) for paths in self._expected]
-        found: dict[str, str] = {}
-        for path in sorted(paths, key=os.path.islink):  # the file itself rather than a link to it
-            found.setdefault(os.path.realpath(path), path)
-        return list(found.values())
+        return each_once([*paths, *map(_only_one, self._expected)])
 
 
 def _told_by(command: Sequence[str]) -> list[list[str]]:

@@ -36,32 +36,29 @@ def finish(request: Request, steps: Steps) -> Result:
 
 
 def _finish(request: Request, steps: Steps) -> Result:
-    path, file = request.path, files.read(request.path)
+    file = files.read(request.path)
     mode = stat.S_IMODE(file.state.st_mode)
     prepared = prepare(request, file)
     change = not prepared.result.plan.already
-    with about(path):
+    with about(request.path):
         if change and steps.before:
             data = file.data
             for command in steps.before:
-                data = command.changed(data, path, mode)
+                data = command.changed(data, file.path, mode)
             prepared = prepare(request, file, data)
         final = prepared.data
         for command in steps.after if change else ():
-            final = command.changed(final, path, mode)
+            final = command.changed(final, file.path, mode)
         if steps.approve:
-            steps.approve(path, bytes(final))
+            steps.approve(request.path, bytes(final))
     prepared.write(final, steps.catalog)
     return prepared.result
 
 
 def check_catalog(path: str) -> None:
     """Raise CatalogError or FileError if no manifest could be added to the catalog at `path`."""
-    folder = os.path.dirname(path) or "."
-    if not os.path.isdir(folder):
-        raise FileError("there is no such folder", path=folder)
-    if not os.access(folder, os.W_OK):  # SQLite's journal is there
-        raise FileError("cannot write there", path=folder)
+    if not os.access(os.path.dirname(path) or ".", os.W_OK):  # SQLite's journal is there
+        raise FileError("cannot write in its folder", path=path)
     if os.path.exists(path):
         from lpmangle.store.catalog_file import CatalogFile  # loads sqlite3
 

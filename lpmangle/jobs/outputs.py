@@ -67,8 +67,6 @@ def is_folder(path: str) -> bool:
 
 def check_manifest(path: str) -> bytes:
     """Raise FileError if a manifest cannot go to `path`: what is there is none. Gives the start of what is there."""
-    if path.endswith("/") and not os.path.isdir(path):
-        raise FileError("there is no such folder", path=path)
     start = files.start_of(path)
     if start and not manifest_format.begins(start):
         raise FileError(

@@ -14,13 +14,17 @@ from lpmangle.system import files, process
 
 
 class PayloadCommand(NamedTuple):
-    """`words` and the payload's path behind them are run; `option` is how a user has asked for it."""
+    """`words` and the payload's path behind them are run; `option` is how a user has asked for it.
+
+    Its standard output goes to our descriptor `stdout`.
+    """
 
     option: str
     words: list[str]
+    stdout: int
 
     @classmethod
-    def read(cls, option: str, text: str) -> "PayloadCommand":
+    def read(cls, option: str, text: str, stdout: int = process.STDOUT) -> "PayloadCommand":
         """`text` is split into words as a shell would. Raises ValueError, and CommandError if there is no such command.
 
         No shell runs them: nothing is put in for `$` or `*`.
@@ -30,7 +34,7 @@ class PayloadCommand(NamedTuple):
             raise ValueError("no command")
         if shutil.which(words[0]) is None:
             raise CommandError(words[0], FileNotFoundError(2, os.strerror(2)))
-        return cls(option, words)
+        return cls(option, words, stdout)
 
     def __str__(self) -> str:
         return f"{self.option} {shlex.join(self.words)!r}"
@@ -45,7 +49,7 @@ class PayloadCommand(NamedTuple):
             copy = os.path.join(folder, os.path.basename(path))
             with open(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
                 file.write(data)
-            end = process.run([*self.words, copy])
+            end = process.run([*self.words, copy], stdout=self.stdout)
             if end.stopped_by:
                 raise StoppedError(end.stopped_by)
             if end.code:
