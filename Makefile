@@ -52,7 +52,7 @@ lint: ## ruff, mypy, and who may import whom
 	$(RUN) -m ruff check
 	$(RUN) -m ruff format --check
 	$(RUN) -m mypy
-	.venv/bin/lint-imports --no-logo --no-cache --contract rooms
+	.venv/bin/lint-imports --no-logo --no-cache
 
 format: ## lay the code out, and mend what ruff can mend
 	@scripts/setup dev
