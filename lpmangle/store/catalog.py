@@ -3,7 +3,7 @@
 import os
 import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from itertools import chain, islice
 from typing import NamedTuple
@@ -66,9 +66,9 @@ class Catalog:
         Returns what each word names. If one names nothing, or several payloads (`are_several`) and not `every` one of
         them is meant, nothing is removed.
         """
-        named = "payload = ?1 OR (length(?1) >= 7 AND substr(build_id, 1, length(?1)) = ?1)"
+        named = "payload = :word OR (length(:word) >= 7 AND substr(build_id, 1, length(:word)) = :word)"
         with self._file.transaction():
-            found = {word: self._entries(named, word) for word in words}
+            found = {word: self._entries(named, word=word) for word in words}
             if all(entries and (every or not are_several(entries)) for entries in found.values()):
                 _delete(self._file, named, words)
         return found
@@ -92,13 +92,13 @@ class Catalog:
                 "SELECT template, suffix FROM manifest "
                 "GROUP BY template, CASE WHEN suffix IS build_id AND length(suffix) = 40 THEN '' ELSE suffix END"
             )
-            return [Shape(*row) for row in self._file.select((str, str), query, ())]
+            return [Shape(*row) for row in self._file.select((str, str), query, {})]
 
     def with_suffix(self, suffix: str) -> list[Found]:
-        return self._found("manifest.suffix = ?", (suffix,))
+        return self._found("manifest.suffix = :word", {"word": suffix})
 
     def with_build_id(self, build_id: str) -> list[Found]:
-        return self._found("manifest.build_id = ?", (build_id,))
+        return self._found("manifest.build_id = :word", {"word": build_id})
 
     def candidates(self, pattern: str) -> list[Found]:
         hits, values = _hits(pattern)
@@ -107,15 +107,15 @@ class Catalog:
     def debug_files(self, build_id: str) -> list[str]:
         return []
 
-    def _found(self, where: str, values: Iterable[str]) -> list[Found]:
+    def _found(self, where: str, values: Mapping[str, str]) -> list[Found]:
         """Only the manifests that fit are unpacked."""
         with self._file.errors():
             query = f"SELECT payload, text FROM manifest WHERE {where} ORDER BY id"
-            rows = self._file.select((str, bytes), query, tuple(values))
+            rows = self._file.select((str, bytes), query, values)
             with about(self.path):
                 return [Found(f"{self.path}: {name}", decompress(text, "the catalog")) for name, text in rows]
 
-    def _entries(self, where: str, *values: str) -> list[Entry]:
+    def _entries(self, where: str, **values: str) -> list[Entry]:
         rows = self._file.select(
             (str, str | None, str, int),
             f"SELECT payload, build_id, suffix, symbols FROM manifest WHERE {where} ORDER BY id",
@@ -243,36 +243,38 @@ def _insert_one(file: CatalogFile, found: Found) -> bool:
 def _forget(file: CatalogFile, found: Found) -> None:
     """What was added a moment ago, as far as it can be done."""
     with suppress(LpmangleError), file.transaction():
-        _delete(file, "digest = ?1", [files.sha256(found.text)])
+        _delete(file, "digest = :word", [files.sha256(found.text)])
 
 
-def _delete(file: CatalogFile, where: str, values: Iterable[str]) -> None:
+def _delete(file: CatalogFile, where: str, words: Iterable[str]) -> None:
     with file.limited():
-        for value in values:
-            file.db.execute(f"DELETE FROM manifest WHERE {where}", (value,))
+        for word in words:
+            file.db.execute(f"DELETE FROM manifest WHERE {where}", {"word": word})
         file.db.execute("DELETE FROM original WHERE id NOT IN (SELECT original FROM symbol)")
 
 
-def _hits(pattern: str) -> tuple[str, tuple[str, ...]]:
+def _hits(pattern: str) -> tuple[str, dict[str, str]]:
     """A SELECT of the symbols that `manifest.search.find` finds, and the values for it."""
     pattern = wanted(pattern).pattern
-    values = [pattern]
-    originals = ["name = ?1", "part = ?1"]
+    values = {"word": pattern}
+    originals = ["name = :word", "part = :word"]
     hits = [
-        "SELECT * FROM symbol WHERE manifest IN (SELECT id FROM manifest WHERE instr(?1, suffix) > 0) "
-        "AND (name = ?1 OR substr(name, -length(?1) - 1) = '#' || ?1)"
+        "SELECT * FROM symbol WHERE manifest IN (SELECT id FROM manifest WHERE instr(:word, suffix) > 0) "
+        "AND (name = :word OR substr(name, -length(:word) - 1) = '#' || :word)"
     ]
     if _GLOB.search(pattern):
-        values.append(_GLOB_NEGATION.sub(r"[^", pattern))
-        originals += ["name GLOB ?2", "part GLOB ?2"]
-        hits.append("SELECT * FROM symbol WHERE name GLOB ?2 OR name GLOB '*#' || ?2")
+        values["glob"] = _GLOB_NEGATION.sub(r"[^", pattern)
+        originals += ["name GLOB :glob", "part GLOB :glob"]
+        hits.append("SELECT * FROM symbol WHERE name GLOB :glob OR name GLOB '*#' || :glob")
     if len(pattern.encode()) >= MAX_NAME - 3:  # an original that Xen has cut; 3: inside a UTF-8 character
-        originals += [f"{column} >= ?1 AND original.{column} < ?1 || char(1114111)" for column in ("name", "part")]
+        originals += [
+            f"{column} >= :word AND original.{column} < :word || char(1114111)" for column in ("name", "part")
+        ]
     hits += [
         f"SELECT symbol.* FROM symbol JOIN original ON original.id = symbol.original WHERE original.{test}"
         for test in originals
     ]
-    return " UNION ".join(hits), tuple(values)
+    return " UNION ".join(hits), values
 
 
 def _part(name: str) -> str:

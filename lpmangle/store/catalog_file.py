@@ -8,7 +8,7 @@ is on disk when it is done (`synchronous` FULL), and undone by whoever opens the
 import os
 import re
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -106,10 +106,10 @@ class CatalogFile:
         if "db" in vars(self):
             self.db.close()
 
-    def select(self, types: tuple[Any, ...], query: str, values: Iterable[str]) -> Iterator[tuple[Any, ...]]:
+    def select(self, types: tuple[Any, ...], query: str, values: Mapping[str, str]) -> Iterator[tuple[Any, ...]]:
         """The rows of a query; SQLite itself lets any column hold any type."""
         with self.limited():
-            for row in self.db.execute(query, tuple(values)):
+            for row in self.db.execute(query, values):
                 if not all(map(isinstance, row, types)):
                     raise CatalogError("is damaged: a value is of the wrong type", path=self.path)
                 yield row
