@@ -217,12 +217,12 @@ def _existing_manifest(result: Result, file: files.File) -> bytes | None:
 
     if (text := embed.extract(result.view)) is not None:
         return text
-    digest = sha256(file.data)
-    for path in (result.manifest_path, manifest_format.beside(file.path)):
-        try:
-            data = files.read(files.fitting(path, file.data)).data
-            if decode(data).output.sha256 == digest:
-                return data
-        except LpmangleError:
-            continue
+    # It may have been signed since, by something appended.
+    for payload in (file.data, file.data[: len(file.data) - tail.size(result.view)]):
+        digest = sha256(payload)
+        for path in (result.manifest_path, manifest_format.beside(file.path)):
+            with suppress(LpmangleError):
+                data = files.read(files.fitting(path, payload)).data
+                if decode(data).output.sha256 == digest:
+                    return data
     return None
