@@ -29,7 +29,7 @@ def apply(view: elf.Object, plan: Plan) -> bytes | bytearray:
     if plan.functions:
         from lpmangle.mangle import function_names as functions
 
-        view = elf.parse(functions.rename(Payload(view), plan.function_names))
+        view = functions.rename(Payload(view), plan.function_names).elf
     renames = plan.names
     names, mark = b"\0".join([*renames.values(), b""]), plan.mark.encode()
     table_offset = aligned(len(view.data))

@@ -85,8 +85,8 @@ def _read(view: elf.Object, entry: int, relocation: elf.Relocation, start: int) 
     return FunctionName(entry, name, section.number, offset, relocation.addend_at, addend, symbol.st_value)
 
 
-def rename(payload: Payload, names: Mapping[int, bytes]) -> bytes:
-    """The file with the entries of `names` called so. Each must be one of `by_name`. Raises PlanError."""
+def rename(payload: Payload, names: Mapping[int, bytes]) -> Payload:
+    """The payload with the entries of `names` called so. Each must be one of `by_name`. Raises PlanError."""
     view = payload.elf
     out = bytearray(view.data)
     for number, entries in _by_section(payload, names).items():
@@ -107,11 +107,10 @@ def rename(payload: Payload, names: Mapping[int, bytes]) -> bytes:
         view.put_place(out, number, place, len(out) - place)
     if not view.layout.is_64 and len(out) >= 1 << 32:
         raise PlanError("the new names of functions do not fit into the file")
-    after = bytes(out)
-    result = Payload(elf.parse(after))
+    result = Payload(elf.parse(bytes(out)))
     if (result.kinds, result.coincidences) != (payload.kinds, payload.coincidences):
         raise PlanError("has symbols or functions outside their sections: no section of it can grow")
-    return after
+    return result
 
 
 def restore(
