@@ -343,12 +343,12 @@ def test_a_lower_payload_that_was_mangled_anew(tmp_path: Path, pair: tuple[Path,
     lpmangle("restore", a)
     lpmangle("--suffix", "name", a)
     error = lpmangle("--against", a, b, code=3).stderr
-    assert "when the names of a were others: of the 3 that it takes from there 0 fit" in error
+    assert "when the names of a were others: of 3 names that it takes from there 0 fit" in error
     assert "restore the original first" in error
     assert b.read_bytes() == before
     lpmangle("restore", a)
     lpmangle("--keep", "*handler", a)
-    assert "of the 3 that it takes from there 1 fit" in lpmangle("--against", a, b, code=3).stderr
+    assert "of 3 names that it takes from there 1 fits" in lpmangle("--against", a, b, code=3).stderr
 
 
 def test_names_that_a_lower_payload_kept(tmp_path: Path) -> None:

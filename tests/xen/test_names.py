@@ -60,7 +60,7 @@ def twins(xen: Scenario) -> None:
     upper = xen.build("upper", source("twins"), depends=build_id(lower))
     for mangled in (False, True):
         if mangled:
-            lower = xen.mangle(lower, says="signatures of section groups")
+            lower = xen.mangle(lower, says="(signature of a section group)")
             upper = xen.mangle(upper, "--against", lower)
         xen.load(lower)
         xen.load(upper)
