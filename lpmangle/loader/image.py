@@ -4,6 +4,7 @@ from mmap import mmap
 from typing import NamedTuple
 
 from lpmangle import elf
+from lpmangle.loader.rules import Rule
 from lpmangle.xen.abi import LIVEPATCH_MAX_SIZE
 from lpmangle.xen.machines import ARM32, Machine
 
@@ -61,7 +62,7 @@ class Image:
         self.functions: list[Function] = []
         self.functions_writable = False  # their section is
         self.vetoing = False  # has an enabled preapply, postapply, prerevert or postrevert hook
-        self.unaligned_hook = b""  # one that Xen would die of when it applies the payload
+        self.fatal_hook: tuple[Rule, str] | None = None  # one that Xen would die of when it applies the payload
         self.build_id = b""
         self.depends = b""
         self.xen_depends = b""
@@ -97,9 +98,10 @@ class Image:
         """Whether Xen dies of reading a word there: on 32-bit Arm it has alignment checked (HSCTLR.A)."""
         return self.machine is ARM32 and bool(address % 4)
 
-    def pointer(self, address: int) -> str:
-        """`%p`."""
-        return f"{address:0{2 * self.machine.pointer}x}"
+    def pointer(self, address: int | None) -> str:
+        """`%p`; question marks where the address is not known."""
+        digits = 2 * self.machine.pointer
+        return "?" * digits if address is None else f"{address:0{digits}x}"
 
     def wraps(self, number: int) -> bool:
         """Whether a section's end lies beyond the address space: Xen does not notice."""

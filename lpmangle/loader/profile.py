@@ -82,9 +82,10 @@ class Profile:
     functions_read_only = Change((4, 17, 3), (4, 18, 1), (4, 19, 0))
     # "xen/livepatch: do Xen build-id check earlier": xen_depends is looked at before anything is placed.
     xen_depends_first = Change((4, 18, 4), (4, 19, 1), (4, 20, 0))
-    # "xen/livepatch: drop load_addr Elf section field": what is not loaded is read where it is in the file, and the
-    # errno of a bad note is returned as it is.
-    notes_read_in_file = Change((4, 18, 4), (4, 19, 1), (4, 20, 0))
+    # "xen/livepatch: drop load_addr Elf section field": what is not loaded is read where it is in the file.
+    unloaded_read_in_file = Change((4, 18, 4), (4, 19, 1), (4, 20, 0))
+    # Of the same week: the errno of a bad note is returned as it is.
+    note_errors_kept = Change((4, 18, 4), (4, 19, 1), (4, 20, 0))
     # "x86/alternatives: do not BUG during apply": an alternative that does not fit is refused.
     alternatives_without_bug = Change((4, 18, 4), (4, 19, 1), (4, 20, 0))
     # "x86/alternatives: Support replacements when a feature is not present" (May 2025, with the fixes of the time, in

@@ -110,6 +110,7 @@ class Rule(StrEnum):
         "data that is not aligned: Xen on 32-bit Arm dies of reading it",
         "align it, after objcopy --add-section with: objcopy --set-section-alignment SECTION=4",
     )
+    SYMBOLS_MEMORY = ("symbols-memory", ENOMEM, "more symbols than Xen has memory for", _BUILD_AGAIN)
     # move_payload, calc_section
     SECTION_FLAGS = (
         "section-flags",
@@ -238,6 +239,12 @@ class Rule(StrEnum):
         "a section that Xen reads is not loaded (no SHF_ALLOC)",
         "set its flags to alloc,readonly",
     )
+    SECTION_IN_FILE = (
+        "section-in-file",
+        0,
+        "a section that is not loaded (no SHF_ALLOC): Xen reads it in the file, also later, when the file is freed",
+        "set its flags to alloc,readonly",
+    )
     HOOK_COUNT = ("hook-count", EINVAL, "exactly one hook of this kind can be", "call all of them from one function")
     # prepare_payload: build-ids (version.c:xen_build_id_check), xen_build_id_dep, check_xen_buildid
     NOTE_FORMAT = ("note-format", EINVAL, "not a GNU build-id note", _NOTES)
@@ -280,6 +287,12 @@ class Rule(StrEnum):
         "alternatives-bug",
         0,
         "an alternative that does not fit (BUG in apply_alternatives)",
+        _AS_LINKED,
+    )
+    ALTERNATIVES_PROCESSOR = (
+        "alternatives-processor",
+        0,
+        "an alternative of another length than its original: Xen on Arm dies (BUG) where the processor has the feature",
         _AS_LINKED,
     )
     ALTERNATIVES_CALLBACK = (
@@ -427,16 +440,12 @@ class Finding(NamedTuple):
     symbol: str = ""
     error: int | None = None
     advice: str = ""
+    headline: str = ""  # the one of `lines` that says it, with the payload's name
 
     @property
     def message(self) -> str:
         """All lines as one text."""
         return "\n".join(self.lines)
-
-    @property
-    def headline(self) -> str:
-        """The line that names the payload; empty if Xen prints nothing."""
-        return next((line for line in self.lines if line.startswith("livepatch: ")), "".join(self.lines[:1]))
 
     @property
     def errno(self) -> int:
@@ -492,7 +501,7 @@ class Report:
         """
         line = f"livepatch: {self.name}{colon} {says}" if says else ""
         lines = tuple(filter(None, (before, line, *behind)))
-        self.add(Finding(rule, REFUSED, lines, detail, symbol, error, advice))
+        self.add(Finding(rule, REFUSED, lines, detail, symbol, error, advice, line))
 
     def crash(self, rule: Rule, detail: str, advice: str = "") -> None:
         self.add(Finding(rule, CRASH, detail=detail, advice=advice))
@@ -502,8 +511,9 @@ class Report:
 
     def warn(self, rule: Rule, detail: str, symbol: str = "", advice: str = "", *, says: str = "") -> None:
         """Xen takes it, though it may print `says` after the payload's name."""
-        lines = (f"livepatch: {self.name}: {says}",) if says else ()
-        self.add(Finding(rule, WARNING, lines, detail, symbol, advice=advice))
+        line = f"livepatch: {self.name}: {says}" if says else ""
+        lines = (line,) if line else ()
+        self.add(Finding(rule, WARNING, lines, detail, symbol, advice=advice, headline=line))
 
     @property
     def fatal(self) -> Finding | None:

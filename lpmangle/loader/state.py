@@ -24,7 +24,7 @@ class Loaded:
         self.build_id = image.build_id
         self.depends = image.depends
         self.xen_depends = image.xen_depends
-        self.unaligned_hook = image.unaligned_hook
+        self.fatal_hook = image.fatal_hook
         self.base = image.base
         self.memory = image.memory
         self.vetoing = image.vetoing

@@ -339,8 +339,18 @@ def test_features_of_alternatives(arm64: Editor, version: str, feature: int, rul
 
 
 def test_replacements_have_the_same_length(arm64: Editor) -> None:
-    """BUG_ON in __apply_alternatives, where the processor has the feature."""
-    assert crash(good_alternative(arm64, 3, 4, 8).data) == "alternatives-bug"
+    """BUG_ON in __apply_alternatives, where the processor has the feature: that of live patching it has."""
+    before = bytes(arm64.data)
+    assert crash(good_alternative(Editor(before), 4, 4, 8).data) == "alternatives-bug"
+    verdict = check(good_alternative(Editor(before), 3, 4, 8).data)
+    assert verdict.first is None
+    assert not verdict.complete
+    assert "alternatives-processor" in [finding.rule for finding in verdict.findings]
+
+
+def test_a_section_of_a_negative_size(arm64: Editor) -> None:
+    """The memcpy of arm64 takes a size of 2^63 for a negative one; sizes wrap around, and nothing is said."""
+    assert check(arm64.edit(".text", size=(1 << 64) - 1).edit(".rela.text", size=0).data).first is None
 
 
 @pytest.mark.parametrize(("version", "kinds"), [("4.14.6", 3), ("4.16", 3), ("4.17.0", 4), ("4.22", 4)])

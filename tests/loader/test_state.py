@@ -106,6 +106,10 @@ def test_expectations(flags: int, code: bytes, rule: str) -> None:
     editor.data[at : at + 7 * len(code)] = code * 7
     (verdict,) = check_sequence([Upload("one", bytes(editor.data))], state())
     assert [finding.rule for finding in verdict.then] == ([rule] if rule else [])
+    if code == b"\xcc":
+        before = "livepatch: xen_extra_version: expectation failed: expected:cccccccccccccc, actual:90909090909090"
+        says = "livepatch: one: expectations of xen_extra_version failed (rc=-22), aborting!"
+        assert [(f.lines, f.headline) for f in verdict.then] == ([((before, says), says)] if rule else [])
 
 
 # Versions

@@ -50,6 +50,10 @@ def replaces(name: bytes, size: int) -> Make:
     return make
 
 
+def modinfo_not_loaded() -> Editor:
+    return Editor(base()).add(".modinfo", b"a=b\0", flags=0)
+
+
 def made_for_another() -> Editor:
     return Editor(base()).edit(".text", flags=7).byte(".livepatch.xen_depends", 20, 0)
 
@@ -102,7 +106,8 @@ CHANGED = [
     ("alternatives_in_range", "4.17.4 4.18.0", defect("no replacement"), TAKEN,
      (22, ".altinstructions provided, but no .altinstr_replacement")),
     ("xen_depends_first", "4.18.4 4.19.1 4.20.0", made_for_another, (95, ""), (22, "build-id mismatch:")),
-    ("notes_read_in_file", "4.18.4 4.19.1 4.20.0", defect("build-id: type"), (22, ""), (61, "")),
+    ("unloaded_read_in_file", "4.18.4 4.19.1 4.20.0", modinfo_not_loaded, DEAD, TAKEN),
+    ("note_errors_kept", "4.18.4 4.19.1 4.20.0", defect("build-id: type"), (22, ""), (61, "")),
     ("alternatives_without_bug", "4.18.4 4.19.1 4.20.0", alternative(0, 3), DEAD,
      (28, "applying alternatives failed: -28")),
     ("alternative_calls", "4.21.0", alternative_call(5), TAKEN,

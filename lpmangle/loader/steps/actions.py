@@ -36,8 +36,8 @@ def next_action(loaded: Loaded, state: State) -> tuple[str, list[Finding]]:
             f"depends on {loaded.depends.hex()}, which is {_neither(top)}; apply --nodeps skips this check",
         )
     if not report.fatal:
-        if loaded.unaligned_hook:
-            report.crash(Rule.UNALIGNED, text(loaded.unaligned_hook))
+        if loaded.fatal_hook:
+            report.crash(*loaded.fatal_hook)
         if state.xen and any(loaded.old_address(function, state) in state.xen.init for function in loaded.functions):
             report.crash(Rule.FUNC_INIT, "")
         _check_writes(loaded, state, report)
@@ -100,7 +100,7 @@ def _check_expectation(loaded: Loaded, function: Function, action: str, state: S
     length, old = flags >> 1 & 31, loaded.old_address(function, state)
     expected = function.expect[1 : 1 + length]
     rule: Rule | None = None
-    detail = f"{name}: {expected.hex()}"
+    before, detail = "", f"{name}: {expected.hex()}"
     if old is None:
         report.not_checked(Rule.NO_HYPERVISOR_TABLE, f"what is expected of {detail}")
     elif flags >> 6:
@@ -115,7 +115,8 @@ def _check_expectation(loaded: Loaded, function: Function, action: str, state: S
             report.not_checked(Rule.NO_HYPERVISOR_CODE, f"what is expected of {detail}")
         elif actual != expected:
             rule, detail = Rule.EXPECTATION, f"{detail}, found {actual.hex()}"
+            before = f"livepatch: {name}: expectation failed: expected:{expected.hex()}, actual:{actual.hex()}"
     if rule:
         says = f"expectations of {name} failed (rc=-{rule.errno}), aborting!"
         behind = (f"livepatch: {loaded.name}: {_INSECURE}",) if action == REPLACE else ()
-        report.refuse(rule, says, detail, behind=behind)
+        report.refuse(rule, says, detail, before=before, behind=behind)

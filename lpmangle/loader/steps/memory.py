@@ -9,7 +9,7 @@ from lpmangle.loader.image import Image
 from lpmangle.loader.rules import Report, Rule
 from lpmangle.loader.state import State
 from lpmangle.xen.abi import PAGE_SIZE
-from lpmangle.xen.machines import X86_64
+from lpmangle.xen.machines import ARM64, X86_64
 from lpmangle.xen.placement import place
 
 # The area for all payloads together: on x86 what the hypervisor leaves of a GiB. On Arm it has 2 MiB, but vm_alloc
@@ -39,6 +39,13 @@ def place_sections(image: Image, state: State, report: Report) -> bool:
         if offset is None:
             continue
         header = image.headers[number]
+        if image.machine is ARM64 and header.size >> 63:
+            # For its memcpy that is a negative number (arm64/lib/memcpy.S): a few bytes are copied, and all goes on.
+            copied = -header.offset % 16
+            copied += header.size - copied & 63
+            content = image.data[header.offset : header.offset + copied]
+            memory[offset : offset + len(content)] = content[: max(total - offset, 0)]
+            continue
         if offset + header.size > total or image.wraps(number):
             size = counted(header.size, "byte")
             report.crash(Rule.SECTION_OVERRUN, f"{text(image.names[number])} (section {number}): {size}")

@@ -3,7 +3,6 @@
 import errno
 
 from lpmangle.elf import text
-from lpmangle.errors import counted
 from lpmangle.loader.image import Image
 from lpmangle.loader.rules import Report, Rule
 from lpmangle.loader.state import State
@@ -70,7 +69,7 @@ def check_sections(image: Image, state: State, report: Report) -> None:
 def prepare(image: Image, state: State, report: Report) -> None:
     """prepare_payload, in its order."""
     check_functions(image, state, report)
-    _check_hooks(image, report)
+    _check_hooks(image, state, report)
     image.build_id = _note(image, BUILD_ID, state, report)
     if image.build_id:
         same = next((payload for payload in state.loaded if payload.build_id == image.build_id), None)
@@ -102,22 +101,22 @@ def section_ok(image: Image, number: int, entry: int, report: Report) -> bool:
     return True
 
 
-def _check_hooks(image: Image, report: Report) -> None:
-    """Hook sections, in Xen's order."""
+def _check_hooks(image: Image, state: State, report: Report) -> None:
+    """Hook sections, in Xen's order. They are read when they are called."""
     pointer = image.machine.pointer
     for name in HOOKS:
         number = image.section(name)
         if not number or not section_ok(image, number, pointer, report):
             continue
         size, address = image.headers[number].size, image.addresses[number]
-        if size and address is not None and image.unaligned(address) and name in APPLY_HOOKS:
-            image.unaligned_hook = name
-        if name in MANY_HOOKS or not size:
-            continue
-        if size != pointer:
-            report.refuse(Rule.HOOK_COUNT, detail=f"{text(name)}: {counted(size // pointer, 'hook')}")
+        if name not in MANY_HOOKS and size not in (0, pointer):
+            report.refuse(Rule.HOOK_COUNT, detail=f"{text(name)}: {size // pointer} hooks")
         elif address is None:
-            report.crash(Rule.SECTION_NOT_LOADED, text(name))
+            # A NULL for one hook is none; of several, the first is at NULL.
+            if size and name in APPLY_HOOKS and (name in MANY_HOOKS or state.profile.unloaded_read_in_file):
+                image.fatal_hook = image.fatal_hook or (Rule.SECTION_NOT_LOADED, text(name))
+        elif size and image.unaligned(address) and name in APPLY_HOOKS:
+            image.fatal_hook = image.fatal_hook or (Rule.UNALIGNED, text(name))
         elif name in VETOING_HOOKS and any(image.read(address, pointer)):
             image.vetoing = True
 
@@ -134,7 +133,7 @@ def _note(image: Image, name: bytes, state: State, report: Report) -> bytes:
             return b""
         # A descriptor behind an unpadded name may end a few bytes behind its section.
         content = image.read(address, size + 3)
-    elif size <= HEADER_SIZE or state.profile.notes_read_in_file:
+    elif size <= HEADER_SIZE or state.profile.unloaded_read_in_file:
         content = image.file_content(number)
     else:
         report.crash(Rule.SECTION_NOT_LOADED, text(name))
@@ -142,7 +141,7 @@ def _note(image: Image, name: bytes, state: State, report: Report) -> bytes:
     error, build_id = parse_build_id(content, size, image.machine.layout.word)
     if error:
         # Silent; which errno comes back has changed together with the early check.
-        kept = error if state.profile.notes_read_in_file else errno.EINVAL
+        kept = error if state.profile.note_errors_kept else errno.EINVAL
         report.refuse(Rule.NOTE_FORMAT, detail=text(name), error=kept)
     return build_id
 
@@ -170,17 +169,25 @@ def _check_optional(image: Image, state: State, report: Report) -> None:
     if number := image.section(b".ex_table"):
         if machine.exception is None:
             report.refuse(Rule.EX_TABLE, "We don't support .ex_table")
-        elif section_ok(image, number, machine.exception, report) and _unreadable(image, number) and machine is X86_64:
-            report.crash(Rule.SECTION_NOT_LOADED, ".ex_table")
+        elif section_ok(image, number, machine.exception, report):
+            _is_read(image, number, state, report)
     if number := image.section(b".modinfo"):
         size, address = image.headers[number].size, image.addresses[number]
         if not size:
             report.crash(Rule.MODINFO_EMPTY, "")
-        elif address is None:
-            report.crash(Rule.SECTION_NOT_LOADED, ".modinfo")
-        elif image.read(address + size - 1, 1) != b"\0":
-            report.refuse(Rule.MODINFO, "Incorrect metadata format detected")
+        elif _is_read(image, number, state, report):
+            content = image.file_content(number) if address is None else image.read(address, size)
+            if content[-1:] != b"\0":
+                report.refuse(Rule.MODINFO, "Incorrect metadata format detected")
 
 
-def _unreadable(image: Image, number: int) -> bool:
-    return image.addresses[number] is None and image.headers[number].size > 0
+def _is_read(image: Image, number: int, state: State, report: Report) -> bool:
+    """Whether Xen can read a section at all, now and later."""
+    name = text(image.names[number])
+    if image.addresses[number] is not None or not image.headers[number].size:
+        return True
+    if state.profile.unloaded_read_in_file:
+        report.warn(Rule.SECTION_IN_FILE, name)
+        return True
+    report.crash(Rule.SECTION_NOT_LOADED, name)
+    return False

@@ -12,6 +12,7 @@ from lpmangle.loader.rules import Report, Rule
 from lpmangle.xen.abi import LIVEPATCH_MAX_SIZE, MAX_SECTIONS
 from lpmangle.xen.machines import ARM32, X86_64
 
+_MOST_MEMORY = 1 << 30  # more than xmalloc gives
 _OSABI = (0, 9)  # ELFOSABI_SYSV, ELFOSABI_FREEBSD
 
 
@@ -140,7 +141,7 @@ def _read_sections(image: Image, report: Report) -> bool:
     if not _is_string_table(image, image.shstrndx):
         report.refuse(Rule.SECTION_STRING_TABLE, "Section string table is corrupted")
         return False
-    for number in (symtab, header.link, image.shstrndx):
+    for number in (header.link, image.shstrndx):
         if image.wraps(number):
             report.crash(Rule.SECTION_WRAPS, f"section {number}: Xen reads far outside the file")
             return False
@@ -175,6 +176,12 @@ def _read_symbols(image: Image, report: Report) -> bool:
     header, layout, data = image.headers[image.symtab], image.machine.layout, image.data
     table = image.headers[header.link]
     start, end, step = header.offset, header.offset + header.size, header.entsize
+    if header.size // step * (24 if layout.is_64 else 12) > _MOST_MEMORY:  # sizeof(struct livepatch_elf_sym)
+        report.refuse(Rule.SYMBOLS_MEMORY, "Could not allocate memory for symbols")
+        return False
+    if image.wraps(image.symtab):
+        report.crash(Rule.SECTION_WRAPS, f"section {image.symtab}: Xen reads far outside the file")
+        return False
     rows = (
         layout.sym.iter_unpack(data[start:end])
         if step == layout.sym.size
