@@ -80,7 +80,7 @@ def _twins(image: Image, mark: Mark | None, state: State, report: Report) -> Non
         return
     for index in image.new:
         name, shndx, _ = image.symbols[index]
-        if image.headers[shndx].flags & elf.SHF_WRITE:
+        if report.has_room(Rule.TWIN) and image.headers[shndx].flags & elf.SHF_WRITE:
             twins = state.xen.lookalikes.twins(_original(name, mark))
             if twins:
                 report.warn(Rule.TWIN, f"{text(name)}: the hypervisor has {_some(twins)}", symbol=text(name))
@@ -90,7 +90,10 @@ def _original(name: bytes, mark: Mark | None) -> bytes:
     """The name before it was mangled, as far as a template with {symbol} in it tells."""
     if mark is None or mark.template.count("{symbol}") != 1:
         return name
-    before, after = mark.template.replace("{suffix}", mark.suffix).encode("utf-8", "surrogateescape").split(b"{symbol}")
+    before, after = (
+        part.replace("{suffix}", mark.suffix).encode("utf-8", "surrogateescape")
+        for part in mark.template.split("{symbol}")
+    )
     fits = name.startswith(before) and name.endswith(after)
     return name[len(before) : len(name) - len(after)] if fits else name
 

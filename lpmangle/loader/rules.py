@@ -482,6 +482,10 @@ class Report:
         if count <= MOST_PER_RULE and (not finding.fatal or finding not in self.findings):
             self.findings.append(finding)
 
+    def has_room(self, rule: Rule) -> bool:
+        """Whether one more finding by this rule is kept."""
+        return self._counts.get(rule, 0) < MOST_PER_RULE
+
     def refuse(
         self,
         rule: Rule,

@@ -3,13 +3,15 @@
 import re
 from collections.abc import Iterable
 
+from lpmangle.xen.abi import MAX_NAME
+
 # What compilers append to the names of static variables, clones and split functions.
 _COMPILERS = re.compile(rb"(\.(cold|part|isra|constprop|lto_priv|llvm|\d+))+$")
 
 
 def compiler_made(name: bytes) -> bytes:
     """The end of a name that a compiler has made: `.3` of `calls.3`; empty if none is."""
-    found = _COMPILERS.search(name)
+    found = _COMPILERS.search(name[-MAX_NAME:])
     return found[0] if found else b""
 
 
@@ -33,7 +35,8 @@ class Lookalikes:
     def like(self, name: bytes) -> list[bytes]:
         """The same, then those of whatever file, local and global."""
         twins = self.twins(name)
-        return twins + [other for other in self._by_stem.get(_stem(name), []) if other != name and other not in twins]
+        those = {name, *twins}
+        return twins + [other for other in self._by_stem.get(_stem(name), []) if other not in those]
 
 
 def _stem(name: bytes) -> bytes:

@@ -31,6 +31,7 @@ from lpmangle.elf import appended as tail
 from lpmangle.errors import LpmangleError
 from lpmangle.loader import Hypervisor, State, Upload, check_sequence, take
 from lpmangle.loader.fleet import Matrix
+from lpmangle.loader.instructions import LONGEST, length
 from lpmangle.mangle import apply as splice
 from lpmangle.mangle.decide import make_plan
 from lpmangle.mangle.options import Options
@@ -236,6 +237,10 @@ def read_xensyms(data: bytes) -> None:
         xen = Hypervisor.read_from(data)
         for address in list(xen.symbols.values())[:4]:
             xen.read(address, 64)
+        for name in list(xen.symbols)[:4]:
+            assert name not in xen.lookalikes.like(name)
+        for at in range(min(len(data), 64)):
+            assert 0 <= length(data[at : at + 2 * LONGEST]) <= LONGEST
         _play([plain().data], xen, 0)
 
 
@@ -280,7 +285,7 @@ def read_uploads(data: bytes) -> None:
         _play(parts, Hypervisor.read_from(XENSYMS) if data[0] & 1 else None, data[0] >> 1)
 
 
-VERSIONS = ("4.14", "4.17.2", "4.18", "4.21")
+VERSIONS = ("4.14", "4.17.2", "4.18.0", "4.22")
 
 
 def _play(parts: list[bytes], xen: Hypervisor | None, choice: int) -> None:

@@ -76,7 +76,9 @@ def old_address(image: Image, function: Function, state: State, report: Report) 
     if found is None:
         if state.xen:
             says = f"Could not resolve old address of {text(name)}"
-            report.refuse(Rule.FUNC_OLD_ADDRESS, says, did_you_mean(name, state), text(name))
+            report.refuse(
+                Rule.FUNC_OLD_ADDRESS, says, did_you_mean(name, state, report, Rule.FUNC_OLD_ADDRESS), text(name)
+            )
         else:
             report.not_checked(Rule.NO_HYPERVISOR_TABLE, f"the function to replace: {text(name)}")
     return found

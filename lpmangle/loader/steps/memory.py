@@ -73,7 +73,9 @@ def resolve_symbols(image: Image, state: State, report: Report) -> None:
                 found = image.base - 0x100000
                 if state.xen or not name:
                     says = f"Unknown symbol: {text(name)}"
-                    report.refuse(Rule.UNKNOWN_SYMBOL, says, did_you_mean(name, state), text(name))
+                    report.refuse(
+                        Rule.UNKNOWN_SYMBOL, says, did_you_mean(name, state, report, Rule.UNKNOWN_SYMBOL), text(name)
+                    )
                 else:
                     missing.append(name)
             values[index] = found
@@ -96,9 +98,9 @@ def resolve_symbols(image: Image, state: State, report: Report) -> None:
         report.not_checked(Rule.NO_HYPERVISOR_TABLE, f"undefined symbols: {_list(missing)}")
 
 
-def did_you_mean(name: bytes, state: State) -> str:
-    """What may be meant by a name that cannot be found; empty if nothing comes near."""
-    like = state.like(name)
+def did_you_mean(name: bytes, state: State, report: Report, rule: Rule) -> str:
+    """What may be meant by a name that cannot be found; empty if nothing comes near, or nobody will see it."""
+    like = state.like(name) if report.has_room(rule) else []
     return f"did you mean {' or '.join(map(text, like))}?" if like else ""
 
 
