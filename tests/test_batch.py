@@ -164,6 +164,7 @@ def test_report(tmp_path: Path) -> None:
     documented = [
         key for cells in re.findall(r"^\| (`.*?) \|", page, re.MULTILINE) for key in re.findall("`(.*?)`", cells)
     ]
+    documented.remove("check")  # of build alone
     for words, code, statuses in (
         (["--dry-run", names[0]], 0, ["would be mangled"]),
         ([names[0]], 0, ["mangled"]),

@@ -115,7 +115,8 @@ def test_a_build_that_fails_makes_no_catalog(tmp_path: Path) -> None:
     assert "kept" in done.stderr
     assert content(tmp_path) == {"p.livepatch": NEW.read_bytes()}
     (tmp_path / "c.db").touch()  # as mktemp makes it
-    run([*command, "sh", "-c", f"cp {NEW} p.livepatch"], tmp_path, code=4)
+    (tmp_path / "kept").mkdir()
+    run([*command, "sh", "-c", f"cp {NEW} p.livepatch; rmdir kept"], tmp_path, code=4)
     assert content(tmp_path) == {"p.livepatch": NEW.read_bytes(), "c.db": b""}
 
 

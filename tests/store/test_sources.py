@@ -75,7 +75,7 @@ def _damaged_inside(path: Path) -> None:
     [
         (_unreadable, ".manifest.json", "cannot read: No such file or directory"),
         (_unreadable, ".livepatch", "cannot read: No such file or directory"),
-        (_fifo, ".manifest.json", "is not a regular file"),
+        (_fifo, ".manifest.json", "is a FIFO, not a regular file"),
         (_empty, ".manifest.json", "not a manifest of lpmangle"),
         (_cut, ".manifest.json", "not a manifest of lpmangle"),
         (_cut_early, ".manifest.json", "not a manifest of lpmangle"),

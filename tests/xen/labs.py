@@ -92,7 +92,7 @@ class Lab:
 
 
 LABS = (
-    Lab(X86_64, "4.17", "bookworm", agrees=False),
+    Lab(X86_64, "4.17", "bookworm"),
     Lab(X86_64, "4.20", "trixie", agrees=False),
     Lab(X86_64, "4.14", "bullseye", agrees=False),
     Lab(ARM64, "4.17", "bookworm", built=True, agrees=False),

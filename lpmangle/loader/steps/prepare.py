@@ -3,6 +3,7 @@
 import errno
 
 from lpmangle.elf import text
+from lpmangle.errors import counted
 from lpmangle.loader.image import Image
 from lpmangle.loader.rules import Report, Rule
 from lpmangle.loader.state import State
@@ -110,7 +111,7 @@ def _check_hooks(image: Image, state: State, report: Report) -> None:
             continue
         size, address = image.headers[number].size, image.addresses[number]
         if name not in MANY_HOOKS and size not in (0, pointer):
-            report.refuse(Rule.HOOK_COUNT, detail=f"{text(name)}: {size // pointer} hooks")
+            report.refuse(Rule.HOOK_COUNT, detail=f"{text(name)}: {counted(size // pointer, 'hook')}")
         elif address is None:
             # A NULL for one hook is none; of several, the first is at NULL.
             if size and name in APPLY_HOOKS and (name in MANY_HOOKS or state.profile.unloaded_read_in_file):
