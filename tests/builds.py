@@ -47,6 +47,22 @@ def make_tree(folder: Path) -> Path:
     return folder
 
 
+def make_build(folder: Path) -> Path:
+    """All that a build of fix.patch needs (`options`)."""
+    make_tree(folder / "tree")
+    write_patch(folder / "fix.patch")
+    (folder / "config").touch()
+    return folder
+
+
+def script(folder: Path, text: str, name: str = "tool") -> str:
+    """A bash script as a program in `folder`."""
+    path = folder / name
+    path.write_text(f"#!/bin/bash\n{text}")
+    path.chmod(0o755)
+    return str(path)
+
+
 def write_patch(path: Path, version: str = "-patched", code: str = CODE) -> Path:
     """The patch that makes CODE out of the tree's file."""
     lines = code.replace("VERSION", f'"{version}"').splitlines()

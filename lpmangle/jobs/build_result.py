@@ -12,6 +12,7 @@ from lpmangle.jobs.command_line import calls
 from lpmangle.jobs.inputs import Input, each_once
 from lpmangle.jobs.livepatch_build import is_livepatch_build, payload_names, read_arguments
 from lpmangle.manifest.format import ENDING
+from lpmangle.system import files
 
 
 class BuildResult:
@@ -60,7 +61,7 @@ def _told_by(command: Sequence[str]) -> list[list[str]]:
 
 def _fitting(pattern: str) -> list[str]:
     """What is called so, else the files that fit the pattern, without the manifests of an earlier run."""
-    if os.path.lexists(pattern):
+    if files.kind(pattern):
         return [pattern]
     found = sorted(glob.glob(pattern, recursive=True))
     paths = [path for path in found if not path.endswith(ENDING) and not os.path.isdir(path)]
@@ -70,7 +71,7 @@ def _fitting(pattern: str) -> list[str]:
 
 
 def _only_one(paths: list[str]) -> str:
-    there = [path for path in paths if os.path.exists(path)]
+    there = [path for path in paths if files.kind(path)]
     if len(there) == 1:
         return there[0]
     if there:

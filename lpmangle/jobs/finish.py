@@ -59,7 +59,7 @@ def check_catalog(path: str) -> None:
     """Raise CatalogError or FileError if no manifest could be added to the catalog at `path`."""
     if not os.access(os.path.dirname(path) or ".", os.W_OK):  # SQLite's journal is there
         raise FileError("cannot write in its folder", path=path)
-    if os.path.exists(path):
+    if files.kind(path):
         from lpmangle.store.catalog_file import CatalogFile  # loads sqlite3
 
         CatalogFile(path, empty_ok=True)

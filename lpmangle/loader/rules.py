@@ -327,7 +327,7 @@ class Rule(StrEnum):
         _BUILD_AGAIN,
     )
     MODINFO = ("modinfo", EINVAL, ".modinfo does not end with a NUL", "end every string of .modinfo with a NUL")
-    MODINFO_EMPTY = ("modinfo-empty", 0, ".modinfo is empty: Xen reads the byte before it", "leave the section out")
+    MODINFO_EMPTY = ("modinfo-empty", 0, ".modinfo is empty: Xen reads elsewhere", "leave the section out")
     # build_symbol_table
     DUPLICATE_SYMBOL = (
         "duplicate-symbol",

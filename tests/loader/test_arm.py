@@ -413,3 +413,11 @@ def test_a_function_of_another_payload(arm64: Editor) -> None:
     (finding,) = [finding for finding in verdict.then if finding.fatal]
     assert (finding.rule, finding.severity, finding.detail) == ("func-other-payload", CRASH, "lp_helper of one")
     assert not verdict.good
+
+
+def test_empty_modinfo_on_arm32(corpus: dict[str, Item]) -> None:
+    """Seen: Xen reads the byte before it, here the last of a string and of a build-id; on 64 bits it dies."""
+    data = corpus[ARM32].path.read_bytes()
+    for before, answer in ((b"a\0", (0, "")), (b"ab", (22, "Incorrect metadata format detected"))):
+        editor = Editor(data).add(".rodata.before", before, align=1).add(".modinfo", b"", align=1)
+        assert says(editor.data) == answer

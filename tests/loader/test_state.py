@@ -112,6 +112,18 @@ def test_expectations(flags: int, code: bytes, rule: str) -> None:
         assert [(f.lines, f.headline) for f in verdict.then] == ([((before, says), says)] if rule else [])
 
 
+def test_expectations_come_before_what_apply_dies_of() -> None:
+    """livepatch_check_expectations, then apply_payload; a preapply hook is called before both."""
+    editor = Editor(payload("one").data).function(expect=1 | 7 << 1).edit(".livepatch.funcs", flags=2)
+    verdict = check_upload(Upload("one", bytes(editor.data)), state("4.18.0"))
+    assert [finding.rule for finding in verdict.then if finding.fatal] == ["expectation", "func-read-only"]
+    for hook, first in (("preapply", "section-not-loaded"), ("apply", "expectation"), ("load", "expectation")):
+        editor = Editor(payload("one").data).function(expect=1 | 7 << 1)
+        editor.add(f".livepatch.hooks.{hook}", bytes(8), flags=0)
+        verdict = check_upload(Upload("one", bytes(editor.data)), state("4.20"))
+        assert next(finding.rule for finding in verdict.then if finding.fatal) == first
+
+
 # Versions
 
 

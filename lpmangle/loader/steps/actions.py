@@ -6,10 +6,12 @@ from lpmangle.loader import instructions
 from lpmangle.loader.image import Function
 from lpmangle.loader.rules import Finding, Report, Rule
 from lpmangle.loader.state import Loaded, State
+from lpmangle.loader.steps.functions import rule_of_nowhere
 from lpmangle.xen.hypervisor import ENDBR64_FORMS
 from lpmangle.xen.machines import X86_64
 
 APPLY, REPLACE = "apply", "replace"
+PREAPPLY_HOOK = ".livepatch.hooks.preapply"
 _INSECURE = "SYSTEM MIGHT BE INSECURE: Replace action has been aborted after reverting ALL payloads!"
 
 
@@ -36,16 +38,25 @@ def next_action(loaded: Loaded, state: State) -> tuple[str, list[Finding]]:
             f"depends on {loaded.depends.hex()}, which is {_neither(top)}; apply --nodeps skips this check",
         )
     if not report.fatal:
-        if loaded.fatal_hook:
-            report.crash(*loaded.fatal_hook)
-        if state.xen and any(loaded.old_address(function, state) in state.xen.init for function in loaded.functions):
-            report.crash(Rule.FUNC_INIT, "")
-        _check_writes(loaded, state, report)
-        for function in loaded.functions:
-            _check_deletion(loaded, function, state, report)
-            if function.expect[:1] and function.expect[0] & 1:
-                _check_expectation(loaded, function, action, state, report)
+        _act(loaded, action, state, report)
     return action, report.findings
+
+
+def _act(loaded: Loaded, action: str, state: State, report: Report) -> None:
+    """The order of livepatch_do_action and apply_payload; a preapply hook comes before, in livepatch_action."""
+    if loaded.fatal_hook and loaded.fatal_hook[1] == PREAPPLY_HOOK:
+        report.crash(*loaded.fatal_hook)
+    for function in loaded.functions:
+        if function.expect[:1] and function.expect[0] & 1:
+            _check_expectation(loaded, function, action, state, report)
+    if loaded.fatal_hook:
+        report.crash(*loaded.fatal_hook)
+    for function in loaded.functions:
+        if state.xen and loaded.old_address(function, state) in state.xen.init:
+            report.crash(Rule.FUNC_INIT, text(loaded.string(function.name)))
+    _check_writes(loaded, state, report)
+    for function in loaded.functions:
+        _check_deletion(loaded, function, state, report)
 
 
 def _neither(top: Loaded | None) -> str:
@@ -113,6 +124,8 @@ def _check_expectation(loaded: Loaded, function: Function, action: str, state: S
         patched = action == APPLY and any(payload.replaces(old, state) for payload in state.applied)
         if actual is None or patched:
             report.not_checked(Rule.NO_HYPERVISOR_CODE, f"what is expected of {detail}")
+        elif length and not actual:
+            report.crash(rule_of_nowhere(old, state), f"{name}, at {old:#x}")
         elif actual != expected:
             rule, detail = Rule.EXPECTATION, f"{detail}, found {actual.hex()}"
             before = f"livepatch: {name}: expectation failed: expected:{expected.hex()}, actual:{actual.hex()}"

@@ -113,11 +113,15 @@ def _verify(image: Image, function: Function, old: int | None, state: State, rep
         elif code is None and state.xen and need <= function.old_size < need + 4:
             report.not_checked(Rule.NO_HYPERVISOR_CODE, f"{detail}; 9 are needed if it begins with ENDBR64")
         elif code == b"":
-            gone = state.xen is not None and old in state.xen.init
-            report.crash(Rule.FUNC_INIT if gone else Rule.FUNC_OLD_POINTER, f"{detail}, at {old:#x}")
+            report.crash(rule_of_nowhere(old, state), f"{detail}, at {old:#x}")
             return
     if function.old_size < need:
         report.refuse(Rule.FUNC_OLD_SIZE, detail=f"{detail}, at least {need} are needed")
+
+
+def rule_of_nowhere(old: int, state: State) -> Rule:
+    """Why nothing can be read at the address of a function to replace."""
+    return Rule.FUNC_INIT if state.xen and old in state.xen.init else Rule.FUNC_OLD_POINTER
 
 
 def _signed(number: int, machine: Machine) -> int:

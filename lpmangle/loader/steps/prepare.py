@@ -11,7 +11,7 @@ from lpmangle.loader.steps.alternative_calls import ENTRY_SIZE, check_alternativ
 from lpmangle.loader.steps.alternatives import check_alternatives
 from lpmangle.loader.steps.functions import FUNCS, check_functions
 from lpmangle.xen.abi import BUILD_ID_SECTION, DEPENDS_SECTION, XEN_DEPENDS_SECTION
-from lpmangle.xen.machines import X86_64
+from lpmangle.xen.machines import ARM32, X86_64
 from lpmangle.xen.notes import HEADER_SIZE, parse_build_id
 
 BUILD_ID, DEPENDS, XEN_DEPENDS = BUILD_ID_SECTION.encode(), DEPENDS_SECTION.encode(), XEN_DEPENDS_SECTION.encode()
@@ -173,13 +173,24 @@ def _check_optional(image: Image, state: State, report: Report) -> None:
         elif section_ok(image, number, machine.exception, report):
             _is_read(image, number, state, report)
     if number := image.section(b".modinfo"):
-        size, address = image.headers[number].size, image.addresses[number]
-        if not size:
-            report.crash(Rule.MODINFO_EMPTY, "")
-        elif _is_read(image, number, state, report):
-            content = image.file_content(number) if address is None else image.read(address, size)
-            if content[-1:] != b"\0":
-                report.refuse(Rule.MODINFO, "Incorrect metadata format detected")
+        _check_modinfo(image, number, state, report)
+
+
+def _check_modinfo(image: Image, number: int, state: State, report: Report) -> None:
+    size, address = image.headers[number].size, image.addresses[number]
+    if not _is_read(image, number, state, report):
+        return
+    if size:
+        last = (image.file_content(number) if address is None else image.read(address, size))[-1:]
+    elif address is not None and image.machine is ARM32:
+        # Xen reads data[len - 1], len being of 32 bits: here that is the byte before, elsewhere one 4 GiB away.
+        last = image.read(address - 1, 1)
+    else:
+        last = b""
+    if not last:
+        report.crash(Rule.MODINFO_EMPTY, "")
+    elif last != b"\0":
+        report.refuse(Rule.MODINFO, "Incorrect metadata format detected")
 
 
 def _is_read(image: Image, number: int, state: State, report: Report) -> bool:
