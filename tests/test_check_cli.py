@@ -151,7 +151,10 @@ def test_stacks(xensyms: Path, tmp_path: Path) -> None:
     }
     assert f"{TWO}: taken by 2 of 3 stacks" in said
     assert "1 x livepatch: fbab204: duplicate new symbol" in said
+    assert "\nBy the rules of Xen 4.22." in said
+    assert "the nearest to 4.30 that is" in check("--xen-version", "4.30", "--stack", stacks, TWO, code=1).stdout
     report = json.loads(check("--xen", xensyms, "--stack", stacks, TWO, "--json", code=1).stdout)
+    assert (report["xen_version"], report["vendor"]) == ("4.22", "")
     assert [row["results"][0]["verdict"] for row in report["stacks"]] == ["taken", "refused", "taken"]
     assert [row["results"][0]["action"] for row in report["stacks"]] == ["apply", "", "replace"]
     stacks.write_text(json.dumps({"bare": [], "new": ["617712b.livepatch"]}))

@@ -32,7 +32,7 @@ class Check:
         if self.verdict is None:
             return
         if self.verdict.good:
-            click.echo(f"{shown(path)}: check: {self.verdict.status}")
+            click.echo(f"{shown(path)}: check: {self.verdict.words}")
         else:
             print_findings(self.verdict)
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from lpmangle.cli.check_report import rules_line, rules_record
 from lpmangle.cli.output import print_json, print_table, shown
 from lpmangle.errors import EXIT_NO, PayloadError, about, counted
 from lpmangle.loader import Loaded, State, Upload, take
@@ -27,9 +28,11 @@ def check_fleet(path: str, payloads: list[Upload], state: State, as_json: bool) 
             deployed[file] = take(Upload.at(file, files.read(file).data), matrix.state)
     rows = [(stack, matrix.check([deployed[file] for file in stack.paths])) for stack in stacks]
     if as_json:
-        print_json({"payloads": [payload.path for payload in payloads], "stacks": [_record(*row) for row in rows]})
+        paths, stacks_found = [payload.path for payload in payloads], [_record(*row) for row in rows]
+        print_json({**rules_record(state), "payloads": paths, "stacks": stacks_found})
     else:
         _print(rows, payloads)
+        click.echo(f"\n{rules_line(state)}")
     return 0 if all(cell.good for _, cells in rows for cell in cells) else EXIT_NO
 
 

@@ -13,11 +13,12 @@ COLOURS = {REFUSED: "red", CRASH: "red", WARNING: "yellow", NOT_CHECKED: "cyan"}
 
 def report(verdicts: list[Verdict], state: State) -> dict[str, Any]:
     """All uploads for JSON."""
-    return {
-        "xen_version": version_text(state.profile.version),
-        "vendor": state.profile.vendor,
-        "payloads": [record(verdict) for verdict in verdicts],
-    }
+    return {**rules_record(state), "payloads": [record(verdict) for verdict in verdicts]}
+
+
+def rules_record(state: State) -> dict[str, str]:
+    """Whose rules were followed, for JSON."""
+    return {"xen_version": version_text(state.profile.version), "vendor": state.profile.vendor}
 
 
 def record(verdict: Verdict) -> dict[str, Any]:
@@ -55,19 +56,23 @@ def print_report(verdicts: list[Verdict], state: State) -> None:
     """A table of all uploads, then what was found about each."""
     rows: list[tuple[str, ...]] = [("PAYLOAD", "VERDICT", "ERRNO", "XEN SAYS")]
     for verdict in verdicts:
-        status = verdict.status if verdict.first or verdict.complete else f"{verdict.status} (not all checked)"
-        rows.append((verdict.upload.path, status, _errno(verdict.first), says(verdict)))
+        rows.append((verdict.upload.path, verdict.words, _errno(verdict.first), says(verdict)))
     print_table(rows)
     for verdict in verdicts:
         if verdict.everything:
             click.echo(f"\n{shown(verdict.upload.path)}")
             print_findings(verdict)
+    click.echo(f"\n{rules_line(state)}")
+
+
+def rules_line(state: State) -> str:
+    """Whose rules were followed, and what was not known."""
     rules, nearest = state.profile.version, ""
     vendor = f" ({state.profile.vendor})" if state.profile.vendor else ""
     if state.version not in (None, rules):
         nearest = f", the nearest to {version_text(state.version)} that is known"
     known = "" if state.xen else "; without --xen nothing is known of the hypervisor's own symbols"
-    click.echo(f"\nBy the rules of Xen {version_text(rules)}{vendor}{nearest}{known}.")
+    return f"By the rules of Xen {version_text(rules)}{vendor}{nearest}{known}."
 
 
 def says(verdict: Verdict) -> str:

@@ -7,6 +7,7 @@ the tree of August 2026 nothing else has changed since 4.21.0.
 from bisect import bisect_right
 from typing import overload
 
+from lpmangle.errors import NamingError
 from lpmangle.xen.versions import Version
 
 
@@ -54,9 +55,11 @@ VENDORS = (XENSERVER,)
 
 
 class Profile:
-    """The rules of one hypervisor's loader, as released or as one of VENDORS has changed it."""
+    """The rules of one hypervisor's loader, as released or as one of VENDORS has changed it; NamingError for others."""
 
     def __init__(self, version: Version, vendor: str = "") -> None:
+        if vendor not in ("", *VENDORS):
+            raise NamingError(f"{vendor!r} is no vendor whose Xen is known", hint=f"known are {', '.join(VENDORS)}")
         self.version = version
         self.vendor = vendor
 

@@ -58,6 +58,11 @@ class Verdict:
         return "would crash the hypervisor" if self.first.severity == CRASH else "refused"
 
     @property
+    def words(self) -> str:
+        """The status, and whether more would have to be known."""
+        return self.status if self.first or self.complete else f"{self.status} (not all checked)"
+
+    @property
     def good(self) -> bool:
         """Whether it is taken and can be put to use."""
         return self.first is None and not any(finding.fatal for finding in self.then)

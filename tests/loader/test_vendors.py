@@ -6,6 +6,7 @@ import pytest
 from hypervisor import Small, payload, state
 from xen.editor import Editor
 
+from lpmangle.errors import NamingError
 from lpmangle.loader import WARNING, State, Upload, check_sequence, take
 from lpmangle.loader.fleet import Matrix
 from lpmangle.loader.profile import XENSERVER, Profile
@@ -67,3 +68,5 @@ def test_a_fleet_of_one_vendor() -> None:
 def test_no_version_takes_them(version: tuple[int, int, int]) -> None:
     assert not Profile(version).duplicates_taken
     assert Profile(version, XENSERVER).duplicates_taken
+    with pytest.raises(NamingError, match="'qubes' is no vendor"):
+        Profile(version, "qubes")
