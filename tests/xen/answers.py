@@ -83,7 +83,7 @@ def differences(scenarios: Sequence[Uploads], results: dict[int, list[Result]]) 
         *steps, clean_up = results[number]
         for step, result in zip(scenario.steps, steps, strict=True):
             wanted, got = _expected(step), read(result)
-            if got != wanted:
+            if not fits(got, wanted):
                 name = f"{step.command} {step.name}"
                 found.append(Difference(scenario.title, name, step.rule, wanted, got, result.console[-4000:]))
                 break
@@ -95,6 +95,14 @@ def differences(scenarios: Sequence[Uploads], results: dict[int, list[Result]]) 
                 words = clean_up.console[-4000:] + clean_up.output
                 found.append(Difference(scenario.title, "clean-up", "", Answer(), got, words))
     return found
+
+
+def fits(got: Answer, wanted: Answer) -> bool:
+    """Question marks stand for the digits of an address that cannot be known before."""
+    patterns = [re.sub(r"(\\\?){8,}", "[0-9a-f]+", re.escape(line)) for line in wanted.lines]
+    if (got.errno, got.crash, len(got.lines)) != (wanted.errno, wanted.crash, len(patterns)):
+        return False
+    return all(re.fullmatch(pattern, line) for pattern, line in zip(patterns, got.lines, strict=True))
 
 
 def _expected(step: Step) -> Answer:

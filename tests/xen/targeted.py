@@ -42,8 +42,16 @@ def _feature(feature: int) -> Defect:
     return lambda e, r: good_alternative(e, r, feature=feature)
 
 
+# A feature that is there wherever live patching is (asm/cpufeature.h of Arm): code is replaced for sure.
+LIVEPATCH_FEATURE = 4
+
+
 def _lengths(length: int, new_length: int, pad: int = 0, feature: int | None = None) -> Defect:
-    return lambda e, r: good_alternative(e, r, length=length, new_length=new_length, pad=pad, feature=feature)
+    def defect(e: Editor, r: Random) -> None:
+        present = feature if e.machine == X86_64 else LIVEPATCH_FEATURE
+        good_alternative(e, r, length=length, new_length=new_length, pad=pad, feature=present)
+
+    return defect
 
 
 def _added(section: str, size: int) -> Defect:

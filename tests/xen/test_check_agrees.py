@@ -14,7 +14,7 @@ import pytest
 from livepatch import Source, build_id, build_payload
 
 from lpmangle.loader import Hypervisor
-from xen.answers import Answer, ask, differences, keep, read
+from xen.answers import Answer, ask, differences, fits, keep, read
 from xen.lab import Result
 from xen.labs import Lab, thorough
 from xen.scenario import ROOT
@@ -77,3 +77,7 @@ def test_reading_answers() -> None:
     assert read(Result("", 0, "Uploading 0... completed\n")) == Answer()
     assert read(Result("", 3, "?\n")) == Answer(-1)
     assert read(Result("")) == Answer(crash=True)
+    unknown = Answer(22, ("at ????????+0x4",))
+    assert fits(Answer(22, ("at 00a02000+0x4",)), unknown)
+    for other in (Answer(22, ("at nowhere+0x4",)), Answer(22), Answer(0, unknown.lines), Answer(crash=True)):
+        assert not fits(other, unknown)
