@@ -27,7 +27,7 @@ def retracer(tmp_path: Path, *manifests: dict[str, Any], **options: Any) -> Retr
 
 def through(chunks: Iterable[bytes], made: Retracer) -> bytes:
     made.begin()
-    return b"".join([*map(made.feed, chunks), made.end()])
+    return b"".join([piece for chunk in chunks for piece in made.feed(chunk)] + made.end())
 
 
 def run(*args: str | Path, text: bytes = b"", code: int = 0) -> subprocess.CompletedProcess[bytes]:

@@ -18,6 +18,8 @@ from lpmangle.trace.retrace import Retracer, copy
 
 # The report names no more build-ids than this.
 MOST_IDS = 20
+# So many one call takes (IOV_MAX).
+MOST_PIECES = 1024
 # What is wrong with names that were not put back, and what to do.
 _WORDS = {
     Reason.NO_SUCH_NAME: (
@@ -116,13 +118,19 @@ def _copy_all(paths: Sequence[str], retracer: Retracer) -> None:
             os.close(fd)
 
 
-def _write(data: bytes) -> None:
+def _write(pieces: list[bytes]) -> None:
     """To stdout at once: behind a pipe somebody may be waiting for this line."""
-    view = memoryview(data)
+    if not pieces:
+        return
     try:
         stdout = sys.stdout.fileno() if sys.stdout else -1
-        while view:
-            view = view[os.write(stdout, view) :]
+        if len(pieces) > MOST_PIECES:
+            pieces = [b"".join(pieces)]
+        written = os.writev(stdout, pieces)
+        if written < sum(map(len, pieces)):
+            view = memoryview(b"".join(pieces))[written:]
+            while view:
+                view = view[os.write(stdout, view) :]
     except BrokenPipeError:
         raise
     except OSError as error:

@@ -1,6 +1,5 @@
 """How a new name is made: suffix specifications, the template, and the limit of 126 bytes."""
 
-import hashlib
 import os
 import re
 from collections.abc import Iterator
@@ -130,6 +129,8 @@ class Namer:
         values = [field_of(symbol, field) for field in self._fields]
         excess = sum(map(len, values)) - self._room
         if excess > 0:
+            import hashlib  # slow to load, and few names are so long
+
             digest = hashlib.sha256(symbol).hexdigest()[:DIGEST_DIGITS].encode()
             # The longer field gives first; what it cannot give without losing itself the other one gives.
             for index in sorted(range(len(values)), key=lambda index: -len(values[index])):

@@ -1,6 +1,7 @@
 """Manifests in files: a manifest, a payload that has one inside or beside it, a folder of either."""
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from operator import attrgetter
@@ -16,6 +17,7 @@ from lpmangle.system import files
 from lpmangle.system.files import sha256
 
 _DEBUG = ".debug"
+_BUILD_ID = re.compile(r"[0-9a-f]{40}").fullmatch
 _ENDINGS = (ENDING, ".livepatch", _DEBUG)
 
 
@@ -25,7 +27,7 @@ class LocalSource:
     def __init__(self, path: str) -> None:
         """Raises FileError or ManifestError for the path itself; what is wrong in a folder is a warning."""
         self._found: dict[str, Found | None] = {}  # by path; None: in a folder
-        self._shapes: set[Shape] = set()
+        self._shapes: dict[tuple[str, str], Shape] = {}  # by template and suffix, of full build-ids one for all
         self._by_suffix: dict[str, list[str]] = {}
         self._by_build_id: dict[str, list[str]] = {}
         self._left_out: set[str] = set()
@@ -36,7 +38,7 @@ class LocalSource:
             self._add(found.where, found.head, found)
 
     def shapes(self) -> Iterable[Shape]:
-        return self._shapes
+        return self._shapes.values()
 
     def with_suffix(self, suffix: str) -> Iterator[Found]:
         return self._sound(self._by_suffix.get(suffix, ()), attrgetter("names"))
@@ -62,9 +64,10 @@ class LocalSource:
     def _add(self, where: str, head: Head, found: Found | None) -> None:
         self._found[where] = found
         # It has names of those below it, too.
-        shapes = {Shape(head.options.template, head.suffix)} | {Shape(one.template, one.suffix) for one in head.against}
-        self._shapes |= shapes
-        for suffix in {shape.suffix for shape in shapes}:
+        shapes = [Shape(head.options.template, head.suffix), *(Shape(one.template, one.suffix) for one in head.against)]
+        for shape in shapes:
+            self._shapes.setdefault((shape.template, "" if _BUILD_ID(shape.suffix) else shape.suffix), shape)
+        for suffix in dict.fromkeys(shape.suffix for shape in shapes):
             self._by_suffix.setdefault(suffix, []).append(where)
         if head.build_id:
             self._by_build_id.setdefault(head.build_id, []).append(where)

@@ -7,7 +7,6 @@ If the process is killed between two renames, the old payload's manifest is wher
 
 import errno
 import fcntl
-import hashlib
 import os
 import signal
 import stat
@@ -129,7 +128,7 @@ def content(path: str) -> bytes:
 def _read(path: str) -> tuple[bytes, os.stat_result]:
     try:
         # O_NONBLOCK: opening a FIFO by mistake must not hang.
-        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb", buffering=0) as file:
             state = os.fstat(file.fileno())
             if not stat.S_ISREG(state.st_mode):
                 raise _not_regular(_kind_of(state), path)
@@ -143,7 +142,7 @@ def _read(path: str) -> tuple[bytes, os.stat_result]:
 def start_of(path: str) -> bytes:
     """The first 4096 bytes of what is at `path`; none if there is nothing, or nothing that can be read."""
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb", buffering=0) as file:
             return file.read(4096) or b""
     except OSError:  # what is wrong with the path shows when it is written
         return b""
@@ -206,7 +205,7 @@ def fitting(path: str, payload: bytes) -> str:
     kept = _kept(path)
     if not os.path.exists(kept):
         return path
-    digest = hashlib.sha256(payload).hexdigest().encode()
+    digest = sha256(payload).encode()
     return kept if _holds(kept, digest) and not _holds(path, digest) else path
 
 
@@ -392,4 +391,6 @@ def _file_error(what: str, path: str, error: Exception) -> FileError:
 
 def sha256(data: bytes | bytearray) -> str:
     """SHA-256 of a file's content, in hex."""
+    import hashlib  # OpenSSL: a twentieth of the start-up of commands that need no digest
+
     return hashlib.sha256(data).hexdigest()

@@ -28,7 +28,7 @@ _ESCAPE = (
 )
 _BEGIN = re.compile(rb"(?:[^%b]|%b|%b|->|%%--|(?:\A|\n)[-+]+)\Z" % (_SYMBOL, _PUNCTUATION, _ESCAPE))
 _BEGIN_BYTES = 24  # the longest of these, a colour
-_ANY_END = rb"(?![.$]*(?!ESC\[)[0-9A-Za-z_])"  # ESC[ is a colour's in less
+_ANY_END = rb"(?![0-9A-DF-Za-z_]|E(?!SC\[)|[.$]+[0-9A-Za-z_])"  # less shows a colour as ESC[31m
 # Dots behind a name end a sentence; NAME-0x4 is objdump's.
 _WORD_END = rb"(?:(?!\.*[%b])|(?=\.*(?:%b|#[0-7]{3}|->|-0x[0-9a-f]|ESC\[))|(?=-+(?![%b])))" % (
     _SYMBOL.replace(b".", b""),
@@ -38,8 +38,8 @@ _WORD_END = rb"(?:(?!\.*[%b])|(?=\.*(?:%b|#[0-7]{3}|->|-0x[0-9a-f]|ESC\[))|(?=-+
 ends_unique = re.compile(_ANY_END).match
 ends_word = re.compile(_WORD_END).match
 
-# A build-id goes on in the next line: it was wrapped, perhaps by a mailer, which leaves a `=`.
-_WRAPPED = rb"[0-9a-f]{0,%d}=?\r?\n" % (BUILD_ID_DIGITS - 1)
+# A line break is in a build-id, behind its `_` and as many digits as there are; a mailer leaves a `=` there.
+_BROKEN = rb"[0-9a-f=\r]{0,%d}\n" % BUILD_ID_DIGITS
 
 
 def begins_word(text: bytes, at: int) -> bool:
@@ -66,19 +66,28 @@ def pattern(shapes: Iterable[Shape]) -> bytes:
             goes_on.add(lead)
     parts = []
     for lead in sorted(texts.keys() | digits.keys(), reverse=True):
-        ends = (b"", b"") if lead in goes_on else (_ANY_END, _WORD_END)
+        ends = {True: b"", False: b""} if lead in goes_on else {True: _ANY_END, False: _WORD_END}
+        lengths = sorted(digits.get(lead, ()), reverse=True)
         inner = []
-        if lead or lead not in digits:
-            for length in sorted(digits.get(lead, ()), reverse=True):
-                inner.append(b"[0-9a-f]{%d}%b" % (length, ends[length != BUILD_ID_DIGITS]))
-        else:  # digits of the name may come before, or behind: the whole run is one anchor
-            inner.append(rb"(?<![0-9a-f])[0-9a-f]{%d,}+%b" % (min(digits[lead]), ends[0]))
-        if lead == LEAD:
-            inner.append(_WRAPPED)
+        if lengths and lead:
+            inner.append(_digits([(length, ends[length == BUILD_ID_DIGITS]) for length in lengths], lead == LEAD))
+        elif lengths:  # digits of the name may come before, or behind: the whole run is one anchor
+            inner.append(rb"(?<![0-9a-f])[0-9a-f]{%d,}+%b" % (lengths[-1], ends[True]))
         if texts.get(lead):
-            inner.append(_trie(list(texts[lead])) + ends[1])
-        parts.append(re.escape(lead) + b"(?:%b)" % b"|".join(inner))
+            inner.append(_trie(list(texts[lead])) + ends[False])
+        parts.append(re.escape(lead) + (inner[0] if len(inner) == 1 else b"(?:%b)" % b"|".join(inner)))
     return b"|".join(parts)
+
+
+def _digits(lengths: Sequence[tuple[int, bytes]], may_break: bool) -> bytes:
+    """A regular expression for so many digits, and what must follow; or for those before a line break.
+
+    Most words have no digit behind the lead. They shall fail at the first step: there are millions.
+    """
+    several = [b"[0-9a-f]{%d}%b" % (length - 1, end) for length, end in lengths]
+    if may_break:
+        return rb"[0-9a-f=\r\n](?:%b|%b|(?<=\n))" % (b"|".join(several), _BROKEN)
+    return b"[0-9a-f](?:%b)" % b"|".join(several)
 
 
 def _trie(words: Sequence[bytes]) -> bytes:

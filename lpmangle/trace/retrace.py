@@ -15,7 +15,7 @@ from lpmangle.trace.anchors import BUILD_ID_DIGITS, LEAD
 from lpmangle.trace.lookup import MAX_LENGTH, Candidate, Known, Lookup, is_prefixed
 from lpmangle.trace.missed import Missed, Reason, word
 
-# From 128 KiB on glibc takes each block's memory from the system and gives it back: that were a sixth of the time.
+# What is read at once; with half as much or twice as much retrace is slower.
 CHUNK = 1 << 16
 MAX_LINE = 1 << 20
 # So far around a name one looks for a payload in brackets.
@@ -80,38 +80,45 @@ class Retracer:
         self._wrapped = b""  # a name at the end of the last line that may go on
         self._is_first = True
 
-    def feed(self, chunk: bytes) -> bytes:
-        """The next bytes of the input; all lines that are whole now come back."""
-        cut = chunk.rfind(b"\n") + 1
-        if cut:
-            text = b"".join([*self._rest, memoryview(chunk)[:cut]])
-            self._rest, self._size = [chunk[cut:]], len(chunk) - cut
-            return self._lines(text)
-        self._rest.append(chunk)
-        self._size += len(chunk)
-        return self._piece() if self._size > MAX_LINE + 2 * _CONTEXT else b""
+    def feed(self, chunk: bytes | bytearray, size: int | None = None) -> list[bytes]:
+        """The next bytes of the input, `chunk[:size]`; all lines that are whole now come back, in pieces."""
+        end = len(chunk) if size is None else size
+        cut = chunk.rfind(b"\n", 0, end) + 1
+        view = memoryview(chunk)[:end]
+        if not cut:
+            self._rest.append(bytes(view))
+            self._size += end
+            return self._piece() if self._size > MAX_LINE + 2 * _CONTEXT else []
+        pieces = None
+        if not (self._rest or self._is_first or self._wrapped or chunk.find(b"\0", 0, cut) >= 0):
+            pieces = self._quick(view[:cut])
+            self.missed.lines.pass_over(chunk, cut if pieces else 0)
+        if not pieces:
+            pieces = self._lines(b"".join([*self._rest, view[:cut]]))
+        self._rest, self._size = [bytes(view[cut:])] if cut < end else [], end - cut
+        return pieces
 
-    def end(self) -> bytes:
+    def end(self) -> list[bytes]:
         """The rest, which has no newline."""
-        return self._lines(b"".join(self._rest))
+        return self._lines(b"".join(self._rest)) if self._rest else []
 
     def text(self, text: bytes) -> bytes:
         """A whole input at once."""
         self.begin()
-        return self.feed(text) + self.end()
+        return b"".join([*self.feed(text), *self.end()])
 
-    def _lines(self, text: bytes) -> bytes:
+    def _lines(self, text: bytes) -> list[bytes]:
         """Whole lines; of the first a part may have been done (`_piece`)."""
         self._look_at(text, len(text))
-        pieces = None if self._written or self._annotate or self._line_of else self._quick(text)
+        pieces = None if self._written else self._quick(text)
         if pieces is None:
             pieces, at = self._careful(text, len(text))
             pieces.append(text[at:])
         self._written = self._seen = 0
         self.missed.lines.pass_over(text, len(text))
-        return b"".join(pieces)
+        return pieces
 
-    def _piece(self) -> bytes:
+    def _piece(self) -> list[bytes]:
         """A part of a line that is too long: up to where a name may begin whose end is not here yet.
 
         What a name's meaning may depend on is kept on both sides.
@@ -126,15 +133,15 @@ class Retracer:
         self.missed.lines.pass_over(text, passed)
         self._rest, self._size = [text[passed:]], len(text) - passed
         self._written, self._seen = done - passed, limit - passed
-        return b"".join(pieces)
+        return pieces
 
-    def _quick(self, text: bytes) -> list[bytes] | None:
+    def _quick(self, text: bytes | memoryview) -> list[bytes] | None:
         """Whole lines in which all names are plain and have a blank before them: their suffixes are taken off.
 
-        That costs few steps of the interpreter; None if there are other names.
+        That costs few steps of the interpreter; None if there are other names, or more to do.
         """
         lookup = self._lookup
-        if not lookup.simple:
+        if self._annotate or self._line_of or not lookup.simple:
             return None
         parts = lookup.ends.split(text)
         heads, anchors = parts[:-1:2], parts[1::2]
@@ -258,12 +265,24 @@ def _in_brackets(text: bytes, low: int, high: int) -> list[bytes]:
     return _BRACKETS.findall(text[begin : end if end >= 0 else high + _CONTEXT])
 
 
-def copy(path: str, fd: int, write: Callable[[bytes], None], retracer: Retracer) -> None:
-    """Everything that can be read from `fd`, replaced; each line is written as soon as it is there."""
+def copy(path: str, fd: int, write: Callable[[list[bytes]], None], retracer: Retracer) -> None:
+    """Everything that can be read from `fd`, replaced; each line is written as soon as it is there, in pieces."""
     retracer.begin(path, fd)
-    while chunk := os.read(fd, CHUNK):
-        if out := retracer.feed(chunk):
-            write(out)
+    buffer = bytearray(CHUNK)
+    view = memoryview(buffer)
+    kept = 0  # bytes of an unfinished line
+    while count := os.readv(fd, [view[kept:]]):
+        end = kept + count
+        cut = buffer.rfind(b"\n", kept, end) + 1
+        if not cut and end < CHUNK:
+            kept = end
+            continue
+        cut = cut or end  # a long line comes in parts
+        write(retracer.feed(buffer, cut))
+        kept = end - cut
+        buffer[:kept] = buffer[cut:end]
+    if kept:
+        write(retracer.feed(buffer, kept))
     write(retracer.end())
 
 

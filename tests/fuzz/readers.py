@@ -267,7 +267,7 @@ def read_console(data: bytes) -> None:
 
 def _retraced(lookup: Lookup, chunks: list[bytes], **options: Any) -> tuple[bytes, Missed]:
     retracer = Retracer(lookup, **options)
-    return b"".join([*map(retracer.feed, chunks), retracer.end()]), retracer.missed
+    return b"".join([piece for chunk in chunks for piece in retracer.feed(chunk)] + retracer.end()), retracer.missed
 
 
 XENSYMS = b"""ffff82d040200000 T _start
