@@ -6,8 +6,10 @@ run for minutes.
 """
 
 import hashlib
+import json
 import random
 import re
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +23,8 @@ PAYLOADS, SYMBOLS = 1_000, 100
 MATCHING = 0.1
 REPEATED = 100  # the log of 100 MB, for one of 10 GB
 ROUNDS = 5
+PLACES = 10_000
+DEBUG_BYTES = 1 << 20  # of the payload that these are in
 WORDS = ("check", "domain", "emulate", "fpu", "frame", "get", "grant", "hvm", "irq", "map", "page", "put", "vmx", "vpt")
 
 Names = dict[str, str]  # new name -> original
@@ -41,6 +45,7 @@ def groups(folder: Path) -> list[Group]:
         _race(title.format("20"), folder / "20", payloads[:20], rng),
         _race(title.format("all"), folder / "all", payloads, rng),
         _long(folder / "long", payloads[:20], rng),
+        _source_lines(folder / "lines", rng),
     ]
 
 
@@ -56,6 +61,25 @@ def _long(folder: Path, payloads: Sequence[Names], rng: random.Random) -> Group:
     race(rows, folder, 1, warm_up=False)
     (folder / "log").unlink()
     return Group("log of 10 GB, through a pipe", 1, rows)
+
+
+def _source_lines(folder: Path, rng: random.Random) -> Group:
+    """A trace of many places in one payload, against addr2line with their addresses given."""
+    folder.mkdir()
+    inputs.debug(folder / "p.livepatch", DEBUG_BYTES)
+    subprocess.run([LPMANGLE, "--quiet", folder / "p.livepatch"], check=True)
+    symbols = json.loads((folder / "p.livepatch.manifest.json").read_text())["symbols"]
+    places = rng.sample(
+        [(s, offset) for s in symbols if s["section"] == ".text" for offset in range(s["size"])], PLACES
+    )
+    (folder / "log").write_text("".join(f"(XEN) R {s['name']}+{at:#x}/{s['size']:#x} [p]\n" for s, at in places))
+    (folder / "addresses").write_text("".join(f"{s['value'] + at:#x}\n" for s, at in places))
+    rows = [
+        Contestant("lpmangle retrace --source-lines", [LPMANGLE, "retrace", "--source-lines", "-m", "..", "../log"]),
+        Contestant("addr2line", ["sh", "-c", "exec addr2line -e ../p.livepatch -j .text <../addresses"]),
+    ]
+    race(rows, folder, ROUNDS, warm_up=True)
+    return Group(f"{PLACES:,} places in a payload with debug information, for their source lines", ROUNDS, rows)
 
 
 def _race(
