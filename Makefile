@@ -28,7 +28,7 @@ test-fast: lint ## the same without Xen
 
 labs: ## ask every real hypervisor: x86_64 with Xen 4.14, 4.17 and 4.20, arm64, arm32 (half an hour)
 	@scripts/setup labs
-	LPMANGLE_LABS=$${LPMANGLE_LABS:-all} $(PYTEST) tests/xen $${K:+-k "$$K"}
+	LPMANGLE_LABS=$${LPMANGLE_LABS:-all} $(PYTEST) tests/lab $${K:+-k "$$K"}
 
 faults: ## all faults of the file system at all calls; make test tries those that are known
 	@scripts/setup test-fast

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from corpus import Item, cached_corpus
-from xen.summary import pytest_terminal_summary as pytest_terminal_summary
+from lab.summary import pytest_terminal_summary as pytest_terminal_summary
 
 if TYPE_CHECKING:
     from xdist.remote import Producer
@@ -51,7 +51,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Schedul
     class Groups(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
         def _split_scope(self, nodeid: str) -> str:
             file, _, test = nodeid.partition("::")
-            if not file.startswith("tests/xen/"):
+            if not file.startswith("tests/lab/"):
                 return file
             # test_scenario[LAB-NAME]: those of one lab share a boot. All others boot for themselves.
             return test.rpartition("-")[0] if test.startswith("test_scenario[") else nodeid

@@ -6,9 +6,9 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from lab.defects import LOCALS
+from lab.editor import Editor
 from livepatch import Source, build_payload
-from xen.defects import LOCALS
-from xen.editor import Editor
 
 from lpmangle.loader import Hypervisor, State, Upload, Verdict, check_upload
 from lpmangle.xen.machines import X86_64
@@ -68,7 +68,7 @@ def outcome(verdict: Verdict) -> tuple[int, str]:
 
 @cache
 def base() -> bytes:
-    """The payload that tests/xen/defects.py is written for."""
+    """The payload that tests/lab/defects.py is written for."""
     source = Source((Path(__file__).parent / "xen" / "payloads" / "upload.c").read_text(), file="upload.c")
     with TemporaryDirectory() as folder:
         path = build_payload(Path(folder) / "upload", [source], depends=BUILD_ID, xen_depends=BUILD_ID)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from hypervisor import BUILD_ID, SYMBOLS, base, state
-from xen.editor import Editor
+from lab.editor import Editor
 
 from lpmangle.errors import PayloadError
 from lpmangle.loader import Upload, check_upload, take

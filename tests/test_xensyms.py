@@ -1,4 +1,4 @@
-"""The hypervisor's table, rebuilt from a small program that is linked like xen-syms. tests/xen compares a real one."""
+"""The hypervisor's table, rebuilt from a small program that is linked like xen-syms. tests/lab compares a real one."""
 
 import gzip
 from pathlib import Path

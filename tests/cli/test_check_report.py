@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from hypervisor import BUILD_ID, base, state
-from xen.editor import Editor
+from lab.editor import Editor
 
 from lpmangle.cli.check_report import print_report, report
 from lpmangle.loader import Upload, Verdict, check_sequence

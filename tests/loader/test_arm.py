@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 from corpus import Item
-from xen.editor import Editor
+from lab.editor import Editor
 
 from lpmangle import elf
 from lpmangle.elf import text

@@ -6,8 +6,8 @@ from random import Random
 
 import pytest
 from hypervisor import BUILD_ID, base, identity, payload, state
-from xen.defects import LOCALS
-from xen.editor import Editor
+from lab.defects import LOCALS
+from lab.editor import Editor
 
 from lpmangle.errors import PayloadError
 from lpmangle.loader import Upload, check_sequence, take

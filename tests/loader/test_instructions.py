@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from hypervisor import Small, base, upload
+from lab.editor import Editor
 from toolchain import run
-from xen.editor import Editor
 
 from lpmangle.loader import WARNING
 from lpmangle.loader.instructions import length

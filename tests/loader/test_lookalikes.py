@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from hypervisor import START, Small, base, payload
-from xen.editor import Editor
+from lab.editor import Editor
 
 from lpmangle.loader import CRASH, WARNING, State, Upload, Verdict, check_sequence, check_upload
 from lpmangle.xen.lookalikes import Lookalikes, compiler_made

@@ -1,6 +1,6 @@
 """The loader's rules one by one: what was measured on a real Xen 4.17 is expected here without one.
 
-tests/xen/test_check_agrees.py asks the real one about all of them, and about many together.
+tests/lab/test_check_agrees.py asks the real one about all of them, and about many together.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from random import Random
 
 import pytest
 from hypervisor import base, outcome, upload
-from xen.defects import DEFECTS, SPARE, good_alternative
-from xen.editor import Editor
+from lab.defects import DEFECTS, SPARE, good_alternative
+from lab.editor import Editor
 
 from lpmangle.loader import CRASH, REFUSED, WARNING
 from lpmangle.loader.rules import MOST_PER_RULE, Rule

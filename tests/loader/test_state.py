@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from hypervisor import BUILD_ID, START, SYMBOLS, base, identity, outcome, payload, state, upload
-from xen.editor import Editor
+from lab.editor import Editor
 
 from lpmangle.errors import ElfError, NamingError
 from lpmangle.loader import NOT_CHECKED, WARNING, Hypervisor, State, Upload, Verdict, check_sequence, check_upload

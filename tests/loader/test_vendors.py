@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from hypervisor import Small, payload, state
-from xen.editor import Editor
+from lab.editor import Editor
 
 from lpmangle.errors import NamingError
 from lpmangle.loader import WARNING, State, Upload, check_sequence, take

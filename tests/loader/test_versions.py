@@ -8,8 +8,8 @@ from random import Random
 
 import pytest
 from hypervisor import base, before, state, upload
-from xen.defects import DEFECTS, good_alternative
-from xen.editor import Editor
+from lab.defects import DEFECTS, good_alternative
+from lab.editor import Editor
 
 from lpmangle.loader import CRASH, NOT_CHECKED, Upload, check_upload
 from lpmangle.loader.profile import CHANGES, Number, Profile
@@ -26,7 +26,7 @@ Make = Callable[[], Editor]
 
 
 def defect(name: str) -> Make:
-    """One of tests/xen/defects.py."""
+    """One of tests/lab/defects.py."""
 
     def make() -> Editor:
         editor = Editor(base())

@@ -12,8 +12,8 @@ from typing import Any
 
 from livepatch import Source, build_id
 
-from xen.lab import Result
-from xen.scenario import Scenario
+from lab.boot import Result
+from lab.scenario import Scenario
 
 PAYLOADS = Path(__file__).parent / "payloads"
 FOREIGN = {

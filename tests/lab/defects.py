@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable
 from random import Random
 
-from xen.editor import Editor
+from lab.editor import Editor
 
 Defect = Callable[[Editor, Random], object]
 

@@ -11,10 +11,10 @@ from livepatch import Source, build_id
 from test_cli import lpmangle
 from toolchain import run as tool
 
-from xen.lab import Result, boot
-from xen.labs import Lab
-from xen.scenario import ROOT, Scenario
-from xen.stack import NOT_ON_ARM, Stack
+from lab.boot import Result, boot
+from lab.labs import Lab
+from lab.scenario import ROOT, Scenario
+from lab.stack import NOT_ON_ARM, Stack
 
 pytestmark = [pytest.mark.xen, pytest.mark.one_lab]
 

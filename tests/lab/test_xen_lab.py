@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from builds import environment
 
-from xen.labs import LABS, Lab
-from xen.scenario import ROOT
+from lab.labs import LABS, Lab
+from lab.scenario import ROOT
 
 
 def xen_lab(*words: str) -> subprocess.CompletedProcess[str]:

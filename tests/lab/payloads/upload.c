@@ -1,4 +1,4 @@
-/* What the defects of tests/xen/defects.py are put into: one of each kind of symbol and relocation. */
+/* What the defects of tests/lab/defects.py are put into: one of each kind of symbol and relocation. */
 #include "livepatch.h"
 
 static int calls; /* .bss */

@@ -8,13 +8,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from random import Random
 
+from lab.defects import DEFECTS, HYPERVISOR, LOCALS, Defect
+from lab.editor import Editor
+from lab.targeted import replace_function, targeted
 from lpmangle.loader import CRASH, Hypervisor, State, Upload, Verdict, check_upload
 from lpmangle.loader.rules import Finding
 from lpmangle.loader.upload import perform
 from lpmangle.xen.hypervisor import ENDBR64
-from xen.defects import DEFECTS, HYPERVISOR, LOCALS, Defect
-from xen.editor import Editor
-from xen.targeted import replace_function, targeted
 
 # So many scenarios beside one for each defect alone.
 PAIRS, SEQUENCES, STACKS = 85, 45, 12

@@ -19,9 +19,9 @@ from pathlib import Path
 
 from toolchain import MACHINES, package_of
 
-from xen.lab import LabError, cpio
-from xen.labs import Lab, Machine
-from xen.packages import Packages, call
+from lab.boot import LabError, cpio
+from lab.labs import Lab, Machine
+from lab.packages import Packages, call
 
 RECIPE = 1  # raise it when what is prepared changes: what is in the cache is then made anew
 MODULES = ("xen-privcmd", "xen-evtchn", "xenfs")

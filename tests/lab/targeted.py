@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from xen.defects import (
+from lab.defects import (
     ARM32,
     FUNCS,
     HOOKS,
@@ -19,7 +19,7 @@ from xen.defects import (
     nop,
     strings,
 )
-from xen.editor import Editor
+from lab.editor import Editor
 
 
 def targeted(machine: int, endbr: str, init: str) -> dict[str, Defect]:

@@ -15,9 +15,9 @@ import pytest
 from livepatch import Source, build_id, local_symbols
 from toolchain import MACHINES, run
 
+from lab.boot import Result
+from lab.scenario import ROOT, Scenario, Shared, scenario, scenarios_of, x86_only
 from lpmangle.xen.xensyms import captured_symbols, hypervisor_symbols
-from xen.lab import Result
-from xen.scenario import ROOT, Scenario, Shared, scenario, scenarios_of, x86_only
 
 pytestmark = pytest.mark.xen
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from livepatch import Source, build_id
 
-from xen.scenario import ROOT, Scenario, Shared, scenario, scenarios_of, x86_only
-from xen.stack import NOT_ON_ARM, Stack
+from lab.scenario import ROOT, Scenario, Shared, scenario, scenarios_of, x86_only
+from lab.stack import NOT_ON_ARM, Stack
 
 pytestmark = pytest.mark.xen
 

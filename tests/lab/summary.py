@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from xen.labs import LABS
+from lab.labs import LABS
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

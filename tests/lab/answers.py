@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from xen.lab import Job, Result, boot_again
-from xen.labs import Lab
-from xen.uploads import Step, Uploads
+from lab.boot import Job, Result, boot_again
+from lab.labs import Lab
+from lab.uploads import Step, Uploads
 
 # Xen tells what it does, at a level that a release build does not print unless it is told to.
 INFORMATION = re.compile(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from xen.scenario import ROOT
+from lab.scenario import ROOT
 
 NAMES = ("617712b.livepatch", "fbab204.livepatch", "stacked/8d4a1c7.livepatch")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from livepatch import Source, build_id, rename
 
-from xen.scenario import Scenario, Shared, scenario, scenarios_of
+from lab.scenario import Scenario, Shared, scenario, scenarios_of
 
 pytestmark = pytest.mark.xen
 

@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import pytest
 
-from xen.lab import LabError
-from xen.labs import Lab, selected, thorough
-from xen.packages import SourceMissing
-from xen.prepare import prepare
-from xen.scenario import SCENARIOS, X86_ONLY, Shared
+from lab.boot import LabError
+from lab.labs import Lab, selected, thorough
+from lab.packages import SourceMissing
+from lab.prepare import prepare
+from lab.scenario import SCENARIOS, X86_ONLY, Shared
 
 # In CI the real hypervisor must be asked: there it is a failure if it cannot be.
 REQUIRED = os.environ.get("CI") == "true" or os.environ.get("LPMANGLE_REQUIRE_LAB") == "1"

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from xen.labs import Lab, Machine
+from lab.labs import Lab, Machine
 
 # Seconds without a word on the console after which a boot is given up; 10 are usual on two idle cores.
 SILENCE = 120.0

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from livepatch import Source, build_id, build_payload
 
+from lab.answers import Answer, ask, differences, fits, keep, read
+from lab.boot import Result
+from lab.labs import Lab, thorough
+from lab.scenario import ROOT
+from lab.uploads import Uploads, make_scenarios
 from lpmangle.loader import Hypervisor
-from xen.answers import Answer, ask, differences, fits, keep, read
-from xen.lab import Result
-from xen.labs import Lab, thorough
-from xen.scenario import ROOT
-from xen.uploads import Uploads, make_scenarios
 
 pytestmark = pytest.mark.xen
 

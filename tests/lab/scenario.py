@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 from livepatch import Source, build_id, build_payload
 
-from xen.lab import Job, Result, Run, boot_again
-from xen.labs import Lab
+from lab.boot import Job, Result, Run, boot_again
+from lab.labs import Lab
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 EMPTY = "Nothing to list\n"
