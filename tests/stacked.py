@@ -9,6 +9,9 @@ from pathlib import Path
 
 from elfbuild import ALLOC, GLOBAL, MERGE, TEXT, Built, Sec, Sym, build, build_id, funcs, note, rel32, rela
 
+from lpmangle.mangle.stack import Layer
+
+HELPER, HANDLER = "a.c#helper", "a.c#handler"
 XEN = b"\xee" * 20
 STRINGS = ".rodata.str1.1"
 SHF_STRINGS = 0x20
@@ -89,3 +92,11 @@ def xensyms(path: Path, names: Iterable[str]) -> Path:
     """A copy of /proc/xen/xensyms with these names."""
     path.write_text("".join(f"{0xFFFF82D040200000 + 16 * at:x} T {name}\n" for at, name in enumerate(names)))
     return path
+
+
+def layer(number: int, *names: str, kept: tuple[str, ...] = ()) -> Layer:
+    """What is known of mangled payload `number`: new symbols that were renamed, and those that kept their `names`."""
+    suffix = ident(number).hex()
+    renames = {name.encode(): f"{name}_{suffix}".encode() for name in names}
+    stays = frozenset(name.encode() for name in kept)
+    return Layer(f"p{number}", suffix, None, "{symbol}_{suffix}", suffix, renames, stays, f"p{number}.manifest.json")

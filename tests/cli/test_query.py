@@ -7,9 +7,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+from commands import EXAMPLES, lpmangle
 from elfbuild import HOOK, TEXT, Sym, build, build_id
 from manifests import manifest, write
-from test_cli import EXAMPLES, lpmangle
 
 from lpmangle.manifest.search import wanted
 

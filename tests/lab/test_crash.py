@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 
 import pytest
+from commands import lpmangle
 from livepatch import Source, build_id
-from test_cli import lpmangle
 from toolchain import run as tool
 
 from lab.boot import Result, boot

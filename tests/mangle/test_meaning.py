@@ -4,10 +4,9 @@ import struct
 from pathlib import Path
 
 import pytest
+from commands import lpmangle
 from elfbuild import ALLOC, EXEC, Sec, Sym, build, build_id, funcs, note, rela
-from stacked import XEN, ident, stacked, write
-from test_cli import lpmangle
-from test_stack import HELPER, layer
+from stacked import HELPER, XEN, ident, layer, stacked, write
 
 from lpmangle import elf
 from lpmangle.errors import PlanError

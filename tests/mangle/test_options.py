@@ -5,14 +5,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+from commands import EXAMPLES
 
 from lpmangle.cli import build, mangle
 from lpmangle.errors import FileError, LpmangleError, PlanError
 from lpmangle.jobs.mangle import mangle_file
 from lpmangle.mangle.options import Options
 from lpmangle.manifest.read import decode
-
-EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 
 
 @pytest.fixture

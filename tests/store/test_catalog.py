@@ -14,16 +14,15 @@ import time
 from pathlib import Path
 
 import pytest
+from commands import EXAMPLES, lpmangle
 from fuzz.seeds import catalogs
 from manifests import manifest, plain, write
-from test_cli import lpmangle
 
 from lpmangle.manifest.search import find
 from lpmangle.store.catalog import Catalog
 from lpmangle.store.open import open_sources
 from lpmangle.store.source import Sources
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
 ORIGINALS = ["x86_emulate.c#_get_fpu", "arch/x86/traps.c#do_trap", "lp_helper", "common/a.c#f[1]"]
 CRASH = Path(__file__).parents[1] / "data" / "crash"
 

@@ -17,11 +17,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from commands import EXAMPLES, lpmangle
 from debuginfod_server import ID, free_port, running
 from hypothesis import given
 from hypothesis import strategies as st
 from manifests import plain
-from test_cli import EXAMPLES, lpmangle
 
 from lpmangle.manifest import embed
 from lpmangle.store import debuginfod

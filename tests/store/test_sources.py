@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from commands import EXAMPLES, lpmangle
 from fuzz.seeds import catalogs
 from manifests import plain, write
-from test_cli import EXAMPLES, lpmangle
 
 from lpmangle import elf
 from lpmangle.manifest import embed

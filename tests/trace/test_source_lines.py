@@ -10,10 +10,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from commands import lpmangle
 from debuginfod_server import running
 from elfbuild import TEXT, Sym, build, build_id
 from livepatch import CFLAGS, HEADER
-from test_cli import lpmangle
 from toolchain import run as tool
 
 from lpmangle import elf

@@ -9,9 +9,9 @@ import struct
 from pathlib import Path
 
 import pytest
+from commands import lpmangle
 from elfbuild import Built
-from stacked import AARCH64, ARM, STRINGS, X86_64, XEN, ident, stacked, write, xensyms
-from test_cli import lpmangle
+from stacked import AARCH64, ARM, HANDLER, HELPER, STRINGS, X86_64, XEN, ident, layer, stacked, write, xensyms
 from toolchain import run
 
 from lpmangle import elf
@@ -21,14 +21,13 @@ from lpmangle.mangle.apply import apply, prove
 from lpmangle.mangle.decide import make_plan
 from lpmangle.mangle.options import Options
 from lpmangle.mangle.plan import Plan
-from lpmangle.mangle.stack import Layer, Stack
+from lpmangle.mangle.stack import Stack
 from lpmangle.manifest.read import decode
 from lpmangle.manifest.undo import undo
 from lpmangle.manifest.write import encode
 from lpmangle.xen.payload import Payload
 from lpmangle.xen.placement import place
 
-HELPER, HANDLER = "a.c#helper", "a.c#handler"
 A_HELPER, A_HANDLER = (f"{name}_{ident(1).hex()}" for name in (HELPER, HANDLER))
 
 
@@ -43,13 +42,6 @@ def upper(**options: object) -> Built:
         "replaces": [HANDLER, "do_patched", HANDLER],
     }
     return stacked(2, ident(1), **(settings | options))  # type: ignore[arg-type]
-
-
-def layer(number: int, *names: str, kept: tuple[str, ...] = ()) -> Layer:
-    suffix = ident(number).hex()
-    renames = {name.encode(): f"{name}_{suffix}".encode() for name in names}
-    stays = frozenset(name.encode() for name in kept)
-    return Layer(f"p{number}", suffix, None, "{symbol}_{suffix}", suffix, renames, stays, f"p{number}.manifest.json")
 
 
 def mangled(data: bytes, stack: Stack) -> tuple[elf.Object, Plan, bytes, bytes]:

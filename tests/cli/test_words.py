@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from commands import ROOT
 
 from lpmangle.cli import run
 from lpmangle.cli.commands import COMMANDS
 
-ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "examples" / "fbab204.livepatch"
 NAMES = (*COMMANDS, "help")
 OPTIONS = [

@@ -14,9 +14,9 @@ import zlib
 from pathlib import Path
 
 import pytest
+from commands import EXAMPLES, lpmangle
 from corpus import fixtures
 from elfbuild import ABS, TEXT, Sec, Sym, build, build_id, plain
-from test_cli import EXAMPLES, lpmangle
 
 from lpmangle import elf
 from lpmangle.errors import LpmangleError, ManifestError, PlanError, ProofError

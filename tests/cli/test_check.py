@@ -10,13 +10,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from commands import EXAMPLES
 from hypervisor import BUILD_ID, SYMBOLS, base, state
 from lab.editor import Editor
 
 from lpmangle.errors import PayloadError
 from lpmangle.loader import Upload, check_upload, take
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
 ONE, TWO = EXAMPLES / "617712b.livepatch", EXAMPLES / "fbab204.livepatch"
 GET_FPU = "x86_emulate.c#_get_fpu"
 

@@ -11,6 +11,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
+from commands import ROOT
 from elfbuild import TEXT, Sym, build, build_id, funcs, plain
 
 from lpmangle.system import pool as batch
@@ -160,7 +161,7 @@ def test_report(tmp_path: Path) -> None:
     for text in ("text", "text2"):
         (tmp_path / text).write_text("no elf\n")
     (tmp_path / "empty").touch()
-    page = (Path(__file__).parent.parent / "docs" / "json.md").read_text()
+    page = (ROOT / "docs" / "json.md").read_text()
     documented = [
         key for cells in re.findall(r"^\| (`.*?) \|", page, re.MULTILINE) for key in re.findall("`(.*?)`", cells)
     ]

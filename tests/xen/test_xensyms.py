@@ -4,6 +4,7 @@ import gzip
 from pathlib import Path
 
 import pytest
+from commands import EXAMPLES
 from toolchain import run
 
 from lpmangle.errors import ElfError
@@ -34,7 +35,7 @@ def test_names(tmp_path: Path) -> None:
 
 
 def test_a_payload_is_no_hypervisor() -> None:
-    payload = Path(__file__).parent.parent / "examples" / "617712b.livepatch"
+    payload = EXAMPLES / "617712b.livepatch"
     with pytest.raises(ElfError, match="is ET_REL, not ET_EXEC"):
         hypervisor_symbols(payload.read_bytes())
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from commands import ROOT
 from corpus import SPECS, Item
 from elftools.elf.elffile import ELFFile
 from readers import (
@@ -28,7 +29,6 @@ from readers import (
 )
 from toolchain import MACHINES, run, run_program
 
-ROOT = Path(__file__).parent.parent
 NAME = "payload.livepatch"  # the same before and after: tools print it
 
 # What these linkers take neither before nor after, or take since a newer version: LOCAL undefined symbols, big-endian

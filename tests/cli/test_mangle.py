@@ -10,22 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
+from commands import EXAMPLES, lpmangle
 from elfbuild import GLOBAL, HOOK, TEXT, Sym, build, build_id, plain
 from processes import catches, wait_until
 
 from lpmangle.cli.commands import COMMANDS
-
-EXAMPLES = Path(__file__).parent.parent / "examples"
-
-
-def lpmangle(*args: str | Path, cwd: Path | None = None, code: int = 0) -> subprocess.CompletedProcess[str]:
-    """Run the command; its exit code must be `code`, and no traceback may show."""
-    done = subprocess.run(
-        [sys.executable, "-m", "lpmangle", *map(str, args)], cwd=cwd, capture_output=True, text=True, errors="replace"
-    )
-    assert "Traceback" not in done.stderr, done.stderr
-    assert done.returncode == code, done.stdout + done.stderr
-    return done
 
 
 @pytest.fixture
