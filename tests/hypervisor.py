@@ -69,7 +69,7 @@ def outcome(verdict: Verdict) -> tuple[int, str]:
 @cache
 def base() -> bytes:
     """The payload that tests/lab/defects.py is written for."""
-    source = Source((Path(__file__).parent / "xen" / "payloads" / "upload.c").read_text(), file="upload.c")
+    source = Source((Path(__file__).parent / "lab" / "payloads" / "upload.c").read_text(), file="upload.c")
     with TemporaryDirectory() as folder:
         path = build_payload(Path(folder) / "upload", [source], depends=BUILD_ID, xen_depends=BUILD_ID)
         return path.read_bytes()
