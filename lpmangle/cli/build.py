@@ -90,7 +90,7 @@ say where it is with --result. livepatch-build -k diff makes none.
     help="For --check: is loaded and applied; repeatable.",
 )
 @against_option
-@click.option("--force", is_flag=True, help="Mangle a payload too that has a signature or other bytes appended.")
+@click.option("--force", is_flag=True, help="Mangle a payload too that is signed, or has bytes appended.")
 @click.option("--embed", is_flag=True, help="Put the manifest into the payload too, as section .debug_lpmangle.")
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON; what COMMAND prints goes to stderr then.")
 @click.option("-v", "--verbose", is_flag=True, help="List the renamed symbols.")

@@ -63,7 +63,7 @@ that FILE names, one on each line (@- reads them from stdin).
 )
 @click.option("--depfile", type=OutputPath(), metavar="FILE", help="With -o: write the rule 'FILE: PAYLOAD' for make.")
 @click.option("--if-changed", is_flag=True, help="Leave files alone, and their times, that would be what they are.")
-@click.option("--force", is_flag=True, help="Mangle a payload too that has a signature or other bytes appended.")
+@click.option("--force", is_flag=True, help="Mangle a payload too that is signed, or has bytes appended.")
 @click.option("--embed", is_flag=True, help="Put the manifest into the payload too, as section .debug_lpmangle.")
 @against_option
 @click.option(

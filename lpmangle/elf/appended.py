@@ -7,7 +7,7 @@ What lpmangle appends is a section's data, and so no tail.
 """
 
 from lpmangle import elf
-from lpmangle.errors import PayloadError, counted
+from lpmangle.errors import counted
 
 # scripts/sign-file.c of Linux; taken over by others
 MODULE_SIGNATURE = b"~Module signature appended~\n"
@@ -21,14 +21,6 @@ def size(view: elf.Object) -> int:
     )
     appended = len(view.data) - end
     return 0 if view.data.count(0, end) == appended else appended
-
-
-def refusal(view: elf.Object, appended: int) -> PayloadError:
-    """The error for a file with so many bytes appended."""
-    return PayloadError(
-        describe(view.data, appended, "follows its last section", "follow its last section"),
-        hint="mangle first and sign what comes out; --force goes on all the same, and a signature will not fit",
-    )
 
 
 def describe(data: bytes, appended: int, one: str, several: str) -> str:

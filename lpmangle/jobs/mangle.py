@@ -18,6 +18,7 @@ from lpmangle.manifest import write as manifest_writer
 from lpmangle.system import files
 from lpmangle.system.files import sha256
 from lpmangle.xen.payload import Payload
+from lpmangle.xen.signature import signed
 
 if TYPE_CHECKING:
     from lpmangle.jobs.against import Against
@@ -160,9 +161,9 @@ def prepare(request: Request, file: files.File, data: bytes | None = None) -> Pr
         stack = request.against.stack_of(payload) if request.against else None
         plan = make_plan(payload, options, stem, stack)
         # What is not changed keeps its signature.
-        appended = tail.size(view) if plan.changes else 0
-        if appended and not options.force:
-            raise tail.refusal(view, appended)
+        signatures = signed(view) if plan.changes else None
+        if signatures and not options.force:
+            raise signatures.refusal()
         after = splice.apply(view, plan)
         splice.prove(view, after, plan.names, plan.function_names)
         manifest_path = targets.manifest_place(options.manifest, target, stem, payload.build_id)
@@ -176,9 +177,8 @@ def prepare(request: Request, file: files.File, data: bytes | None = None) -> Pr
                 after = embed.add(after, text)
             elif plan.already and not view.section_named(embed.SECTION):
                 result.warnings.append("its manifest is not embedded; for that restore it first and mangle it again")
-        if appended:
-            what = tail.describe(data, appended, "stays as it was", "stay as they were")
-            result.warnings.append(f"{what}; a signature fits no longer")
+        if signatures:
+            result.warnings += signatures.broken()
         warn(result, len(after))
     return Prepared(request, file, result, after, text)
 

@@ -8,6 +8,7 @@ import pytest
 from builds import ROOT, run
 from corpus import Item
 from elfbuild import plain
+from signing import SIZE, add_note, note, older
 
 from lpmangle import elf
 from lpmangle.elf import appended as tail
@@ -89,3 +90,43 @@ def test_signed_afterwards(payload: Path) -> None:
     assert "already mangled" in lpmangle(payload.name, cwd=payload.parent).stdout
     assert payload.read_bytes() == mangled + SIGNATURE
     lpmangle("restore", payload.name, cwd=payload.parent, code=3)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (note(b"\x01" * SIZE), ".note.Xen.signature, RSA, SHA-256"),
+        (older(b"\x01" * SIZE), ".note.Xen.signature, RSA, SHA-256, older form"),
+        (note(b"\x01" * SIZE, 7), ".note.Xen.signature, malformed: version 7 is not known, only 1"),
+    ],
+)
+def test_a_note_with_a_signature_is_refused(payload: Path, content: bytes, said: str) -> None:
+    add_note(payload, content)
+    before = payload.read_bytes()
+    for words in ([payload.name], ["--dry-run", payload.name], [payload.name, EXAMPLE, "-o", "."]):
+        done = lpmangle(*words, cwd=payload.parent, code=3)
+        assert f"lpmangle: p.livepatch: is signed ({said})\n  hint: mangle first and sign what comes out" in done.stderr
+    assert payload.read_bytes() == before
+    done = lpmangle("build", "--result", payload.name, "--", "true", cwd=payload.parent, code=3)
+    assert f"is signed ({said})" in done.stderr
+    done = lpmangle("--force", payload.name, cwd=payload.parent)
+    assert f"warning: its signature ({said}) stays as it was, and fits no longer\n" in done.stderr
+    done = lpmangle("--force", payload.name, cwd=payload.parent)
+    assert done.stderr == ""
+    assert "already mangled" in done.stdout
+    lpmangle("restore", payload.name, cwd=payload.parent)
+    assert payload.read_bytes() == before
+
+
+def test_both_kinds_of_signature(payload: Path) -> None:
+    """Both are named when they break."""
+    add_note(payload, note(b"\x01" * SIZE))
+    append(payload, SIGNATURE)
+    done = lpmangle("--force", payload.name, cwd=payload.parent)
+    assert "its signature (.note.Xen.signature, RSA, SHA-256) stays as it was" in done.stderr
+    assert "bytes of a signature stay as they were" in done.stderr
+
+
+def test_a_blank_note_is_no_signature(payload: Path) -> None:
+    add_note(payload, note(bytes(SIZE)))
+    assert lpmangle(payload.name, cwd=payload.parent).stderr == ""

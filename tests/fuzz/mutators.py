@@ -295,4 +295,5 @@ MUTATORS: dict[str, Callable[[bytes, random.Random], bytes]] = {
     "uploads": mutate_uploads,
     "debuginfod": mutate_answer,
     "verify": mutate_elf,
+    "signature": mutate_bytes,
 }

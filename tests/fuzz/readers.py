@@ -20,7 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from elfbuild import plain
+from elfbuild import TEXT, Sec, Sym, build, build_id, plain
 from manifests import plain as manifest_of
 from stacked import ident, stacked
 
@@ -51,6 +51,7 @@ from lpmangle.trace.retrace import Retracer
 from lpmangle.verify.claims import about_one_below
 from lpmangle.verify.findings import findings
 from lpmangle.verify.rewritten import since
+from lpmangle.xen import signature
 from lpmangle.xen.abi import MAX_SECTIONS
 from lpmangle.xen.payload import Payload
 from lpmangle.xen.versions import parse_version
@@ -377,6 +378,24 @@ def read_debuginfod(data: bytes) -> None:
         assert manifest.decode(each.text).build_id == BUILD_ID
 
 
+def read_signature(data: bytes) -> None:
+    """The content of a section with a signature: what is taken is inside, and without it the note is blank."""
+    view = elf.parse(build([TEXT, Sec(signature.SECTION, data, 0, 7), build_id()], [Sym(b"f")]).data)
+    note, section = signature.note_of(view), view.section_named(signature.SECTION)
+    assert note
+    assert section
+    str(note).encode()
+    if done := signature.signed(view):
+        done.refusal()
+        done.broken()
+    if not note.problem:
+        assert section.offset < note.offset < note.offset + note.size <= section.end
+        again = signature.note_of(elf.parse(signature.blanked(view, note)))
+        assert again
+        assert again.blank
+        assert (again.problem, again.offset) == ("", note.offset)
+
+
 READERS: dict[str, Callable[[bytes], None]] = {
     "elf": read_elf,
     "manifest": read_manifest,
@@ -388,4 +407,5 @@ READERS: dict[str, Callable[[bytes], None]] = {
     "uploads": read_uploads,
     "debuginfod": read_debuginfod,
     "verify": read_verify,
+    "signature": read_signature,
 }

@@ -31,6 +31,8 @@ from elfbuild import (
 )  # fmt: skip
 from manifests import manifest
 from manifests import plain as manifest_of
+from signing import note as signature_note
+from signing import older
 from stacked import ARM, ident, stacked
 
 from lpmangle import elf
@@ -342,6 +344,20 @@ SLOW = (
     *("bomb", "bomb-of-symbols", "endless-tree", "much-nobits", "much-alignment"),
     *("short", "boundaries", "long-runs", "anchors"),
 )
+
+
+def signatures() -> dict[str, bytes]:
+    return {
+        "good": signature_note(b"\x01" * 256),
+        "older": older(b"\x01" * 256),
+        "older-big": older(b"\x01" * 8, length=1 << 31),
+        "blank": signature_note(bytes(8)),
+        "blank-older": signature_note(bytes(16), 0),
+        "two": signature_note(b"\x01" * 8) * 2,
+        "huge": signature_note(b"x", 1)[:4] + b"\xff" * 12,
+    }
+
+
 SEEDS: dict[str, Callable[[], dict[str, bytes]]] = {
     "elf": lambda: {
         f"{name}-{choice}": bytes([choice]) + data for name, data in payloads().items() for choice in (1, 3, 0x80)
@@ -355,4 +371,5 @@ SEEDS: dict[str, Callable[[], dict[str, bytes]]] = {
     "uploads": uploads,
     "debuginfod": answers,
     "verify": payloads,
+    "signature": signatures,
 }

@@ -1,0 +1,150 @@
+"""Is a payload signed, and how: the note that a hypervisor checks, and what a signer has appended behind the file.
+
+The note is what vendors use and what was posted to xen-devel in 2025; upstream's loader does not look at it. It stands
+alone in its section, and is named `Xen`. What it says of itself is packed into its type (`Form.NOTE_TYPE`); a vendor's
+older form has type 0, and a struct before the signature (`Form.STRUCT`). A note of zeros is a place for a signature
+that is still to be made: the signature is that of the whole file in this state.
+"""
+
+from enum import Enum
+from struct import Struct, error
+from typing import NamedTuple
+
+from lpmangle import elf
+from lpmangle.elf import appended
+from lpmangle.errors import PayloadError
+
+SECTION = ".note.Xen.signature"
+NAME = b"Xen\0"
+VERSION = 1
+ALGORITHM_RSA, HASH_SHA256 = 0, 0
+ALGORITHMS = {ALGORITHM_RSA: "RSA"}
+HASHES = {HASH_SHA256: "SHA-256"}
+LIMIT = 1024  # a signature has fewer bytes
+
+_NAME_AT, _DESCRIPTOR_AT = 12, 16  # behind Elf_Note: namesz, descsz, type
+_HINT = "mangle first and sign what comes out; --force goes on all the same, and a signature will not fit"
+
+
+class Form(Enum):
+    NOTE_TYPE = "version in bits 0 to 15 of the note's type, algorithm in 16 to 23, hash in 24 to 31"
+    STRUCT = "type 0; before the signature u16 version, u8 algorithm, u8 hash, u32 length"
+
+
+class Note(NamedTuple):
+    """The note; the signature's `size` bytes are at `offset` of the file. `blank`: nothing has been signed yet.
+
+    `problem` is what is wrong with it, empty if nothing is; then the other fields hold what could be read.
+    """
+
+    problem: str = ""
+    blank: bool = False
+    form: Form = Form.NOTE_TYPE
+    version: int = VERSION
+    algorithm: int = ALGORITHM_RSA
+    hash: int = HASH_SHA256
+    offset: int = 0
+    size: int = 0
+
+    def __str__(self) -> str:
+        if self.problem:
+            return f"{SECTION}, malformed: {self.problem}"
+        older = ", older form" if self.form is Form.STRUCT else ""
+        return f"{SECTION}, {ALGORITHMS[self.algorithm]}, {HASHES[self.hash]}{older}"
+
+
+def note_of(view: elf.Object) -> Note | None:
+    """The note of a payload; None if there is none. Whatever its bytes are, this is no error."""
+    several = [section for section in view.sections if section.name == SECTION]
+    if not several:
+        return None
+    blank = not any(view.data.count(0, s.offset, s.end) < s.end - s.offset for s in several)
+    if len(several) > 1:
+        return Note(f"there are {len(several)} sections of that name", blank)
+    try:
+        return _read(view, several[0])
+    except error:  # of struct
+        return Note("it is cut short", blank)
+
+
+def _read(view: elf.Object, section: elf.Section) -> Note:
+    word, data, end = view.layout.word, view.data, section.end
+    if end - section.offset < _DESCRIPTOR_AT:
+        return Note("it is cut short", not any(view.section_data(section)))
+    name_size, size, kind = (word.unpack_from(data, section.offset + at)[0] for at in (0, 4, 8))
+    at = section.offset + _DESCRIPTOR_AT
+    descriptor = data[at : min(at + size, end)]
+    blank = not any(descriptor)
+    if name_size != len(NAME) or data[section.offset + _NAME_AT : at] != NAME:
+        return Note("it is not called Xen", blank)
+    if at + size > end:
+        return Note("it is cut short", blank)
+    # gABI, note section: descriptors are padded to whole words, of which the last may lack.
+    if any(data[at + size : end]) or end - at - size >= _NAME_AT:
+        return Note("there are two notes, or bytes behind the one", blank and not any(data[at + size : end]))
+    if kind:
+        form, version, algorithm, digest = Form.NOTE_TYPE, kind & 0xFFFF, kind >> 16 & 0xFF, kind >> 24
+    else:
+        head = Struct(">HBBI" if view.layout.big_endian else "<HBBI")
+        form = Form.STRUCT
+        version, algorithm, digest, length = head.unpack_from(descriptor)
+        at, size = at + head.size, size - head.size
+        blank = not any(descriptor[head.size :])
+        if not any(descriptor):  # nobody has filled in anything yet
+            version, length = VERSION, size
+        # Behind the signature there may be padding.
+        if length > size or any(descriptor[head.size + length :]):
+            return Note(f"it says {length} bytes where there are {size}", blank)
+        size = length
+    return Note(_problem(version, algorithm, digest, size), blank, form, version, algorithm, digest, at, size)
+
+
+def _problem(version: int, algorithm: int, digest: int, size: int) -> str:
+    if version != VERSION:
+        return f"version {version} is not known, only {VERSION}"
+    if algorithm not in ALGORITHMS:
+        return f"algorithm {algorithm} is not known, only {ALGORITHM_RSA} (RSA)"
+    if digest not in HASHES:
+        return f"hash {digest} is not known, only {HASH_SHA256} (SHA-256)"
+    if not size:
+        return "its signature has 0 bytes"
+    if size >= LIMIT:
+        return f"its signature has {size} bytes, {LIMIT} or more"
+    return ""
+
+
+class Signed(NamedTuple):
+    """How a payload is signed: by a note that is not blank, by so many bytes behind the file, both, or not at all."""
+
+    note: Note | None
+    appended: int
+    data: bytes
+
+    def __bool__(self) -> bool:
+        return self.note is not None or self.appended > 0
+
+    def refusal(self) -> PayloadError:
+        """The error for a payload that would be changed."""
+        if self.note:
+            return PayloadError(f"is signed ({self.note})", hint=_HINT)
+        words = appended.describe(self.data, self.appended, "follows its last section", "follow its last section")
+        return PayloadError(words, hint=_HINT)
+
+    def broken(self) -> list[str]:
+        """What is to be said of each signature when the payload was changed all the same."""
+        lines = [f"its signature ({self.note}) stays as it was, and fits no longer"] if self.note else []
+        if self.appended:
+            words = appended.describe(self.data, self.appended, "stays as it was", "stay as they were")
+            lines.append(f"{words}; a signature fits no longer")
+        return lines
+
+
+def signed(view: elf.Object) -> Signed:
+    """Is this payload signed, and how? A note that is blank is no signature."""
+    note = note_of(view)
+    return Signed(note if note and not note.blank else None, appended.size(view), view.data)
+
+
+def blanked(view: elf.Object, note: Note) -> bytes:
+    """The file as it was when it was signed: with zeros for the signature."""
+    return view.data[: note.offset] + bytes(note.size) + view.data[note.offset + note.size :]
