@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from lpmangle import elf
 from lpmangle.elf import appended
-from lpmangle.errors import PayloadError
+from lpmangle.errors import PayloadError, counted
 
 SECTION = ".note.Xen.signature"
 NAME = b"Xen\0"
@@ -60,7 +60,7 @@ def note_of(view: elf.Object) -> Note | None:
         return None
     blank = not any(view.data.count(0, s.offset, s.end) < s.end - s.offset for s in several)
     if len(several) > 1:
-        return Note(f"there are {len(several)} sections of that name", blank)
+        return Note(f"there are {counted(len(several), 'section')} of that name", blank)
     try:
         return _read(view, several[0])
     except error:  # of struct
@@ -94,7 +94,7 @@ def _read(view: elf.Object, section: elf.Section) -> Note:
             version, length = VERSION, size
         # Behind the signature there may be padding.
         if length > size or any(descriptor[head.size + length :]):
-            return Note(f"it says {length} bytes where there are {size}", blank)
+            return Note(f"it says {counted(length, 'byte')} where it has {size}", blank)
         size = length
     return Note(_problem(version, algorithm, digest, size), blank, form, version, algorithm, digest, at, size)
 
@@ -109,7 +109,7 @@ def _problem(version: int, algorithm: int, digest: int, size: int) -> str:
     if not size:
         return "its signature has 0 bytes"
     if size >= LIMIT:
-        return f"its signature has {size} bytes, {LIMIT} or more"
+        return f"its signature has {counted(size, 'byte')}, {LIMIT} or more"
     return ""
 
 
