@@ -129,6 +129,7 @@ def run(words: Sequence[str]) -> int:
         error.show(text)
         for line in text.getvalue().expandtabs().splitlines():
             click.echo(shown(line), err=True)
+        _echo_notes(error)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return 128 + signal.SIGINT
@@ -138,7 +139,14 @@ def run(words: Sequence[str]) -> int:
             _forget_output()
         for line in lines:
             click.echo(line, err=True)
+        _echo_notes(error)
         return status
+
+
+def _echo_notes(error: Exception) -> None:
+    """What was added to an error on its way: where a wrong value came from (`settings`)."""
+    for note in getattr(error, "__notes__", ()):
+        click.echo(f"  {note}", err=True)
 
 
 def _forget_output() -> None:

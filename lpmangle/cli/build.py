@@ -11,7 +11,8 @@ from lpmangle.cli.mangle_one import Reply, Wanted, failed, reply_of, say
 from lpmangle.cli.mangle_report import report
 from lpmangle.cli.options import against_option, naming_options, read_options
 from lpmangle.cli.output import print_json, warn
-from lpmangle.cli.paths import FilePath, OutputPath, PayloadPath
+from lpmangle.cli.paths import CommandText, FilePath, OutputPath, PayloadPath
+from lpmangle.cli.settings import Command, is_typed, origin_lines
 from lpmangle.errors import LpmangleError, StoppedError
 from lpmangle.jobs.build_result import BuildResult
 from lpmangle.jobs.finish import Steps, check_catalog, finish
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 @click.command(
     "build",
+    cls=Command,
     context_settings={"allow_interspersed_args": False},
     options_metavar="[OPTIONS] --",
     help="""\b
@@ -65,6 +67,7 @@ say where it is with --result. livepatch-build -k diff makes none.
 @click.option(
     "--before",
     multiple=True,
+    type=CommandText(),
     metavar="CMD",
     help="Run CMD on the payload before it is mangled, with the payload's path as the last word, such as "
     "--before 'strip -g'. May be repeated.",
@@ -72,6 +75,7 @@ say where it is with --result. livepatch-build -k diff makes none.
 @click.option(
     "--after",
     multiple=True,
+    type=CommandText(),
     metavar="CMD",
     help="The same after it is mangled, for example to sign it. CMD works on a copy: if it fails, nothing has changed.",
 )
@@ -113,9 +117,9 @@ def command(
 ) -> None:
     options, wanted = read_options(**given), Wanted(as_json, verbose, quiet)
     against = below(options)
-    if loaded and not check:
+    if loaded and not check and is_typed(ctx, "loaded"):
         raise click.UsageError("--loaded goes with --check")
-    if options.xen and not (check or against):
+    if options.xen and not (check or against) and is_typed(ctx, "xen"):
         raise click.UsageError("--xen goes with --check or --against")
     built = BuildResult(words, results)
     stdout = process.STDERR if as_json else process.STDOUT
@@ -126,6 +130,9 @@ def command(
     checks = _read_check(options.xen, loaded) if check else None
     if against:
         against.open()
+    if verbose and not (as_json or quiet):
+        for line in origin_lines(ctx):
+            click.echo(line)
     steps = Steps(commands_before, commands_after, checks.approve if checks else None, catalog)
     replies: list[Reply] = []
     try:

@@ -10,6 +10,7 @@ import click
 
 from lpmangle.cli.output import print_json, print_table, shown, table_lines, warn
 from lpmangle.cli.paths import FilePath, OutputPath, WholeFilePath
+from lpmangle.cli.settings import Command
 from lpmangle.errors import EXIT_NO, EXIT_REFUSED, NoManifestError, about, counted
 from lpmangle.store import catalog as catalogs
 from lpmangle.store import local
@@ -40,7 +41,7 @@ def command() -> None:
     pass
 
 
-@command.command("add")
+@command.command("add", cls=Command, settings="CATALOG_ADD")
 @click.argument("catalog", type=OutputPath())
 @click.argument("paths", nargs=-1, required=True, type=FilePath(), metavar="SOURCE...")
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
@@ -95,7 +96,7 @@ def _counted(several: Iterable[Found], count: int) -> Iterator[Found]:
             progress.update(1)
 
 
-@command.command("list")
+@command.command("list", cls=Command, settings="CATALOG_LIST")
 @click.argument("catalog", type=WholeFilePath())
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
 def list_(catalog: str, as_json: bool) -> None:
@@ -112,7 +113,7 @@ def _rows(entries: list[catalogs.Entry]) -> list[tuple[str, ...]]:
     return [("PAYLOAD", "BUILD-ID", "SYMBOLS", "SUFFIX"), *rows]
 
 
-@command.command("remove")
+@command.command("remove", cls=Command, settings="CATALOG_REMOVE")
 @click.argument("catalog", type=WholeFilePath())
 @click.argument("payloads", nargs=-1, required=True, metavar="PAYLOAD|BUILD-ID...")
 @click.option("--all", "every", is_flag=True, help="Remove all payloads that have a name, not only one.")
@@ -142,7 +143,7 @@ def remove(ctx: click.Context, catalog: str, payloads: tuple[str, ...], every: b
         click.echo(f"{shown(catalog)}: removed {shown(entry.payload)}, build-id {build_id}")
 
 
-@command.command("find")
+@command.command("find", cls=Command, settings="CATALOG_FIND")
 @click.argument("catalog", type=WholeFilePath())
 @click.argument("symbols", nargs=-1, required=True, metavar="SYMBOL...")
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON.")

@@ -5,6 +5,7 @@ import click
 from lpmangle.cli.check_report import print_report, report
 from lpmangle.cli.output import print_json
 from lpmangle.cli.paths import FilePath, PayloadPath
+from lpmangle.cli.settings import Command
 from lpmangle.errors import EXIT_NO
 from lpmangle.jobs.check import put_on, read_uploads, state_of
 from lpmangle.loader import check_sequence
@@ -13,6 +14,7 @@ from lpmangle.loader.profile import VENDORS
 
 @click.command(
     "check",
+    cls=Command,
     help="""\b
 Examples:
   lpmangle check --xen xen-syms one.livepatch two.livepatch

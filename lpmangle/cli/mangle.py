@@ -11,11 +11,12 @@ from lpmangle.cli.mangle_report import report
 from lpmangle.cli.options import against_option, naming_options, read_options
 from lpmangle.cli.output import print_json
 from lpmangle.cli.paths import FilePath, OutputPath, PayloadPath
+from lpmangle.cli.settings import Command, is_typed, origin_lines
 from lpmangle.jobs.mangle import Request, below
 from lpmangle.jobs.outputs import place
 
 
-class _Command(click.Command):
+class _Command(Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         given = list(args)
         try:
@@ -90,11 +91,16 @@ def command(
     quiet: bool,
     **given: Any,
 ) -> None:
+    if given["xen"] and not given["against"]:
+        if is_typed(ctx, "xen"):
+            raise click.UsageError("--xen goes with --against")
+        given["xen"] = None  # a setting for the payloads that need it
     options, wanted = read_options(**given), Wanted(as_json, verbose, quiet)
-    if options.xen and not options.against:
-        raise click.UsageError("--xen goes with --against")
     if options.depfile and not options.output:
         raise click.UsageError("--depfile needs -o: a payload that is mangled in place depends on nothing else")
+    if verbose and not (as_json or quiet):
+        for line in origin_lines(ctx):
+            click.echo(line)
     if len(payloads) > 1 or payloads[0].startswith("@"):
         from lpmangle.cli.mangle_many import mangle_many
 

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import click
 
 from lpmangle.cli.output import shown
-from lpmangle.cli.paths import FilePath
+from lpmangle.cli.paths import FilePath, SourceWord
 from lpmangle.mangle.names import DEFAULT_SUFFIX, DEFAULT_TEMPLATE, check_naming
 from lpmangle.mangle.options import SCOPES, Options
 
@@ -41,7 +41,7 @@ _OPTIONS = (
 against_option = click.option(
     "--against",
     multiple=True,
-    type=FilePath(),
+    type=SourceWord(),
     metavar="SOURCE",
     help="A mangled payload (or its manifest) that PAYLOAD is put on, or a catalog, folder or URL of a debuginfod "
     "server that has it and those below it: names taken from them become what they are there. May be repeated.",

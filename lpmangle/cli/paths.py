@@ -1,7 +1,7 @@
 """Paths on the command line: one that makes no sense is refused before any work is done."""
 
 import os
-from typing import Any
+from typing import Any, ClassVar
 
 import click
 
@@ -33,6 +33,21 @@ class FilePath(click.Path):
 
     def check(self, path: str) -> None:
         """Raise WordError if what is at `path` cannot be meant."""
+
+
+class SourceWord(FilePath):
+    """A source of manifests: a path or a URL."""
+
+    def split_envvar_value(self, rv: str) -> list[str]:
+        from lpmangle.store.open import split_words  # only for a variable that is set
+
+        return split_words(rv)
+
+
+class CommandText(click.types.StringParamType):
+    """A command with its words; a variable has one on each line."""
+
+    envvar_list_splitter: ClassVar[str] = "\n"
 
 
 class WholeFilePath(FilePath):

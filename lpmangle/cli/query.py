@@ -7,6 +7,7 @@ import click
 
 from lpmangle.cli.options import sources_option
 from lpmangle.cli.output import print_exact, print_json, shown
+from lpmangle.cli.settings import Command
 from lpmangle.errors import EXIT_NO, counted
 from lpmangle.jobs.query import query
 from lpmangle.manifest.read import FunctionNameRecord, Manifest, ReferenceRecord, SymbolRecord
@@ -17,6 +18,7 @@ FORMATS = ("text", "json", "objcopy")
 
 @click.command(
     "query",
+    cls=Command,
     help="""\b
 Examples:
   lpmangle query _get_fpu -m fbab204.livepatch

@@ -4,11 +4,13 @@ import click
 
 from lpmangle.cli.output import print_json, shown
 from lpmangle.cli.paths import FilePath, OutputPath, PayloadPath
+from lpmangle.cli.settings import Command
 from lpmangle.jobs.restore import restore_file
 
 
 @click.command(
     "restore",
+    cls=Command,
     help="""\b
 Examples:
   lpmangle restore fbab204.livepatch

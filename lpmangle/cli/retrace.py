@@ -10,6 +10,7 @@ import click
 from lpmangle.cli.options import sources_option
 from lpmangle.cli.output import error_lines, shown, warn
 from lpmangle.cli.paths import FilePath
+from lpmangle.cli.settings import Command
 from lpmangle.errors import FileError, LpmangleError, counted
 from lpmangle.store.open import open_sources, with_servers
 from lpmangle.trace.lookup import Candidate, Lookup
@@ -33,6 +34,7 @@ _WORDS = {
 
 @click.command(
     "retrace",
+    cls=Command,
     help="""\b
 Examples:
   xl dmesg | lpmangle retrace -m fbab204.livepatch

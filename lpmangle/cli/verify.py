@@ -4,6 +4,7 @@ import click
 
 from lpmangle.cli.output import print_json, shown
 from lpmangle.cli.paths import FilePath, PayloadPath
+from lpmangle.cli.settings import Command
 from lpmangle.errors import EXIT_NO, counted
 from lpmangle.jobs.verify import verify_file
 from lpmangle.manifest.read import Manifest
@@ -11,6 +12,7 @@ from lpmangle.manifest.read import Manifest
 
 @click.command(
     "verify",
+    cls=Command,
     help="""\b
 Examples:
   lpmangle verify fbab204.livepatch

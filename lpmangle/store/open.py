@@ -16,7 +16,7 @@ from lpmangle.xen.payload import Payload
 
 # URLs are told from paths by their scheme.
 _URL = re.compile("(?:https?|file)://", re.IGNORECASE)
-# An entry of LPMANGLE_MANIFESTS: a URL with user and port, if it has them, or a path.
+# An entry of a variable that names sources: a URL with user and port, if it has them, or a path.
 _ENTRY = re.compile(rf"{_URL.pattern}(?:[^@/]*@)?(?:\[[^]]*\]|[^:/]*)(?::[0-9]+)?[^:]*|[^:]+", re.IGNORECASE)
 HINT = "say where it is with -m, or in LPMANGLE_MANIFESTS"
 
@@ -73,9 +73,14 @@ def with_servers(sources: Sources) -> Sources:
 
 
 def named_in_environment() -> list[str]:
-    """What LPMANGLE_MANIFESTS names, separated by colons, those in URLs aside."""
-    named: list[str] = _ENTRY.findall(os.environ.get("LPMANGLE_MANIFESTS", ""))
-    return named
+    """What LPMANGLE_MANIFESTS names."""
+    return split_words(os.environ.get("LPMANGLE_MANIFESTS", ""))
+
+
+def split_words(variable: str) -> list[str]:
+    """The sources that a variable names, separated by colons, those in URLs aside."""
+    words: list[str] = _ENTRY.findall(variable)
+    return words
 
 
 def _servers() -> str:
