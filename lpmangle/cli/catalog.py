@@ -1,6 +1,6 @@
 """lpmangle catalog: the manifests of all shipped payloads in one file."""
 
-import os
+import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -9,12 +9,15 @@ from itertools import chain
 import click
 
 from lpmangle.cli.output import print_json, print_table, shown, table_lines, warn
-from lpmangle.cli.paths import FilePath, OutputPath, WholeFilePath
+from lpmangle.cli.paths import FilePath, FolderPath, OutputPath, WholeFilePath
 from lpmangle.cli.settings import Command
-from lpmangle.errors import EXIT_NO, EXIT_REFUSED, NoManifestError, about, counted
+from lpmangle.errors import EXIT_NO, EXIT_REFUSED, WordError, about, counted
+from lpmangle.jobs.export import export as export_manifests
+from lpmangle.manifest.read import Manifest
 from lpmangle.store import catalog as catalogs
-from lpmangle.store import local
+from lpmangle.store.contents import contents
 from lpmangle.store.source import Found, unrepeated
+from lpmangle.system import files
 
 
 class _Commands(click.Group):
@@ -32,6 +35,8 @@ Examples:
   lpmangle catalog add shipped.db build/*.livepatch
   lpmangle catalog find shipped.db _get_fpu
   xl dmesg | lpmangle retrace -m shipped.db
+  lpmangle catalog merge shipped.db from-the-other-site.db
+  lpmangle catalog export shipped.db -o manifests fbab204
 
 Keep the manifests of all shipped payloads in CATALOG, one SQLite file, to look them up in with
 query, retrace, restore and verify (-m CATALOG).
@@ -46,44 +51,25 @@ def command() -> None:
 @click.argument("paths", nargs=-1, required=True, type=FilePath(), metavar="SOURCE...")
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
 def add(catalog: str, paths: tuple[str, ...], as_json: bool) -> None:
-    """Add manifests: of files, payloads, or folders of either. What is there already stays as it is.
+    """Add manifests: of files, payloads, folders of either, another catalog, or a debuginfod server.
 
-    CATALOG is made if it does not exist. Several processes may add at once.
+    What is there already stays as it is. CATALOG is made if it does not exist. Several processes may add at once. A
+    server is asked by build-id: URL/buildid/BUILD-ID.
     """
-    several = _manifests(paths)
+    manifests, most = zip(*(contents(path, catalog) for path in paths), strict=True)
+    several = _counted(unrepeated(chain.from_iterable(manifests)), sum(most))
     with about(catalog):
         results = Counter(catalogs.add(catalog, several))
+    _say_added(catalog, results, as_json)
+
+
+def _say_added(catalog: str, results: Counter[bool], as_json: bool) -> None:
     if as_json:
         print_json({"catalog": catalog, "added": results[True], "already_there": results[False]})
     else:
         new, old = results[True], results[False]
         added = f"{counted(new, 'manifest')} added"
         click.echo(f"{shown(catalog)}: {added}, {counted(old, 'was', 'were')} there already")
-
-
-def _manifests(paths: tuple[str, ...]) -> Iterator[Found]:
-    """All manifests, each once, on a terminal with a progress bar.
-
-    What is named is read at once, and of each folder the first manifest: what is wrong with these is an error before
-    anything is done.
-    """
-    several: list[Iterable[Found]] = []
-    count = 0
-    for path in paths:
-        if not os.path.isdir(path):
-            found = local.load(path)
-            found.manifest  # noqa: B018
-            several.append([found])
-            count += 1
-            continue
-        listed = list(local.paths_in(path))
-        sound = filter(None, map(local.sound, listed))
-        first = next(sound, None)
-        if first is None:
-            raise NoManifestError("there is no manifest in this folder, and no payload with one inside", path=path)
-        several.append(chain([first], sound))
-        count += len(listed)
-    return _counted(unrepeated(chain.from_iterable(several)), count)
 
 
 def _counted(several: Iterable[Found], count: int) -> Iterator[Found]:
@@ -96,16 +82,136 @@ def _counted(several: Iterable[Found], count: int) -> Iterator[Found]:
             progress.update(1)
 
 
+@command.command("merge", cls=Command, settings="CATALOG_MERGE")
+@click.argument("catalog", type=OutputPath())
+@click.argument("others", nargs=-1, required=True, type=WholeFilePath(), metavar="OTHER...")
+@click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
+def merge(catalog: str, others: tuple[str, ...], as_json: bool) -> None:
+    """Add all that other catalogs have, in one step: everything or nothing.
+
+    CATALOG is made if it does not exist. The others stay as they are.
+    """
+    opened = [catalogs.Catalog(other) for other in others]
+    place = files.resolve(catalog)
+    for other in others:
+        if files.resolve(other) == place:
+            raise WordError("is the catalog itself", path=other)
+    with about(catalog):
+        results = Counter(catalogs.merge(catalog, opened))
+    _say_added(catalog, results, as_json)
+
+
 @command.command("list", cls=Command, settings="CATALOG_LIST")
 @click.argument("catalog", type=WholeFilePath())
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
 def list_(catalog: str, as_json: bool) -> None:
-    """List the payloads, in the order in which they were added."""
-    entries = catalogs.Catalog(catalog).entries()
+    """List the payloads, in the order in which they were added.
+
+    DEPENDS is the build-id of what the payload is to be put on: the hypervisor, or another payload.
+    """
+    opened = catalogs.Catalog(catalog)
+    entries = opened.entries()
+    depends = [opened.head(entry).depends for entry in entries]
     if as_json:
-        print_json([entry._asdict() for entry in entries])
+        print_json([_record(*one) for one in zip(entries, depends, strict=True)])
     elif entries:
-        print_table(_rows(entries))
+        rows = [
+            (e.payload, e.build_id or "-", below or "-", str(e.symbols), e.suffix)
+            for e, below in zip(entries, depends, strict=True)
+        ]
+        print_table([("PAYLOAD", "BUILD-ID", "DEPENDS", "SYMBOLS", "SUFFIX"), *rows])
+
+
+def _record(entry: catalogs.Entry, depends: str | None) -> dict[str, str | int | None]:
+    return {
+        "payload": entry.payload,
+        "build_id": entry.build_id,
+        "depends": depends,
+        "suffix": entry.suffix,
+        "symbols": entry.symbols,
+    }
+
+
+@command.command("show", cls=Command, settings="CATALOG_SHOW")
+@click.argument("catalog", type=WholeFilePath())
+@click.argument("payloads", nargs=-1, required=True, metavar="PAYLOAD|BUILD-ID...")
+@click.option("--json", "as_json", is_flag=True, help="Print the manifests, as a list.")
+@click.pass_context
+def show(ctx: click.Context, catalog: str, payloads: tuple[str, ...], as_json: bool) -> None:
+    """Show all that is known of payloads, each named by its name or by 7 or more digits of its build-id."""
+    opened = catalogs.Catalog(catalog)
+    named = opened.named(payloads)
+    several = [opened.found(entry) for entry in dict.fromkeys(chain.from_iterable(named.values()))]
+    manifests = [found.manifest for found in several]  # what is damaged is an error before anything is printed
+    if as_json:
+        print_json([json.loads(found.text) for found in several])
+    else:
+        for number, manifest in enumerate(manifests):
+            _show(manifest, first=number == 0)
+    if not all(named.values()):
+        _warn_of_missing(catalog, named)
+        ctx.exit(EXIT_NO)
+
+
+def _warn_of_missing(catalog: str, named: dict[str, list[catalogs.Entry]], done: str = "") -> None:
+    for word in (word for word, entries in named.items() if not entries):
+        warn(catalog, f"has no payload {word}{done}")
+
+
+def _show(manifest: Manifest, *, first: bool) -> None:
+    options = manifest.options
+    typed = [f"--suffix {options.suffix} --template {options.template} --scope {options.scope}"]
+    typed += [f"--only {glob}" for glob in options.only] + [f"--keep {glob}" for glob in options.keep]
+    rows = [
+        ("build-id", manifest.build_id or "(none)"),
+        ("depends", manifest.depends or "(none)"),
+        ("xen-depends", manifest.xen_depends or "(none)"),
+        ("machine", manifest.machine),
+        ("suffix", manifest.suffix),
+        ("options", " ".join(typed)),
+        ("original", f"sha256 {manifest.input.sha256}, {counted(manifest.input.size, 'byte')}"),
+        ("mangled", f"sha256 {manifest.output.sha256}, {counted(manifest.output.size, 'byte')}"),
+        *(("put on", f"{below.payload}, build-id {below.build_id}") for below in manifest.against),
+        *(("kept", name) for name in manifest.kept),
+    ]
+    if not first:
+        click.echo()
+    click.echo(shown(manifest.payload))
+    for key, value in rows:
+        click.echo(f"  {key:11}  {shown(value)}")
+    for names in (manifest.symbols, manifest.taken):
+        if names:
+            heading = ("SYMBOL", "NEW NAME") if names is manifest.symbols else ("NAME OF A PAYLOAD BELOW", "NEW NAME")
+            for line in table_lines([heading, *((one.original, one.name) for one in names)]):
+                click.echo(f"  {line}")
+
+
+@command.command("export", cls=Command, settings="CATALOG_EXPORT")
+@click.argument("catalog", type=WholeFilePath())
+@click.argument("payloads", nargs=-1, metavar="[PAYLOAD|BUILD-ID]...")
+@click.option(
+    "-o", "--output", "folder", required=True, type=FolderPath(), metavar="FOLDER", help="Write the manifests here."
+)
+@click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
+@click.pass_context
+def export(ctx: click.Context, catalog: str, payloads: tuple[str, ...], folder: str, as_json: bool) -> None:
+    """Write manifests to files again, byte for byte as they were added: all, or those of some payloads.
+
+    All files are written, or none. FOLDER is made if it does not exist; what is there is never replaced.
+    """
+    opened = catalogs.Catalog(catalog)
+    entries = opened.entries()
+    if payloads:
+        named = opened.named(payloads)
+        if not all(named.values()):
+            _warn_of_missing(catalog, named, "; nothing was written")
+            ctx.exit(EXIT_NO)
+        entries = list(dict.fromkeys(chain.from_iterable(named.values())))
+    paths = export_manifests(opened, entries, folder)
+    if as_json:
+        print_json({"catalog": catalog, "manifests": paths})
+    else:
+        click.echo(f"{shown(folder)}: {counted(len(paths), 'manifest')}")
 
 
 def _rows(entries: list[catalogs.Entry]) -> list[tuple[str, ...]]:

@@ -89,6 +89,18 @@ class OutputPath(FilePath):
             _check_folder(folder, _kind(folder))
 
 
+class FolderPath(FilePath):
+    """A folder to write to; there may be none yet, but there is one to make it in."""
+
+    def check(self, path: str) -> None:
+        kind = _kind(path)
+        if kind is None:
+            above = os.path.dirname(path.rstrip("/")) or "."
+            _check_folder(above, _kind(above))
+        elif kind not in (files.FOLDER, _UNKNOWN):
+            raise WordError(f"is {kind}, not {files.FOLDER}", path=path)
+
+
 def check_payload(path: str) -> None:
     """Raise WordError if no payload can be at `path`."""
     kind = _kind(path)

@@ -4,6 +4,7 @@ Readers ignore fields that they do not know; a newer major version is refused. `
 because the command that runs in build loops has no time to load msgspec.
 """
 
+from contextlib import suppress
 from typing import Annotated, Literal, TypeVar
 
 import msgspec
@@ -139,6 +140,7 @@ class Head(msgspec.Struct, frozen=True):
     build_id: Hex | None
     suffix: str
     options: OptionsRecord
+    depends: Hex | None = None
     against: list[BelowRecord] = []
 
 
@@ -184,6 +186,18 @@ def decode_head(data: bytes) -> Head:
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         pass
     return _decode(_HEAD, data)  # says what is wrong with it
+
+
+def head_in(start: bytes) -> Head | None:
+    """The head of a manifest that begins with `start`; None if its symbols do not stand last, where lpmangle puts them.
+
+    They are nine tenths of the time that a thousand manifests take.
+    """
+    before, symbols, _ = start.partition(b'"symbols": [')
+    if symbols:
+        with suppress(ManifestError):
+            return decode_head(before + symbols + b"]}")
+    return None
 
 
 def decode_names(data: bytes) -> Names:

@@ -1,4 +1,4 @@
-"""The manifests of all shipped payloads in one file: adding, removing, and finding them by SQL."""
+"""The manifests of all shipped payloads in one file: adding, removing, merging, and finding them by SQL."""
 
 import os
 import re
@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from lpmangle.errors import CatalogError, FileError, LpmangleError, about
 from lpmangle.manifest.embed import decompress
+from lpmangle.manifest.read import Head, head_in
 from lpmangle.manifest.search import wanted
 from lpmangle.store.catalog_file import CatalogFile
 from lpmangle.store.source import Found, Shape
@@ -19,13 +20,19 @@ from lpmangle.xen.abi import MAX_NAME
 # So many manifests are added in one transaction: others get their turn in between.
 BATCH = 200
 
+# One of these has what is found by: a name, or 7 digits or more of a build-id.
+_NAMED = "payload = :word OR (length(:word) >= 7 AND substr(build_id, 1, length(:word)) = :word)"
+# Bytes of a compressed manifest in which its head is: of one that lpmangle wrote, without many payloads below.
+_START = 2048
+
 _GLOB = re.compile(r"[*?\[]")
 _GLOB_NEGATION = re.compile(r"\[!")  # fnmatch's; SQLite has [^
 
 
 class Entry(NamedTuple):
-    """One manifest in the catalog."""
+    """One manifest in the catalog; `id` grows in the order of adding."""
 
+    id: int
     payload: str
     build_id: str | None
     suffix: str
@@ -66,12 +73,40 @@ class Catalog:
         Returns what each word names. If one names nothing, or several payloads (`are_several`) and not `every` one of
         them is meant, nothing is removed.
         """
-        named = "payload = :word OR (length(:word) >= 7 AND substr(build_id, 1, length(:word)) = :word)"
         with self._file.transaction():
-            found = {word: self._entries(named, word=word) for word in words}
+            found = {word: self._entries(_NAMED, word=word) for word in words}
             if all(entries and (every or not are_several(entries)) for entries in found.values()):
-                _delete(self._file, named, words)
+                _delete(self._file, _NAMED, words)
         return found
+
+    def named(self, words: Sequence[str]) -> dict[str, list[Entry]]:
+        """What each word names, as for `remove`."""
+        with self._file.errors():
+            return {word: self._entries(_NAMED, word=word) for word in words}
+
+    def found(self, entry: Entry) -> Found:
+        """The manifest of an entry, as it was written."""
+        return self._unpacked(entry.payload, self._text(entry, "text"))
+
+    def head(self, entry: Entry) -> Head:
+        """The head of that manifest, for which not all of it is unpacked."""
+        start = zlib.decompressobj()
+        with suppress(zlib.error):
+            if head := head_in(start.decompress(self._text(entry, f"substr(text, 1, {_START})"), 2 * _START)):
+                return head
+        return self.found(entry).head
+
+    def manifests(self) -> Iterator[Found]:
+        """All, in the order of adding, one at a time; the file is being read until the last."""
+        with self._file.errors():
+            rows = self._file.select((str, bytes), "SELECT payload, text FROM manifest ORDER BY id", {})
+            for payload, text in rows:
+                yield self._unpacked(payload, text)
+
+    def __len__(self) -> int:
+        with self._file.errors():
+            ((count,),) = self._file.select((int,), "SELECT count(*) FROM manifest", {})
+            return int(count)
 
     def find(self, pattern: str) -> Iterator[Match]:
         """The symbols that `pattern` names, and the payloads that introduced them, oldest first."""
@@ -111,14 +146,23 @@ class Catalog:
         """Only the manifests that fit are unpacked."""
         with self._file.errors():
             query = f"SELECT payload, text FROM manifest WHERE {where} ORDER BY id"
-            rows = self._file.select((str, bytes), query, values)
-            with about(self.path):
-                return [Found(f"{self.path}: {name}", decompress(text, "the catalog")) for name, text in rows]
+            return [self._unpacked(*row) for row in self._file.select((str, bytes), query, values)]
+
+    def _unpacked(self, payload: str, text: bytes) -> Found:
+        with about(self.path):
+            return Found(f"{self.path}: {payload}", decompress(text, "the catalog"))
+
+    def _text(self, entry: Entry, what: str) -> bytes:
+        with self._file.errors():
+            for (text,) in self._file.select((bytes,), f"SELECT {what} FROM manifest WHERE id = :id", {"id": entry.id}):
+                return bytes(text)
+        hint = "run the command again"
+        raise CatalogError(f"another process has removed {entry.payload} meanwhile", path=self.path, hint=hint)
 
     def _entries(self, where: str, **values: str) -> list[Entry]:
         rows = self._file.select(
-            (str, str | None, str, int),
-            f"SELECT payload, build_id, suffix, symbols FROM manifest WHERE {where} ORDER BY id",
+            (int, str, str | None, str, int),
+            f"SELECT id, payload, build_id, suffix, symbols FROM manifest WHERE {where} ORDER BY id",
             values,
         )
         return [Entry(*row) for row in rows]
@@ -151,6 +195,25 @@ def add(path: str, several: Iterable[Found]) -> Iterator[bool]:
             with file.transaction():
                 added = _insert(file, batch)
             yield from added
+
+
+def merge(path: str, others: Sequence[Catalog]) -> list[bool]:
+    """Add all manifests of other catalogs to the one at `path`, in their order, all or none.
+
+    For each, whether it was new. Other writers wait until that is done.
+    A catalog that does not exist is made. Raises as `add` does.
+    """
+
+    def several() -> Iterator[Found]:
+        return chain.from_iterable(other.manifests() for other in others)
+
+    if not os.path.exists(path):
+        with _made(path, several()) as (added, place):
+            if place():
+                return added
+    file = CatalogFile(path, empty_ok=True)
+    with file.transaction():
+        return _insert(file, several())
 
 
 @contextmanager
@@ -197,7 +260,7 @@ def adding(path: str, found: Found) -> Iterator[Callable[[], None]]:
 
 
 @contextmanager
-def _made(path: str, several: Sequence[Found]) -> Iterator[tuple[list[bool], Callable[[], bool]]]:
+def _made(path: str, several: Iterable[Found]) -> Iterator[tuple[list[bool], Callable[[], bool]]]:
     """A new catalog with those in it, as `_insert` says; and what brings it to `path`, False if one is there by now."""
     place = files.resolve(path)
     temporary = files.temporary_for(place)
@@ -211,7 +274,7 @@ def _made(path: str, several: Sequence[Found]) -> Iterator[tuple[list[bool], Cal
             os.unlink(temporary)
 
 
-def _insert(file: CatalogFile, several: Sequence[Found]) -> list[bool]:
+def _insert(file: CatalogFile, several: Iterable[Found]) -> list[bool]:
     """In a transaction; for each, whether it was new."""
     file.make_tables()
     return [_insert_one(file, found) for found in several]

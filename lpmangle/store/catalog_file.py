@@ -106,7 +106,7 @@ class CatalogFile:
         if "db" in vars(self):
             self.db.close()
 
-    def select(self, types: tuple[Any, ...], query: str, values: Mapping[str, str]) -> Iterator[tuple[Any, ...]]:
+    def select(self, types: tuple[Any, ...], query: str, values: Mapping[str, str | int]) -> Iterator[tuple[Any, ...]]:
         """The rows of a query; SQLite itself lets any column hold any type."""
         with self.limited():
             for row in self.db.execute(query, values):

@@ -3,7 +3,6 @@
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from operator import attrgetter
 
 from lpmangle import elf
@@ -11,7 +10,7 @@ from lpmangle.errors import FileError, LpmangleError, ManifestError, NoManifestE
 from lpmangle.manifest import embed
 from lpmangle.manifest.format import ENDING
 from lpmangle.manifest.format import beside as manifest_beside
-from lpmangle.manifest.read import Head, decode_head
+from lpmangle.manifest.read import Head, head_in
 from lpmangle.store.source import Found, Shape, warn
 from lpmangle.system import files
 from lpmangle.system.files import sha256
@@ -97,16 +96,12 @@ def leave_out(path: str, error: LpmangleError) -> None:
 
 
 def _head(path: str) -> Head | None:
-    """The head of a manifest, without its symbols if they stand last, where lpmangle puts them.
+    """The head of the manifest in a file. None for a payload that has no manifest inside.
 
-    They are nine tenths of the time that a thousand manifests take. None for a payload that has no manifest inside.
     Raises FileError, ManifestError, ElfError.
     """
-    if path.endswith(ENDING):
-        start, symbols, _ = files.start_of(path).partition(b'"symbols": [')
-        if symbols:
-            with suppress(ManifestError):
-                return decode_head(start + symbols + b"]}")
+    if path.endswith(ENDING) and (head := head_in(files.start_of(path))):
+        return head
     found = _in_file(path)
     return found.head if found else None
 

@@ -47,13 +47,13 @@ def open_sources(words: Sequence[str], trouble: list[LpmangleError] | None = Non
 
 
 def _open(word: str) -> Source:
-    if _URL.match(word):
+    if is_url(word):
         from lpmangle.store.debuginfod import DebuginfodSource, server_at  # urllib
 
         if server := server_at(word):
             return DebuginfodSource([server])
         raise NoSourceError("is no URL of a debuginfod server", path=word)
-    if not os.path.isdir(word) and _is_database(word):
+    if not os.path.isdir(word) and is_catalog(word):
         from lpmangle.store.catalog import Catalog  # sqlite3
 
         return Catalog(word)
@@ -122,10 +122,16 @@ def _choose(sources: Sources, payload: files.File, name: str) -> Found:
 
 def is_single(word: str) -> bool:
     """Whether a source is one payload or one manifest."""
-    return os.path.isfile(word) and not _is_database(word)
+    return os.path.isfile(word) and not is_catalog(word)
 
 
-def _is_database(path: str) -> bool:
+def is_url(word: str) -> bool:
+    """Whether a word means a debuginfod server, and no path."""
+    return _URL.match(word) is not None
+
+
+def is_catalog(path: str) -> bool:
+    """Whether a file is a catalog, or at least an SQLite file."""
     try:
         with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
             return file.read(len(SQLITE_MAGIC)) == SQLITE_MAGIC

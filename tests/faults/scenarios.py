@@ -7,7 +7,7 @@ from pathlib import Path
 
 from builds import ROOT, make_tree, options, run, write_patch
 
-from faults.harness import EIO, FAULTS, KILL, Scenario
+from faults.harness import EIO, FAULTS, FULL, KILL, Scenario
 
 EXAMPLES = ROOT / "examples"
 OLD, NEW = "617712b.livepatch", "fbab204.livepatch"
@@ -67,6 +67,16 @@ def _catalog(folder: Path) -> None:
     run(["lpmangle", "catalog", "add", "c.db", OLD], folder)
 
 
+def _whole_catalog(folder: Path) -> None:
+    _manifests(folder)
+    run(["lpmangle", "catalog", "add", "c.db", OLD, NEW], folder)
+
+
+def _two_catalogs(folder: Path) -> None:
+    _catalog(folder)
+    run(["lpmangle", "catalog", "add", "other.db", NEW], folder)
+
+
 def _built(folder: Path) -> None:
     """A tree that livepatch-build has built once; it makes the same again. An older manifest is there."""
     make_tree(folder / "tree")
@@ -90,6 +100,11 @@ def _pair(payload: str) -> tuple[str, ...]:
 
 
 OUT = _pair("out.livepatch")
+# Build-ids of both.
+_EXPORTED = [
+    f"out/{name}.manifest.json"
+    for name in ("617712b-a46b5c175e2839ad0fcd31212d3715bde54b2c28", "fbab204-d967c17f6518371e26e591728fd30fa3f292977c")
+]
 READERS = (("verify", "out.livepatch"), ("query", "_get_fpu", "-m", "out.livepatch"), ("query", "_get_fpu", "-m", "."))
 
 SCENARIOS = (
@@ -138,6 +153,15 @@ SCENARIOS = (
         (("c.db",),),
         readers=(("catalog", "list", "c.db"), ("query", "_get_fpu", "-m", "c.db")),
     ),
+    Scenario("catalog-merge", _two_catalogs, ("catalog", "merge", "new.db", "c.db", "other.db"), (("new.db",),)),
+    Scenario(
+        "older-catalog-merge",
+        _two_catalogs,
+        ("catalog", "merge", "c.db", "other.db"),
+        (("c.db",),),
+        readers=(("catalog", "list", "c.db"),),
+    ),
+    Scenario("export", _whole_catalog, ("catalog", "export", "c.db", "-o", "out"), ((_EXPORTED[1], _EXPORTED[0]),)),
     Scenario(
         "build",
         _built,
@@ -164,6 +188,8 @@ IN_MAKE_TEST = {
     "restore": FAULTS,
     "catalog": (KILL,),
     "older-catalog": FAULTS,
+    "older-catalog-merge": (KILL, EIO),
+    "export": (KILL, EIO, FULL),
     "build-catalog": (KILL, EIO),
     "build": (KILL,),  # what is built is mangled as in place, and each run builds it
 }

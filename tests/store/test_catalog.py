@@ -54,7 +54,7 @@ def test_add_is_idempotent(catalog: Path, shipped: Path) -> None:
 
 def test_list_find_remove(catalog: Path) -> None:
     rows = lpmangle("catalog", "list", catalog).stdout.splitlines()
-    assert rows[0].split() == ["PAYLOAD", "BUILD-ID", "SYMBOLS", "SUFFIX"]
+    assert rows[0].split() == ["PAYLOAD", "BUILD-ID", "DEPENDS", "SYMBOLS", "SUFFIX"]
     assert len(rows) == 31
     entries = json.loads(lpmangle("catalog", "list", "--json", catalog).stdout)
     assert [entry["payload"] for entry in entries] == [f"hotfix{n}" for n in sorted(range(30), key=str)]
@@ -175,6 +175,12 @@ def test_connections_are_closed(tmp_path: Path, shipped: Path) -> None:
         (0, "catalog", "add", catalog, shipped, CRASH / "crash.livepatch", tmp_path / "lower.json"),
         (0, "catalog", "add", catalog, shipped),
         (0, "catalog", "list", catalog),
+        (0, "catalog", "show", catalog, "hotfix1"),
+        (1, "catalog", "show", catalog, "no_such"),
+        (0, "catalog", "export", catalog, "-o", tmp_path / "exported"),
+        (0, "catalog", "merge", tmp_path / "merged.db", catalog),
+        (0, "catalog", "add", tmp_path / "merged.db", catalog),
+        (3, "catalog", "merge", tmp_path / "merged.db", tmp_path / "types"),
         (0, "catalog", "find", catalog, "_get_fpu"),
         (1, "catalog", "find", catalog, "no_such"),
         (0, "catalog", "remove", catalog, "hotfix1"),

@@ -90,6 +90,11 @@ def test_a_stacked_payload_finds_the_one_below(server: str, tmp_path: Path, monk
     assert not (tmp_path / "none").exists()
 
 
+def test_a_catalog_takes_its_manifests(server: str, tmp_path: Path) -> None:
+    lpmangle("catalog", "add", tmp_path / "c.db", f"{server}/buildid/{ID}")
+    assert "x86_emulate.c#_get_fpu" in lpmangle("query", NAME, "-m", tmp_path / "c.db").stdout
+
+
 def test_federated_servers(server: str, tmp_path: Path) -> None:
     """A server that has nothing asks the one behind it, as docs/debugging.md says of a fleet."""
     (tmp_path / "site" / "payloads").mkdir(parents=True)
