@@ -8,6 +8,8 @@ Whole jobs, as the commands of `lpmangle` do them, on files:
 ('mangled', 5)
 >>> lpmangle.verify_file("fbab204.livepatch").findings
 []
+>>> [(entry.name, entry.old_size) for entry in lpmangle.show_file("fbab204.livepatch").inventory.functions]
+[(b'xen_extra_version', 12)]
 >>> [(manifest, symbol)] = lpmangle.query(["_get_fpu"], ["fbab204.livepatch"]).matches
 >>> symbol.name
 'x86_emulate.c#_get_fpu_fbab204'
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from lpmangle.jobs.mangle import mangle_file
     from lpmangle.jobs.query import query
     from lpmangle.jobs.restore import restore_file
+    from lpmangle.jobs.review import show_file
     from lpmangle.jobs.verify import verify_file
     from lpmangle.mangle.options import Options
     from lpmangle.trace.retrace import retrace
@@ -45,6 +48,7 @@ __all__ = [
     "query",
     "restore_file",
     "retrace",
+    "show_file",
     "verify_file",
 ]
 
@@ -57,6 +61,7 @@ _HOMES = {
     "query": "lpmangle.jobs.query",
     "restore_file": "lpmangle.jobs.restore",
     "retrace": "lpmangle.trace.retrace",
+    "show_file": "lpmangle.jobs.review",
     "verify_file": "lpmangle.jobs.verify",
 }
 

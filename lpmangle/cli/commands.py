@@ -8,6 +8,7 @@ DEFAULT_COMMAND = "mangle"
 # name -> what it does; the module is lpmangle.cli.<name>. Said here so that --help need not load every command.
 COMMANDS = {
     "mangle": "Make the names of a payload's new symbols unique (the default command).",
+    "show": "Say what a payload is and does.",
     "query": "Find the original name of a symbol, or the new one.",
     "retrace": "Put the original names back into a console log.",
     "catalog": "Keep the manifests of all shipped payloads in one file.",

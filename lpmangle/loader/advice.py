@@ -81,21 +81,9 @@ def _twins(image: Image, mark: Mark | None, state: State, report: Report) -> Non
     for index in image.new:
         name, shndx, _ = image.symbols[index]
         if report.has_room(Rule.TWIN) and image.headers[shndx].flags & elf.SHF_WRITE:
-            twins = state.xen.lookalikes.twins(_original(name, mark))
+            twins = state.xen.lookalikes.twins(mark.original(name) if mark else name)
             if twins:
                 report.warn(Rule.TWIN, f"{text(name)}: the hypervisor has {_some(twins)}", symbol=text(name))
-
-
-def _original(name: bytes, mark: Mark | None) -> bytes:
-    """The name before it was mangled, as far as a template with {symbol} in it tells."""
-    if mark is None or mark.template.count("{symbol}") != 1:
-        return name
-    before, after = (
-        part.replace("{suffix}", mark.suffix).encode("utf-8", "surrogateescape")
-        for part in mark.template.split("{symbol}")
-    )
-    fits = name.startswith(before) and name.endswith(after)
-    return name[len(before) : len(name) - len(after)] if fits else name
 
 
 def _debug_size(image: Image, report: Report) -> None:

@@ -63,6 +63,17 @@ class Mark(NamedTuple):
         """The options as they were typed, without those that change nothing."""
         return " ".join(filter(None, (self._options, *(f"--against {one.build_id}" for one in self.below), self.globs)))
 
+    def original(self, name: bytes) -> bytes:
+        """The name before it was mangled, as far as a template with {symbol} in it tells; not if it was shortened."""
+        if self.template.count("{symbol}") != 1:
+            return name
+        before, after = (
+            part.replace("{suffix}", self.suffix).encode("utf-8", "surrogateescape")
+            for part in self.template.split("{symbol}")
+        )
+        fits = name.startswith(before) and name.endswith(after)
+        return name[len(before) : len(name) - len(after)] if fits else name
+
     def encode(self) -> bytes:
         """As it stands in the string table, without the NULs around it."""
         below = [f"--against {one.build_id}:{one.taken}:{one.check}" for one in self.below]

@@ -148,7 +148,7 @@ def test_a_command_that_stands_first_mangles_nothing(folder: Path, name: str) ->
         ("retore", "is 'restore' meant?"),
         ("Query", "is 'query' meant?"),
         ("mangel", "is 'mangle' meant?"),
-        ("show", "lpmangle --help lists the commands"),
+        ("display", "lpmangle --help lists the commands"),
         ("status", "lpmangle --help lists the commands"),
     ],
 )
@@ -289,7 +289,7 @@ def test_a_usage_error_touches_nothing(folder: Path) -> None:
     """Of random command lines; half of them begin with a command."""
     chance = random.Random(seed := int(os.environ.get("LPMANGLE_SEED", "9")))
     print("seed", seed)
-    lines = [[chance.choice(WORDS) for _ in range(chance.randrange(7))] for _ in range(500)]
+    lines = [[chance.choice(WORDS) for _ in range(chance.randrange(7))] for _ in range(600)]
     lines += [[chance.choice(list(COMMANDS)), *line] for line in lines]
     answers = say_each(lines, folder, fill)
     for line, said in zip(lines, answers, strict=True):

@@ -27,8 +27,11 @@ from stacked import ident, stacked
 from lpmangle import elf
 from lpmangle.cli.check_report import print_findings, record, says
 from lpmangle.cli.retrace import report
+from lpmangle.cli.show import page as show_page
+from lpmangle.cli.show import record as show_record
 from lpmangle.elf import appended as tail
 from lpmangle.errors import LpmangleError
+from lpmangle.jobs.review import Shown
 from lpmangle.loader import Hypervisor, State, Upload, check_sequence, take
 from lpmangle.loader.fleet import Matrix
 from lpmangle.loader.instructions import LONGEST, length
@@ -41,6 +44,8 @@ from lpmangle.manifest import read as manifest
 from lpmangle.manifest import search as query
 from lpmangle.manifest.undo import prove_manifest, undo
 from lpmangle.manifest.write import encode
+from lpmangle.review.inventory import take_inventory
+from lpmangle.review.subject import Subject
 from lpmangle.store import debuginfod, local
 from lpmangle.store.catalog import Catalog, add
 from lpmangle.store.open import open_sources
@@ -396,6 +401,16 @@ def read_signature(data: bytes) -> None:
         assert (again.problem, again.offset) == ("", note.offset)
 
 
+def read_review(data: bytes) -> None:
+    """A payload that is shown: whatever is in it can be printed, and takes no longer than its size allows."""
+    with suppress(LpmangleError):
+        shown = Shown("p.livepatch", take_inventory(Subject(Payload.parse(data))), None)
+        json.dumps(show_record(shown))
+        with redirect_output():
+            for line in show_page(shown, mangled=True):
+                print(line)
+
+
 READERS: dict[str, Callable[[bytes], None]] = {
     "elf": read_elf,
     "manifest": read_manifest,
@@ -407,5 +422,6 @@ READERS: dict[str, Callable[[bytes], None]] = {
     "uploads": read_uploads,
     "debuginfod": read_debuginfod,
     "verify": read_verify,
+    "review": read_review,
     "signature": read_signature,
 }

@@ -371,5 +371,6 @@ SEEDS: dict[str, Callable[[], dict[str, bytes]]] = {
     "uploads": uploads,
     "debuginfod": answers,
     "verify": payloads,
+    "review": payloads,
     "signature": signatures,
 }

@@ -82,11 +82,6 @@ class RelocationTable:
         self.report.refuse(Rule.RELOC_TYPE, f"Unhandled relocation {says}", f"in {text(self.image.names[self.number])}")
 
 
-def signed(number: int, bits: int) -> int:
-    """What the low `bits` of a number say as two's complement."""
-    return (number + (1 << (bits - 1))) % (1 << bits) - (1 << (bits - 1))
-
-
 def fits(bits: int) -> range:
     """All numbers that `bits` hold as two's complement."""
     return range(-(1 << (bits - 1)), 1 << (bits - 1))

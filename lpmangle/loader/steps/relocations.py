@@ -7,8 +7,9 @@ from lpmangle.elf import text
 from lpmangle.loader.image import Image
 from lpmangle.loader.rules import Report, Rule
 from lpmangle.loader.steps import relocations_arm32, relocations_arm64, relocations_x86
-from lpmangle.loader.steps.relocation_table import RelocationTable, signed
+from lpmangle.loader.steps.relocation_table import RelocationTable
 from lpmangle.xen.machines import ARM64, X86_64
+from lpmangle.xen.relocations import signed
 
 _RELOCATE: dict[int, Callable[[RelocationTable], None]] = {
     elf.EM_X86_64: relocations_x86.relocate,

@@ -4,15 +4,22 @@ Only data is written (the loader reads it afterwards); instructions are checked,
 one behind the section writes into what lies there.
 """
 
-from struct import Struct
-
 from lpmangle.elf import text
 from lpmangle.loader.rules import Rule
-from lpmangle.loader.steps.relocation_table import RelocationTable, fits, signed
+from lpmangle.loader.steps.relocation_table import RelocationTable, fits
+from lpmangle.xen.relocations import (
+    DWORD,
+    R_ARM_ABS32,
+    R_ARM_CALL,
+    R_ARM_JUMP24,
+    R_ARM_MOVT_ABS,
+    R_ARM_MOVW_ABS_NC,
+    R_ARM_NONE,
+    R_ARM_REL32,
+    arm32_addend,
+    signed,
+)
 
-_DWORD = Struct("<I")
-R_ARM_NONE, R_ARM_ABS32, R_ARM_REL32, R_ARM_CALL, R_ARM_JUMP24 = 0, 2, 3, 28, 29
-R_ARM_MOVW_ABS_NC, R_ARM_MOVT_ABS = 43, 44
 _CALLS, _MOVES, _DATA = (R_ARM_CALL, R_ARM_JUMP24), (R_ARM_MOVW_ABS_NC, R_ARM_MOVT_ABS), (R_ARM_ABS32, R_ARM_REL32)
 
 
@@ -25,14 +32,14 @@ def relocate(table: RelocationTable) -> None:
             report.crash(Rule.UNALIGNED, where)
             return
         touches = kind in (*_CALLS, *_MOVES, *_DATA)
-        inside = 0 <= place - image.base <= len(image.memory) - _DWORD.size
+        inside = 0 <= place - image.base <= len(image.memory) - DWORD.size
         dies = Rule.UNALIGNED if image.unaligned(place) else Rule.RELOC_OUTSIDE
         # With SHT_REL the place is read first of all.
         if table.in_place and touches:
             if image.unaligned(place) or not inside:
                 report.crash(dies, f"{where}: {place:#x}")
                 return
-            addend = _addend(kind, _DWORD.unpack_from(image.memory, place - image.base)[0])
+            addend = arm32_addend(kind, DWORD.unpack_from(image.memory, place - image.base)[0])
         if not table.has_symbol(symbol, "symbol"):
             continue
         if touches and (image.unaligned(place) or not inside):
@@ -47,18 +54,9 @@ def relocate(table: RelocationTable) -> None:
                 name = text(image.symbols[symbol][0])
                 report.warn(Rule.RELOC_CALL_ODD, f"{where}, at {offset:#x}: {name or 'a section'}", symbol=name)
         elif kind in _DATA:
-            table.write(offset, _DWORD, value + addend - (place if kind == R_ARM_REL32 else 0))
+            table.write(offset, DWORD, value + addend - (place if kind == R_ARM_REL32 else 0))
         elif kind in _MOVES:
             if addend:
                 report.warn(Rule.RELOC_ADDEND_DROPPED, f"{where}, at {offset:#x}: {addend:#x}")
         elif kind != R_ARM_NONE:
             table.refuse_type(f"#{kind:x}")
-
-
-def _addend(kind: int, word: int) -> int:
-    """get_addend: what stands in the place that an SHT_REL entry names."""
-    if kind in _CALLS:
-        return signed(word << 2, 26)
-    if kind in _MOVES:
-        return signed(word >> 4 & 0xF000 | word & 0xFFF, 16)
-    return signed(word, 32)

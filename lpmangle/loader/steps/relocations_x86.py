@@ -1,11 +1,16 @@
 """Relocations on x86_64: xen/arch/x86/livepatch.c:arch_livepatch_perform_rela."""
 
-from struct import Struct
+from lpmangle.loader.steps.relocation_table import RelocationTable, fits
+from lpmangle.xen.relocations import (
+    DWORD,
+    QWORD,
+    R_X86_64_64,
+    R_X86_64_NONE,
+    R_X86_64_PC32,
+    R_X86_64_PLT32,
+    signed,
+)
 
-from lpmangle.loader.steps.relocation_table import RelocationTable, fits, signed
-
-R_X86_64_NONE, R_X86_64_64, R_X86_64_PC32, R_X86_64_PLT32 = 0, 1, 2, 4
-_QWORD, _DWORD = Struct("<Q"), Struct("<I")
 _REACH = fits(32)
 
 
@@ -19,11 +24,11 @@ def relocate(table: RelocationTable) -> None:
                 # Xen computes in 64 bits: a value that wraps around is as good as any.
                 value = signed(values[symbol] + addend - (start + offset), 64)
                 if value in _REACH or symbol in table.image.unresolved:
-                    table.write(offset, _DWORD, value)
+                    table.write(offset, DWORD, value)
                 else:
                     table.refuse_overflow(index, symbol)
         elif kind == R_X86_64_64:
             if table.has_place(offset, 8):
-                table.write(offset, _QWORD, values[symbol] + addend)
+                table.write(offset, QWORD, values[symbol] + addend)
         elif kind != R_X86_64_NONE:
             table.refuse_type(str(kind))

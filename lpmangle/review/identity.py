@@ -1,0 +1,301 @@
+"""What a place in a payload *is*, whatever it is called there and wherever it lies.
+
+Two builds of one source put things at other places, number static variables anew, merge strings in another way, and
+refer to one place by a symbol or by its section. What stays: the hypervisor's names, the original names of functions
+and variables, and the content of what is never written. So identities are made of these, and two of them are equal if
+the same is meant.
+
+- A function that the payload replaces is the hypervisor's of that name: whoever calls it, calls the same, replaced or
+  not (livepatch.c puts a jump at its beginning).
+- A function or a variable of the payload is told by its original name; a number that a compiler has put behind a
+  variable's is left out where no other variable has the same name without it.
+- Constants and strings are told by what is in them, relocations included, to a depth of MAX_DEPTH.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect_left, bisect_right
+from typing import NamedTuple
+
+from lpmangle import elf
+from lpmangle.errors import ElfError
+from lpmangle.review.subject import Subject
+from lpmangle.xen.relocations import FIELDS, R_ARM_CALL, R_ARM_JUMP24, Field, arm32_addend
+from lpmangle.xen.symbols import Kind
+from lpmangle.xen.variables import holds_state
+
+# Kinds of targets.
+HYPERVISOR, OWN, CONSTANT, STRING, ABSOLUTE, PLACE = "hypervisor", "payload", "constant", "string", "absolute", "place"
+
+MAX_DEPTH = 8
+# Anonymous data, of which nothing says where it ends, is looked at no further.
+MAX_ANONYMOUS = 4096
+# What overlapping symbols of a hostile file could make endless: bytes and relocations that are looked at in all.
+MAX_WORK = 1 << 24
+
+_SHF_STRINGS = 0x20
+
+
+class Target(NamedTuple):
+    """What a reference leads to: byte `offset` of `name`. Of constants and strings `name` is the digest of the content.
+
+    `shown` is a name or a string for people, and no part of what makes two targets equal.
+    """
+
+    kind: str
+    name: bytes
+    offset: int
+    shown: bytes = b""
+
+    @property
+    def key(self) -> tuple[str, bytes, int]:
+        return self[:3]
+
+
+class Reference(NamedTuple):
+    """A field that a relocation of `type` fills in, `at` bytes from the start of what is looked at."""
+
+    at: int
+    type: int
+    target: Target
+
+    @property
+    def key(self) -> tuple[int, int, tuple[str, bytes, int]]:
+        return self.at, self.type, self.target.key
+
+
+class Extent(NamedTuple):
+    """A named or anonymous piece of a section; `symbol` is 0 where it has no name."""
+
+    section: int
+    start: int
+    end: int
+    symbol: int
+
+
+class Places:
+    """The places of one payload, and what is there."""
+
+    def __init__(self, subject: Subject) -> None:
+        self.subject = subject
+        self.view = subject.view
+        self.fields: dict[int, Field] = FIELDS.get(self.view.machine, {})
+        self._work = MAX_WORK
+        self._relocations: dict[int, list[elf.Relocation]] = {}
+        self._constants: dict[Extent, bytes] = {}
+        self._replaced = {
+            (entry.replacement.section, entry.replacement.offset): entry.name
+            for entry in subject.entries
+            if entry.replacement
+        }
+        self._by_section: dict[int, list[Extent]] = {}
+        kinds = subject.kinds
+        for index, symbol in enumerate(self.view.symbols()):
+            if kinds[index] not in (Kind.NEW, Kind.OVERRIDING) or not 0 < symbol.st_shndx < len(self.view.sections):
+                continue
+            extent = Extent(symbol.st_shndx, symbol.st_value, symbol.st_value + symbol.st_size, index)
+            self._by_section.setdefault(symbol.st_shndx, []).append(extent)
+        for several in self._by_section.values():
+            several.sort(key=self._order)
+        self._starts = {section: [one.start for one in found] for section, found in self._by_section.items()}
+        self._boundaries: dict[int, list[int]] | None = None
+
+    def _order(self, extent: Extent) -> tuple[int, int, bytes]:
+        """Of several symbols at one place the longest comes last, then the one that comes first by its name."""
+        name = self.subject.symbol_name(extent.symbol)
+        return extent.start, extent.end - extent.start, bytes(255 - byte for byte in name)
+
+    def is_writable(self, section: int) -> bool:
+        """Whether what is in a section can change."""
+        return holds_state(self.view.sections[section])
+
+    def is_code(self, section: int) -> bool:
+        return bool(self.view.sections[section].flags & elf.SHF_EXECINSTR)
+
+    def name_of(self, extent: Extent) -> bytes:
+        """The name that a symbol is told by."""
+        return self.subject.stable.get(extent.symbol) or self.subject.symbol_name(extent.symbol)
+
+    def at(self, section: int, offset: int) -> Extent | None:
+        """The symbol that covers a place; where one begins or ends there, but none covers it, that one."""
+        several = self._by_section.get(section, [])
+        last = bisect_right(self._starts.get(section, []), offset)
+        at_end = None
+        for extent in reversed(several[max(0, last - 16) : last]):
+            if extent.start == offset or offset < extent.end:
+                return extent
+            if offset == extent.end:
+                at_end = at_end or extent
+        return at_end
+
+    def relocations(self, section: int) -> list[elf.Relocation]:
+        """All that apply to a section, by their places; none, and `trouble`, where the table cannot be read."""
+        if section not in self._relocations:
+            try:
+                found = sorted(self.view.relocations(self.view.sections[section]))
+            except ElfError as error:
+                self.subject.trouble.append(error.message)
+                found = []
+            self._relocations[section] = found
+        return self._relocations[section]
+
+    def relocations_in(self, section: int, start: int, end: int) -> list[elf.Relocation]:
+        """Those at places from `start` on and before `end`."""
+        found = self.relocations(section)
+        first = bisect_left(found, start, key=_place)
+        return found[first : bisect_left(found, end, lo=first, key=_place)]
+
+    def addend(self, relocation: elf.Relocation, section: int) -> int:
+        """What is added to the symbol's value; in SHT_REL tables it stands in the field itself."""
+        if relocation.r_addend is not None:
+            return relocation.r_addend
+        field, at = self.fields.get(relocation.r_type), relocation.addend_at
+        if field is None or at + field.form.size > self.view.sections[section].end:
+            return 0
+        addend = arm32_addend(relocation.r_type, field.form.unpack_from(self.view.data, at)[0])
+        # The processor is two instructions ahead of a branch (Arm ELF: "addend of -8").
+        return addend + 8 if relocation.r_type in (R_ARM_CALL, R_ARM_JUMP24) else addend
+
+    def target(self, symbol: int, addend: int, depth: int = 0) -> Target:
+        """What symbol number `symbol` plus `addend` is."""
+        view, subject = self.view, self.subject
+        fields = view.symbol(symbol)
+        name, section = subject.original(view.string(fields.st_name)), fields.st_shndx
+        if section == elf.SHN_UNDEF:
+            return Target(HYPERVISOR, name, addend, name)
+        if section >= len(view.sections):
+            if name:  # what livepatch-build --prelink makes of the hypervisor's symbols
+                return Target(HYPERVISOR, name, addend, name)
+            return Target(ABSOLUTE, b"", fields.st_value + addend)
+        offset = fields.st_value + addend
+        end = fields.st_value + fields.st_size
+        if fields.st_size and not fields.st_value <= offset <= end and subject.kinds[symbol] >= Kind.OVERRIDING:
+            return self._of(Extent(section, fields.st_value, end, symbol), offset, depth)  # an array's -1st element
+        return self.place(section, offset, depth)
+
+    def place(self, section: int, offset: int, depth: int = 0) -> Target:
+        """What byte `offset` of a section is."""
+        header = self.view.sections[section]
+        if header.flags & elf.SHF_MERGE and not header.flags & elf.SHF_WRITE and 0 <= offset < header.size:
+            return self._merged(header, offset)
+        extent = self.at(section, offset)
+        if extent is None:
+            if self.is_code(section) or self.is_writable(section) or not 0 <= offset < header.size:
+                return Target(PLACE, header.name.encode(), offset, header.name.encode())
+            extent = Extent(section, offset, self._anonymous_end(section, offset), 0)
+        return self._of(extent, offset, depth)
+
+    def _of(self, extent: Extent, offset: int, depth: int) -> Target:
+        section, inside = extent.section, offset - extent.start
+        if replaced := self._replaced.get((section, extent.start)):
+            return Target(HYPERVISOR, replaced, inside, replaced)
+        if extent.symbol and (self.is_code(section) or self.is_writable(section)):
+            name = self.name_of(extent)
+            return Target(OWN, name, inside, name)
+        shown = self.subject.symbol_name(extent.symbol) if extent.symbol else b""
+        return Target(CONSTANT, self.constant(extent, depth), inside, shown)
+
+    def _merged(self, section: elf.Section, offset: int) -> Target:
+        """A string, or one of many constants of one size, that the linker has merged with equal ones."""
+        view, unit = self.view, max(1, section.entsize)
+        if section.flags & _SHF_STRINGS:
+            start = end = section.offset + offset
+            if unit == 1:
+                end = view.data.find(b"\0", start, section.end)
+            else:
+                while end < min(section.end, start + MAX_ANONYMOUS) and any(view.data[end : end + unit]):
+                    end += unit
+            content = view.data[start : section.end if end < 0 else end]
+            if not self.afford(len(content)):
+                return Target(PLACE, section.name.encode(), offset, section.name.encode())
+            return Target(STRING, content, 0, content)
+        first = offset - offset % unit
+        extent = Extent(section.number, first, min(first + unit, section.size), 0)
+        return Target(CONSTANT, self.constant(extent, 0), offset - first)
+
+    def constant(self, extent: Extent, depth: int) -> bytes:
+        """The digest of a constant: its bytes, relocated fields set aside, and what these lead to."""
+        if extent in self._constants:
+            return self._constants[extent]
+        section = self.view.sections[extent.section]
+        unknown = b"?%s+%d" % (section.name.encode(), extent.start)
+        relocations = self.relocations_in(extent.section, extent.start, extent.end)
+        if depth > MAX_DEPTH or not self.afford(extent.end - extent.start + 64 * len(relocations)):
+            return unknown
+        self._constants[extent] = unknown  # for what leads back to itself
+        content = self.masked(extent.section, extent.start, extent.end, relocations)
+        if not extent.symbol:
+            content = content.rstrip(b"\0")  # padding, or not: nothing says where it ends
+        digest = hashlib.sha256(content)
+        for relocation in relocations:
+            reference = self.reference(relocation, extent, depth + 1)
+            digest.update(repr(reference.key).encode())
+        self._constants[extent] = digest.digest()
+        return self._constants[extent]
+
+    def reference(self, relocation: elf.Relocation, extent: Extent, depth: int = 0) -> Reference:
+        """A relocation in data.
+
+        What is relative to its own place is an entry of a table of jumps if it leads to code and the table has no name:
+        the code that uses the table adds its start, so the entry's offset in the table is a part of the addend.
+        """
+        addend, field = self.addend(relocation, extent.section), self.fields.get(relocation.r_type)
+        at = relocation.r_offset - extent.start
+        if field and field.relative and not extent.symbol:
+            shndx = self.view.symbol(relocation.r_sym).st_shndx
+            if 0 < shndx < len(self.view.sections) and self.is_code(shndx):
+                addend -= at
+        return Reference(at, relocation.r_type, self.target(relocation.r_sym, addend, depth))
+
+    def masked(self, section: int, start: int, end: int, relocations: list[elf.Relocation]) -> bytes:
+        """Bytes of a section with the fields that relocations fill in set to 0."""
+        header = self.view.sections[section]
+        if header.type == elf.SHT_NOBITS:
+            return bytes(min(max(0, end - start), 1 << 20))
+        content = bytearray(self.view.data[header.offset + start : min(header.offset + end, header.end)])
+        for relocation in relocations:
+            if field := self.fields.get(relocation.r_type):
+                clear(content, relocation.r_offset - start, field)
+        return bytes(content)
+
+    def afford(self, work: int) -> bool:
+        """Whether so much more may be looked at."""
+        self._work -= work
+        return self._work >= 0
+
+    def _anonymous_end(self, section: int, offset: int) -> int:
+        """Where data without a name ends at the latest: where anything else begins that is known."""
+        if self._boundaries is None:
+            self._boundaries = self._all_boundaries()
+        known = self._boundaries.get(section, [])
+        following = bisect_right(known, offset)
+        end = known[following] if following < len(known) else self.view.sections[section].size
+        return min(end, offset + MAX_ANONYMOUS)
+
+    def _all_boundaries(self) -> dict[int, list[int]]:
+        """By section: where symbols begin, and where relocations lead to."""
+        found: dict[int, set[int]] = {
+            section: {extent.start for extent in several} for section, several in self._by_section.items()
+        }
+        for section in self.view.sections[1:]:
+            if not section.flags & elf.SHF_ALLOC:
+                continue
+            bias = 4 if self.is_code(section.number) and self.view.machine == elf.EM_X86_64 else 0
+            for relocation in self.relocations(section.number):
+                symbol = self.view.symbol(relocation.r_sym)
+                if 0 < symbol.st_shndx < len(self.view.sections) and not self.is_code(symbol.st_shndx):
+                    field = self.fields.get(relocation.r_type)
+                    addend = self.addend(relocation, section.number) + (bias if field and field.relative else 0)
+                    found.setdefault(symbol.st_shndx, set()).add(symbol.st_value + addend)
+        return {section: sorted(places) for section, places in found.items()}
+
+
+def clear(content: bytearray, at: int, field: Field) -> None:
+    """Set the bits of a field to 0, as far as it is there."""
+    if 0 <= at <= len(content) - field.form.size:
+        field.form.pack_into(content, at, field.form.unpack_from(content, at)[0] & ~field.mask)
+
+
+def _place(relocation: elf.Relocation) -> int:
+    return relocation.r_offset
