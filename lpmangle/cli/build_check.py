@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from lpmangle.cli.check_report import print_findings, record, says
+from lpmangle.cli.check_report import headline, print_findings, record
 from lpmangle.cli.output import shown
 from lpmangle.errors import CheckError
 from lpmangle.jobs.check import put_on, state_of
@@ -25,7 +25,7 @@ class Check:
         """Raise CheckError if Xen would refuse the payload; each stands on what is loaded, not on the one before."""
         self.verdict = check_upload(Upload.at(path, data), self._state)
         if not self.verdict.good:
-            raise CheckError(f"check: {self.verdict.status}: {says(self.verdict)}")
+            raise CheckError(f"check: {headline(self.verdict)}")
 
     def say(self, path: str) -> None:
         """One line about a payload that is taken; all findings about one that is not, behind the error's message."""

@@ -4,12 +4,15 @@ import click
 
 from lpmangle.cli.check_report import print_report, report
 from lpmangle.cli.output import print_json
-from lpmangle.cli.paths import FilePath, PayloadPath
+from lpmangle.cli.paths import FilePath, OutputPath, PayloadPath
 from lpmangle.cli.settings import Command
 from lpmangle.errors import EXIT_NO
-from lpmangle.jobs.check import put_on, read_uploads, state_of
-from lpmangle.loader import check_sequence
+from lpmangle.jobs import outputs
+from lpmangle.jobs.check import check_stacks, put_on, read_uploads, state_of
+from lpmangle.loader import State, Upload, check_sequence
+from lpmangle.loader.fleet import equal_hosts
 from lpmangle.loader.profile import VENDORS
+from lpmangle.system import files
 
 
 @click.command(
@@ -20,6 +23,7 @@ Examples:
   lpmangle check --xen xen-syms one.livepatch two.livepatch
   lpmangle check --xen xensyms.txt --loaded one.livepatch two.livepatch
   lpmangle check --xen xen-syms --stack fleet.txt two.livepatch
+  lpmangle check --xen xen-syms --junit report.xml *.livepatch
 
 Play the upload of PAYLOADs, in that order, through the rules of Xen's loader, and say what the
 hypervisor will: its verdict, errno and message for each. All findings are listed, the one that
@@ -57,6 +61,14 @@ hypervisor itself replaces what is applied. The exit code is 1 if any is refused
     help="Check against many hosts: a file that lists what each has loaded, one payload per line and a blank "
     "line between hosts, or as JSON.",
 )
+@click.option(
+    "--junit",
+    "junit_path",
+    type=OutputPath(),
+    metavar="FILE",
+    help="Write a report for CI as JUnit has it: a test for each payload, with --stack for each payload and group of "
+    "equal stacks.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
 @click.pass_context
 def command(
@@ -67,20 +79,41 @@ def command(
     vendor: str | None,
     loaded: tuple[str, ...],
     stack_path: str | None,
+    junit_path: str | None,
     as_json: bool,
 ) -> None:
     if stack_path and loaded:
         raise click.UsageError("--stack and --loaded do not go together: list what is loaded in the stack")
+    if junit_path:
+        outputs.check_report(junit_path, "JUnit report", b"<testsuite")
     state, uploads = state_of(xen_path, xen_version, vendor), read_uploads(payloads)
     if stack_path:
-        from lpmangle.cli.check_fleet import check_fleet
-
-        ctx.exit(check_fleet(stack_path, uploads, state, as_json))
+        ctx.exit(_check_fleet(stack_path, uploads, state, junit_path, as_json))
     put_on(state, loaded)
     verdicts = check_sequence(uploads, state)
+    if junit_path:
+        from lpmangle.cli import junit
+
+        _write(junit_path, junit.of_uploads(verdicts, state))
     if as_json:
         print_json(report(verdicts, state))
     else:
         print_report(verdicts, state)
     if not all(verdict.good for verdict in verdicts):
         ctx.exit(EXIT_NO)
+
+
+def _check_fleet(path: str, uploads: list[Upload], state: State, junit_path: str | None, as_json: bool) -> int:
+    from lpmangle.cli.check_fleet import print_fleet
+
+    rows = check_stacks(path, uploads, state)
+    if junit_path:
+        from lpmangle.cli import junit
+
+        _write(junit_path, junit.of_fleet(equal_hosts(rows), uploads, state))
+    print_fleet(rows, uploads, state, as_json=as_json)
+    return 0 if all(cell.good for row in rows for cell in row.cells) else EXIT_NO
+
+
+def _write(path: str, content: bytes) -> None:
+    files.replace([files.Output(files.resolve(path), (content,))])

@@ -1,45 +1,30 @@
 """lpmangle check --stack: a matrix of stacks and payloads."""
 
-import os
 from typing import Any
 
 import click
 
 from lpmangle.cli.check_report import rules_line, rules_record
 from lpmangle.cli.output import print_json, print_table, shown
-from lpmangle.errors import EXIT_NO, PayloadError, about, counted
-from lpmangle.loader import Loaded, State, Upload, take
-from lpmangle.loader.fleet import Cell, Host, Matrix, read_hosts
-from lpmangle.system import files
+from lpmangle.errors import counted
+from lpmangle.loader import Finding, State, Upload
+from lpmangle.loader.fleet import Cell, Row
 
 
-def check_fleet(path: str, payloads: list[Upload], state: State, as_json: bool) -> int:
-    """Check `payloads` against every stack in the file at `path`; returns the exit code."""
-    with about(path):
-        try:
-            text = files.read(path).data.decode()
-        except UnicodeDecodeError:
-            raise PayloadError("is no text") from None
-        stacks = read_hosts(text, os.path.dirname(path))
-    matrix = Matrix(payloads, state)
-    deployed: dict[str, Loaded] = {}
-    for file in dict.fromkeys(file for stack in stacks for file in stack.paths):
-        with about(file):
-            deployed[file] = take(Upload.at(file, files.read(file).data), matrix.state)
-    rows = [(stack, matrix.check([deployed[file] for file in stack.paths])) for stack in stacks]
+def print_fleet(rows: list[Row], payloads: list[Upload], state: State, *, as_json: bool) -> None:
+    """The matrix, who takes what, and why others do not; or JSON."""
     if as_json:
-        paths, stacks_found = [payload.path for payload in payloads], [_record(*row) for row in rows]
+        paths, stacks_found = [payload.path for payload in payloads], [_record(row) for row in rows]
         print_json({**rules_record(state), "payloads": paths, "stacks": stacks_found})
     else:
         _print(rows, payloads)
         click.echo(f"\n{rules_line(state)}")
-    return 0 if all(cell.good for _, cells in rows for cell in cells) else EXIT_NO
 
 
-def _record(stack: Host, cells: list[Cell]) -> dict[str, Any]:
+def _record(row: Row) -> dict[str, Any]:
     results = []
-    for cell in cells:
-        finding = cell.first or cell.then
+    for cell in row.cells:
+        finding = cell.finding
         results.append(
             {
                 "verdict": cell.status,
@@ -51,28 +36,40 @@ def _record(stack: Host, cells: list[Cell]) -> dict[str, Any]:
                 "remedy": finding.remedy if finding else "",
             }
         )
-    return {"stack": stack.name, "loaded": list(stack.paths), "results": results}
+    return {"stack": row.host.name, "loaded": list(row.host.paths), "results": results}
 
 
-def _print(rows: list[tuple[Host, list[Cell]]], payloads: list[Upload]) -> None:
+def _print(rows: list[Row], payloads: list[Upload]) -> None:
     table: list[tuple[str, ...]] = [("STACK", *(shown(payload.path) for payload in payloads))]
-    reasons: dict[tuple[str, str], int] = {}
-    for stack, cells in rows:
-        table.append((shown(stack.name), *map(_cell, cells)))
-        for finding in (cell.first or cell.then for cell in cells):
-            if finding:
-                reason = finding.headline or finding.meaning, finding.remedy
-                reasons[reason] = reasons.get(reason, 0) + 1
+    table += [(shown(row.host.name), *map(cell_words, row.cells)) for row in rows]
     print_table(table)
     for number, payload in enumerate(payloads):
-        good = sum(cells[number].good for _, cells in rows)
-        click.echo(f"\n{shown(payload.path)}: taken by {good} of {counted(len(rows), 'stack')}", nl=False)
+        click.echo(f"\n{shown(payload.path)}: {taken_by(rows, number)}", nl=False)
     click.echo()
-    for (says, remedy), count in sorted(reasons.items(), key=lambda item: -item[1]):
+    for (says, remedy), count in reasons(rows):
         click.echo(f"  {click.style(str(count), fg='red')} x {shown(says)}\n      remedy: {remedy}")
 
 
-def _cell(cell: Cell) -> str:
+def taken_by(rows: list[Row], number: int) -> str:
+    """How many hosts take the upload with that number, and can put it to use."""
+    return f"taken by {sum(row.cells[number].good for row in rows)} of {counted(len(rows), 'stack')}"
+
+
+def reasons(rows: list[Row]) -> list[tuple[tuple[str, str], int]]:
+    """Why uploads are not taken: what Xen says or means and the remedy, and how often; most frequent first."""
+    found: dict[tuple[str, str], int] = {}
+    for finding in filter(None, (cell.finding for row in rows for cell in row.cells)):
+        found[reason(finding)] = found.get(reason(finding), 0) + 1
+    return sorted(found.items(), key=lambda item: -item[1])
+
+
+def reason(finding: Finding) -> tuple[str, str]:
+    """What Xen says, or else what it means; and the remedy."""
+    return finding.headline or finding.meaning, finding.remedy
+
+
+def cell_words(cell: Cell) -> str:
+    """What one host makes of one upload."""
     if cell.first:
         detail = f" ({cell.first.detail})" if cell.first.detail else ""
         what = cell.first.headline.partition(": ")[2] or cell.first.meaning

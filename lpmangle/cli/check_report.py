@@ -1,6 +1,7 @@
 """What `lpmangle check` says: a table, all findings with remedies; or JSON."""
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import click
 
@@ -79,31 +80,68 @@ def says(verdict: Verdict) -> str:
     """What the console shows, or what happens next."""
     if verdict.first:
         return verdict.first.headline or f"nothing ({verdict.first.meaning})"
-    refused = next((finding for finding in verdict.then if finding.fatal), None)
-    if refused:
+    if refused := decisive(verdict):
         return f"then: {refused.headline or refused.meaning}"
     return f"then: xen-livepatch {verdict.action} {verdict.upload.name}"
+
+
+def decisive(verdict: Verdict) -> Finding | None:
+    """Why it is not taken, or cannot be put to use; None if all is well."""
+    return verdict.first or next((finding for finding in verdict.then if finding.fatal), None)
+
+
+def headline(verdict: Verdict) -> str:
+    """The verdict in one line: its words, and what the console shows or what happens next."""
+    return f"{verdict.words}{':' if verdict.first else ','} {says(verdict)}"
 
 
 def _errno(finding: Finding | None) -> str:
     return f"{finding.errno_name} ({finding.errno})" if finding and finding.errno else ""
 
 
-def print_findings(verdict: Verdict) -> None:
-    """All of them, those of one kind together, the one that Xen reports marked."""
+class Kind(NamedTuple):
+    """What was found of one kind about one payload."""
+
+    findings: list[Finding]
+    reported: bool  # Xen reports one of them
+
+    @property
+    def errno(self) -> str:
+        """What comes back, if that decides."""
+        return _errno(self.findings[0]) if self.findings[0].fatal else ""
+
+    @property
+    def remedies(self) -> list[str]:
+        """Each once."""
+        return list(dict.fromkeys(finding.remedy for finding in self.findings))
+
+
+def kinds(verdict: Verdict) -> list[Kind]:
+    """All findings, those of one kind together, in the order in which Xen would come upon the first of each."""
     groups: dict[tuple[str, str], list[Finding]] = {}
     for finding in verdict.everything:
         groups.setdefault((finding.severity, finding.rule), []).append(finding)
-    for (severity, rule), findings in groups.items():
-        first = verdict.first in findings
-        head = click.style(severity, fg=COLOURS[severity], bold=first)
-        errno = f" {_errno(findings[0])}" if findings[0].fatal and findings[0].errno else ""
-        click.echo(f"  {'>' if first else ' '} {head}{errno}: {findings[0].meaning}  [{rule}]")
-        for finding in findings:
+    return [Kind(findings, verdict.first in findings) for findings in groups.values()]
+
+
+def print_findings(verdict: Verdict) -> None:
+    """All of them, those of one kind together, the one that Xen reports marked."""
+    for line in finding_lines(verdict):
+        click.echo(line)
+
+
+def finding_lines(verdict: Verdict) -> Iterator[str]:
+    """The same as lines, with colours."""
+    for kind in kinds(verdict):
+        finding = kind.findings[0]
+        head = click.style(finding.severity, fg=COLOURS[finding.severity], bold=kind.reported)
+        errno = f" {kind.errno}" if kind.errno else ""
+        yield f"  {'>' if kind.reported else ' '} {head}{errno}: {finding.meaning}  [{finding.rule}]"
+        for finding in kind.findings:
             for line in filter(None, [*finding.lines, _small(finding)]):
-                click.echo(f"      {shown(line.replace(chr(0xA0), ' '))}")
-        for remedy in dict.fromkeys(finding.remedy for finding in findings):
-            click.echo(f"      remedy: {remedy}")
+                yield f"      {shown(line.replace(chr(0xA0), ' '))}"
+        for remedy in kind.remedies:
+            yield f"      remedy: {remedy}"
 
 
 def _small(finding: Finding) -> str:

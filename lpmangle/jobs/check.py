@@ -1,9 +1,11 @@
 """What Xen will say to uploads, from files to verdicts."""
 
+import os
 from collections.abc import Iterable, Sequence
 
-from lpmangle.errors import about
-from lpmangle.loader import Hypervisor, State, Upload, Verdict, check_sequence, take
+from lpmangle.errors import PayloadError, about
+from lpmangle.loader import Hypervisor, Loaded, State, Upload, Verdict, check_sequence, take
+from lpmangle.loader.fleet import Matrix, Row, read_hosts
 from lpmangle.system import files
 from lpmangle.xen.versions import parse_version
 
@@ -46,3 +48,19 @@ def put_on(state: State, paths: Iterable[str]) -> None:
             payload = take(Upload.at(path, files.read(path).data), state)
         state.loaded.append(payload)
         state.applied.append(payload)
+
+
+def check_stacks(path: str, uploads: list[Upload], state: State) -> list[Row]:
+    """Play `uploads`, in that order, to every host that the stack file at `path` lists. Raises LpmangleError."""
+    with about(path):
+        try:
+            text = files.read(path).data.decode()
+        except UnicodeDecodeError:
+            raise PayloadError("is no text") from None
+        hosts = read_hosts(text, os.path.dirname(path))
+    matrix = Matrix(uploads, state)
+    deployed: dict[str, Loaded] = {}
+    for file in dict.fromkeys(file for host in hosts for file in host.paths):
+        with about(file):
+            deployed[file] = take(Upload.at(file, files.read(file).data), matrix.state)
+    return [Row(host, matrix.check([deployed[file] for file in host.paths])) for host in hosts]

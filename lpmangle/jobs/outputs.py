@@ -1,4 +1,4 @@
-"""What is at the places where payload and manifest are to go, and must not be lost."""
+"""What is at the places where payload, manifest and reports are to go, and must not be lost."""
 
 import os
 import re
@@ -81,6 +81,15 @@ def check_output(path: str) -> None:
     """Raise FileError if writing a payload to `path` would cost a manifest."""
     if manifest_format.begins(files.start_of(path)):
         raise FileError("is a manifest: not replaced by a payload", path=path)
+
+
+def check_report(path: str, what: str, mark: bytes) -> None:
+    """Raise FileError if a report cannot go to `path`: what is there does not have `mark` near its beginning."""
+    start = files.start_of(path)
+    if start and mark not in start:
+        raise FileError(
+            f"exists and is no {what}: not replaced", path=path, hint="name another file, or remove this one"
+        )
 
 
 def _names_made_before(result: "Result", start: bytes) -> list[str]:

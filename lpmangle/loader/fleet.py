@@ -72,8 +72,35 @@ class Cell(NamedTuple):
     then: Finding | None
 
     @property
+    def finding(self) -> Finding | None:
+        """Why it is not taken, or cannot be put to use; None if all is well."""
+        return self.first or self.then
+
+    @property
     def good(self) -> bool:
-        return self.first is None and self.then is None
+        return self.finding is None
+
+
+class Row(NamedTuple):
+    """A host, and one cell for each upload."""
+
+    host: Host
+    cells: list[Cell]
+
+
+class Group(NamedTuple):
+    """Hosts with the same payloads loaded, in the same order, and what each of them makes of each upload."""
+
+    hosts: list[Host]
+    cells: list[Cell]
+
+
+def equal_hosts(rows: list[Row]) -> list[Group]:
+    """All hosts, those that are equal together; groups and hosts in the order of `rows`."""
+    groups: dict[tuple[str, ...], Group] = {}
+    for host, cells in rows:
+        groups.setdefault(host.paths, Group([], cells)).hosts.append(host)
+    return list(groups.values())
 
 
 class Matrix:

@@ -175,6 +175,7 @@ SCENARIOS = (
         ((NEW, "manifests/m.json", "c.db"),),
         readers=(("catalog", "list", "c.db"),),
     ),
+    Scenario("check", _examples, ("check", "--junit", "report.xml", OLD), (("report.xml",),)),
 )
 
 # Those that differ most in what they write, for `make test`, and what may befall them.
@@ -191,5 +192,6 @@ IN_MAKE_TEST = {
     "older-catalog-merge": (KILL, EIO),
     "export": (KILL, EIO, FULL),
     "build-catalog": (KILL, EIO),
+    "check": (KILL, EIO),
     "build": (KILL,),  # what is built is mangled as in place, and each run builds it
 }
