@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from commands import run_lpmangle
+
 ROOT = Path(__file__).parent.parent
 STANDIN = ROOT / "tests" / "data" / "livepatch-build-tools"
 WRAPPER = ROOT / "share" / "lpmangle" / "livepatch-build"
@@ -84,9 +86,11 @@ def run(
     command: list[str], cwd: Path, *, code: int = 0, env: dict[str, str] | None = None, stdin: str | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run a command; its exit code must be `code`, and no traceback may show."""
-    done = subprocess.run(
-        command, cwd=cwd, env=env or environment(), input=stdin, capture_output=True, text=True, timeout=120
-    )
+    env = env or environment()
+    if command[0] == "lpmangle":
+        done = run_lpmangle(command[1:], cwd=cwd, env=env, stdin=stdin)
+    else:
+        done = subprocess.run(command, cwd=cwd, env=env, input=stdin, capture_output=True, text=True, timeout=120)
     assert "Traceback" not in done.stderr, done.stderr
     assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}{done.stderr}"
     return done

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 OURS = ("FAULTS", "GOLDEN", "LAB", "LABS", "REQUIRE_LAB", "SEED", "STACKS")
 
-# The makes that tests call are not to be sub-makes of `make test`; Python is to buffer its output as it does for users.
-for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "PYTHONUNBUFFERED"):
+# The makes that tests call are not to be sub-makes of `make test`; Python is to buffer its output, and to keep compiled
+# modules, as it does for users.
+for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"):
     os.environ.pop(name, None)
 # Nor do the settings of whoever runs them count (lpmangle/cli/settings.py), but those of the tests themselves.
 for name in [name for name in os.environ if name.startswith("LPMANGLE_") and name[9:] not in OURS]:

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from commands import run_in_bytes
 from manifests import write
 
 from lpmangle.store.open import open_sources
@@ -32,7 +33,7 @@ def through(chunks: Iterable[bytes], made: Retracer) -> bytes:
 
 def run(*args: str | Path, text: bytes = b"", code: int = 0) -> subprocess.CompletedProcess[bytes]:
     environment = {k: v for k, v in os.environ.items() if k not in ("LPMANGLE_MANIFESTS", "DEBUGINFOD_URLS")}
-    done = subprocess.run([*COMMAND, *map(str, args)], input=text, capture_output=True, env=environment)
+    done = run_in_bytes(["retrace", *map(str, args)], env=environment, stdin=text)
     assert b"Traceback" not in done.stderr, done.stderr
     assert done.returncode == code, done.stderr
     return done

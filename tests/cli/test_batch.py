@@ -11,20 +11,12 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
-from commands import ROOT
+from commands import ROOT, lpmangle
 from elfbuild import TEXT, Sym, build, build_id, funcs, plain
 
 from lpmangle.system import pool as batch
 
 LPMANGLE = [sys.executable, "-m", "lpmangle"]
-
-
-def lpmangle(*args: str | Path, cwd: Path, code: int = 0, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-    """Run the command; its exit code must be `code`, and no traceback may show."""
-    done = subprocess.run([*LPMANGLE, *map(str, args)], cwd=cwd, capture_output=True, text=True, input=stdin)
-    assert "Traceback" not in done.stderr, done.stderr
-    assert done.returncode == code, done.stdout + done.stderr
-    return done
 
 
 def write(folder: Path, count: int, symbols: int = 3) -> list[str]:

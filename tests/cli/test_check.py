@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from commands import EXAMPLES
+from commands import EXAMPLES, lpmangle
 from hypervisor import BUILD_ID, SYMBOLS, base, state
 from lab.editor import Editor
 
@@ -22,11 +22,7 @@ GET_FPU = "x86_emulate.c#_get_fpu"
 
 
 def check(*arguments: str | Path, code: int = 0, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "lpmangle", "check", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd)
-    assert "Traceback" not in done.stderr, done.stderr
-    assert done.returncode == code, done.stdout + done.stderr
-    return done
+    return lpmangle("check", *arguments, cwd=cwd, code=code)
 
 
 @pytest.fixture
@@ -59,8 +55,7 @@ def test_the_clash_that_lpmangle_is_for(xensyms: Path, tmp_path: Path) -> None:
     assert "\x1b" not in said
 
     for source in (ONE, TWO):
-        command = [sys.executable, "-m", "lpmangle", "-o", str(tmp_path / source.name), str(source)]
-        subprocess.run(command, check=True, capture_output=True)
+        lpmangle("-o", tmp_path / source.name, source)
     mangled = check("--xen", xensyms, ONE, tmp_path / TWO.name).stdout
     assert "then: xen-livepatch replace fbab204" in mangled
 
@@ -138,8 +133,7 @@ def test_what_cannot_be_read(payload: Path, tmp_path: Path) -> None:
 
 
 def test_stacks(xensyms: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "lpmangle", "-o", str(tmp_path / "617712b.livepatch"), str(ONE)]
-    subprocess.run(command, check=True, capture_output=True)
+    lpmangle("-o", tmp_path / "617712b.livepatch", ONE)
     stacks = tmp_path / "stacks"
     stacks.write_text(f"# bare\n\n# old\n{ONE}\n\n# new\n617712b.livepatch\n")
     said = check("--xen", xensyms, "--stack", stacks, TWO, code=1).stdout

@@ -47,6 +47,8 @@ class Fault:
         return self.suits(call) and call != "stat" and (calls is None or call in calls)
 
 
+# A run that takes as long hangs.
+SECONDS = 60
 _NEED_SPACE = ("create", "write", "fsync", "link", "mkdir", "grow")
 KILL = Fault("kill", -1)
 SHORT = Fault("short", -2)
@@ -115,7 +117,7 @@ class Servers:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
-                env=environment(LD_PRELOAD=str(library)),
+                env=environment(LD_PRELOAD=str(library), PYTHONPATH=str(HERE.parent)),
             )
             for _ in range(count)
         ]
@@ -133,8 +135,12 @@ class Servers:
         """Run lpmangle as `scenario` says in `folder`, with `fault` at call `number`, if that is not 0."""
         out, err, log = (folder.with_suffix(ending) for ending in (".out", ".err", ".log"))
         log.unlink(missing_ok=True)
+        for path in (out, err):
+            path.write_bytes(b"")
         job = {
             "folder": str(folder),
+            "seconds": SECONDS,
+            "in": os.devnull,
             "command": scenario.command,
             "number": number,
             "fault": fault.number,

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import errno
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from commands import run_lpmangle
 from livepatch import Source, build_id, build_payload
 
 from lab.boot import Job, Result, Run, boot_again
@@ -62,13 +61,11 @@ class Scenario:
 
     def lpmangle(self, *arguments: str | Path, code: int = 0, says: str = "") -> str:
         """Runs the command line, as a user would."""
-        command = [sys.executable, "-m", "lpmangle", *(str(argument) for argument in arguments)]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True)
+        done = run_lpmangle([*map(str, arguments)], cwd=self.folder)
         said = done.stdout + done.stderr
         if done.returncode != code or says not in said:
             raise CommandError(
-                f"{' '.join(command[2:])}\nexit code {done.returncode}, expected {code}"
+                f"{' '.join(done.args)}\nexit code {done.returncode}, expected {code}"
                 f"{f' and the words {says!r}' if says else ''}:\n{said}"
             )
         return said

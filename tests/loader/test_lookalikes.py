@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from commands import lpmangle
 from hypervisor import START, Small, base, payload
 from lab.editor import Editor
 
@@ -94,7 +93,7 @@ def test_copies_of_code_and_constants_do_no_harm() -> None:
 def test_mangled_variables_have_twins_too(options: tuple[str, ...], tmp_path: Path) -> None:
     path = tmp_path / "p.livepatch"
     path.write_bytes(Editor(base()).rename("upload.c#calls", "upload.c#once_.3").data)
-    subprocess.run([sys.executable, "-m", "lpmangle", "-q", *options, path], check=True)
+    lpmangle("-q", *options, path)
     (detail,) = details(ask(path.read_bytes(), knows("common/upload.c#once_.7")), "twin")
     name, _, rest = detail.partition(": ")
     assert name.startswith("x.upload.c#once_.3" if options else "upload.c#once_.3_")

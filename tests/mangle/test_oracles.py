@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from commands import ROOT
+from commands import ROOT, lpmangle
 from corpus import SPECS, Item
 from elftools.elf.elffile import ELFFile
 from readers import (
@@ -60,10 +58,7 @@ def squeeze(text: str) -> str:
 
 
 def lpmangle_command(*arguments: str | Path) -> str:
-    command = [sys.executable, "-m", "lpmangle", *map(str, arguments)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    return done.stderr
+    return lpmangle(*arguments, cwd=ROOT).stderr
 
 
 Mangle = Callable[[Item, str], Mangled]

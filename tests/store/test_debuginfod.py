@@ -9,7 +9,6 @@ import shutil
 import socket
 import socketserver
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from commands import EXAMPLES, lpmangle
+from commands import EXAMPLES, lpmangle, run_lpmangle
 from debuginfod_server import ID, free_port, running
 from hypothesis import given
 from hypothesis import strategies as st
@@ -59,8 +58,7 @@ def source(urls: str) -> DebuginfodSource:
 
 
 def retrace(text: str, *args: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "lpmangle", "retrace", *args]
-    return subprocess.run(command, input=text, capture_output=True, text=True, timeout=60)
+    return run_lpmangle(["retrace", *args], stdin=text)
 
 
 def test_name_alone_is_enough(server: str, cache: Path) -> None:
