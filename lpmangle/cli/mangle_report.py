@@ -23,9 +23,7 @@ def _rows(result: Result) -> Iterator[tuple[int, str, str | None, str | None]]:
 def _function_rows(result: Result) -> Iterator[tuple[int, str, Reference]]:
     """Entry of .livepatch.funcs, its name, what it becomes."""
     if result.plan.functions:
-        from lpmangle.mangle.function_names import by_name
-
-        for entry in by_name(result.payload):
+        for entry in result.payload.looked_up:
             if reference := result.plan.functions.get(entry.entry):
                 yield entry.entry, entry.name.decode(), reference
 

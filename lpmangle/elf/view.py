@@ -116,7 +116,7 @@ class Layout:
 
 
 class Object:
-    """A parsed file. Made by `parse` only; all attributes are read-only by convention.
+    """A parsed file. Made by `parse`; all attributes are read-only by convention.
 
     `data` is the whole file; `symtab` and `strtab` are the one symbol table and its string table, `section_names` is
     the string table of e_shstrndx.
@@ -173,6 +173,20 @@ class Object:
         address, at = self.layout.address, self.place_at(index)
         address.pack_into(out, at, offset)
         address.pack_into(out, at + address.size, size)
+
+    def moved(self, data: bytes) -> "Object":
+        """The view of `data`, which is this file, and more behind it, with sections at other places (`put_place`).
+
+        Only these places are read, and nothing is checked: it is for what we have made ourselves.
+        """
+        view, address = Object(data, self.layout, self.machine, self.e_shoff), self.layout.address
+        for section in self.sections:
+            at = self.place_at(section.number)
+            offset, size = (address.unpack_from(data, at + n * address.size)[0] for n in (0, 1))
+            view.sections.append(section._replace(offset=offset, size=size))
+        for name in ("section_names", "symtab", "strtab"):
+            setattr(view, name, view.sections[getattr(self, name).number])
+        return view
 
     def string(self, st_name: int) -> bytes:
         """The name at `st_name` in the symbol string table, without its NUL."""

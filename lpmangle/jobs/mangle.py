@@ -135,9 +135,10 @@ class Prepared:
         """None if the payload came to us mangled and no manifest fits it."""
         result = self.result
         pieces: Iterable[bytes]
-        if not result.plan.already:
+        if self._text:
+            pieces = [self._text]
+        elif not result.plan.already:
             pieces = manifest_writer.encode(result.payload, result.plan, self.data, result.stem, stack=result.stack)
-            pieces = [self._text] if self._text else pieces
         elif (found := _existing_manifest(result, self._file)) is None:
             return None
         else:
@@ -164,8 +165,8 @@ def prepare(request: Request, file: files.File, data: bytes | None = None) -> Pr
         signatures = signed(view) if plan.changes else None
         if signatures and not options.force:
             raise signatures.refusal()
-        after = splice.apply(view, plan)
-        splice.prove(view, after, plan.names, plan.function_names)
+        after = splice.apply(payload, plan)
+        splice.prove(payload, after, plan.names, plan.function_names)
         manifest_path = targets.manifest_place(options.manifest, target, stem, payload.build_id)
         result = Result(request.path, place, target, stem, manifest_path, payload, plan, stack)
         text = None
@@ -174,7 +175,7 @@ def prepare(request: Request, file: files.File, data: bytes | None = None) -> Pr
 
             if plan.changes:
                 text = b"".join(manifest_writer.encode(payload, plan, after, stem, embedded=True, stack=stack))
-                after = embed.add(after, text)
+                after = embed.add(view.moved(bytes(after)), text)
             elif plan.already and not view.section_named(embed.SECTION):
                 result.warnings.append("its manifest is not embedded; for that restore it first and mangle it again")
         if signatures:

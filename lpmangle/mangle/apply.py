@@ -9,27 +9,24 @@ Where entries of .livepatch.funcs get other names, `functions` has done that bef
 import sys
 from array import array
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from lpmangle import elf
 from lpmangle.errors import PlanError, ProofError
 from lpmangle.mangle.plan import Plan
 from lpmangle.xen.payload import Payload
 
-if TYPE_CHECKING:
-    pass
-
 ALIGNMENT = 8  # of the new string table in the file; it needs none, but tools print rounder offsets
 
 
-def apply(view: elf.Object, plan: Plan) -> bytes | bytearray:
+def apply(payload: Payload, plan: Plan) -> bytes | bytearray:
     """The bytes of the renamed payload; the very input if nothing is renamed. Raises PlanError."""
+    view = payload.elf
     if not plan.changes:
         return view.data
     if plan.functions:
-        from lpmangle.mangle import function_names as functions
+        from lpmangle.mangle import function_names as functions  # few payloads are stacked
 
-        view = functions.rename(Payload(view), plan.function_names).elf
+        view = functions.rename(payload, plan.function_names).elf
     renames = plan.names
     names, mark = b"\0".join([*renames.values(), b""]), plan.mark.encode()
     table_offset = aligned(len(view.data))
@@ -62,18 +59,19 @@ def aligned(size: int) -> int:
 
 
 def prove(
-    view: elf.Object,
+    payload: Payload,
     after: bytes | bytearray,
     renames: Mapping[int, bytes],
     function_names: Mapping[int, bytes] | None = None,
 ) -> None:
-    """Raise ProofError unless `after` is the file of `view` with exactly the symbols of `renames` renamed.
+    """Raise ProofError unless `after` is the file of `payload` with exactly the symbols of `renames` renamed.
 
     The input alone says which bytes may differ: the st_name of those symbols, and sh_offset and sh_size
     of the string table. All others must be equal; what was appended must be one string table: the old one, one string
     that nothing refers to, and the new names where the symbols now point. With `function_names`, those entries of
     .livepatch.funcs are renamed as well, and what `functions.prove` allows may differ too.
     """
+    view = payload.elf
     before, layout, strtab = view.data, view.layout, view.strtab
     if not renames and not function_names:
         if after != before:
@@ -109,7 +107,7 @@ def prove(
     if function_names:
         from lpmangle.mangle import function_names as functions
 
-        functions.prove(Payload(view), bytes(masked), function_names)
+        functions.prove(payload, bytes(masked), function_names)
         return
     if any(memoryview(after)[len(before) : table_offset]):
         raise ProofError("bytes were appended outside the new string table")

@@ -4,7 +4,6 @@ from collections import Counter
 
 from lpmangle import elf
 from lpmangle.errors import PlanError, counted
-from lpmangle.mangle import function_names as functions
 from lpmangle.mangle.mark import Below, Mark, check_of
 from lpmangle.mangle.plan import Outcome, Plan
 from lpmangle.mangle.stack import Stack
@@ -21,7 +20,7 @@ def refer(plan: Plan, payload: Payload, stack: Stack, mark: Mark | None) -> None
     """
     _check_unlike(plan, payload, stack)
     view, kinds, undefined = payload.elf, payload.kinds, int(Kind.UNDEFINED)
-    entries = functions.by_name(payload)
+    entries = payload.looked_up
     names = [entry.name for entry in entries]
     for index, (st_name, _, _, _, _, _) in enumerate(view.symbol_fields()):
         if kinds[index] == undefined and st_name:

@@ -1,4 +1,4 @@
-"""The names in .livepatch.funcs by which Xen finds the functions to replace: reading them, giving entries others.
+"""Gives entries of .livepatch.funcs other names of the functions to replace.
 
 An entry's name is a pointer, filled in by a relocation, to a string in a loaded section that other entries, and code,
 may share. So no string is changed: the new one is appended to that section's data, which moves to the end of the file,
@@ -7,11 +7,11 @@ knows where in the section the new string is.
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from lpmangle import elf
 from lpmangle.errors import ElfError, PayloadError, PlanError, ProofError
-from lpmangle.xen.abi import ABSOLUTE_RELOCATION, FUNCS_SECTION, PAGE_SIZE
+from lpmangle.xen.abi import FUNCS_SECTION, PAGE_SIZE
+from lpmangle.xen.function_names import FunctionName
 from lpmangle.xen.payload import Payload
 
 # Sections that may grow. What is in the others is read by its size, or is code.
@@ -19,74 +19,8 @@ _STRINGS = ".livepatch.strings"
 _READ_ONLY = ".rodata"
 
 
-class FunctionName(NamedTuple):
-    """The name of entry number `entry`: the C string at `offset` of section number `section`.
-
-    `addend_at` is where the file has the relocation's addend, whose value is `addend`; `base` is st_value of the symbol
-    that it is added to.
-    """
-
-    entry: int
-    name: bytes
-    section: int
-    offset: int
-    addend_at: int
-    addend: int
-    base: int
-
-
-def by_name(payload: Payload) -> list[FunctionName]:
-    """The entries with old_addr 0, which Xen looks up by name (livepatch.c:resolve_old_address), in order.
-
-    Left out are those whose name cannot be told from the file alone. Raises PayloadError, ElfError.
-    """
-    view = payload.elf
-    functions, section = payload.functions, view.section_named(FUNCS_SECTION)
-    if not functions or section is None:
-        return []
-    pointer = view.layout.address.size
-    entry_size = section.size // len(functions)
-    of_entry: dict[int, list[tuple[int, elf.Relocation]]] = {}
-    for relocation in view.relocations(section):
-        number, offset = divmod(relocation.r_offset, entry_size)
-        of_entry.setdefault(number, []).append((offset, relocation))
-    found = []
-    for number, function in enumerate(functions):
-        # name, new_addr, old_addr: a relocation that begins in a field, or reaches into it, fills it.
-        (old_address,) = view.layout.address.unpack_from(view.section_data(section), function.start + 2 * pointer)
-        fields = of_entry.get(number, [])
-        naming = [relocation for offset, relocation in fields if offset < pointer]
-        if old_address or any(pointer < offset < 3 * pointer for offset, _ in fields) or len(naming) != 1:
-            continue
-        if name := _read(view, number, naming[0], function.start):
-            found.append(name)
-    return found
-
-
-def _read(view: elf.Object, entry: int, relocation: elf.Relocation, start: int) -> FunctionName | None:
-    """The string that a relocation of an entry's first field leads to."""
-    address = view.layout.address
-    symbol = view.symbol(relocation.r_sym)
-    if relocation.r_offset != start or relocation.r_type != ABSOLUTE_RELOCATION[view.machine]:
-        return None
-    if not 0 < symbol.st_shndx < len(view.sections):
-        return None
-    addend = relocation.r_addend
-    if addend is None:
-        (addend,) = address.unpack_from(view.data, relocation.addend_at)
-    section = view.sections[symbol.st_shndx]
-    offset = (symbol.st_value + addend) % (1 << 8 * address.size)
-    if not section.flags & elf.SHF_ALLOC or section.type == elf.SHT_NOBITS:
-        return None
-    end = view.data.find(b"\0", section.offset + offset, section.end)
-    if end < 0:
-        raise PayloadError(f"{FUNCS_SECTION}: the name of entry {entry} is not a string inside {section}")
-    name = view.data[section.offset + offset : end]
-    return FunctionName(entry, name, section.number, offset, relocation.addend_at, addend, symbol.st_value)
-
-
 def rename(payload: Payload, names: Mapping[int, bytes]) -> Payload:
-    """The payload with the entries of `names` called so. Each must be one of `by_name`. Raises PlanError."""
+    """The payload with the entries of `names` called so; each must be one that is looked up. Raises PlanError."""
     view = payload.elf
     out = bytearray(view.data)
     for number, entries in _by_section(payload, names).items():
@@ -107,7 +41,7 @@ def rename(payload: Payload, names: Mapping[int, bytes]) -> Payload:
         view.put_place(out, number, place, len(out) - place)
     if not view.layout.is_64 and len(out) >= 1 << 32:
         raise PlanError("the new names of functions do not fit into the file")
-    result = Payload(elf.parse(bytes(out)))
+    result = Payload(view.moved(bytes(out)))
     if (result.kinds, result.coincidences) != (payload.kinds, payload.coincidences):
         raise PlanError("has symbols or functions outside their sections: no section of it can grow")
     return result
@@ -121,7 +55,7 @@ def restore(
     Raises struct.error for numbers that do not fit, KeyError for an entry or IndexError for a section that is none.
     """
     view = payload.elf
-    entries = {entry.entry: entry for entry in by_name(payload)}
+    entries = {entry.entry: entry for entry in payload.looked_up}
     for number, addend in addends.items():
         _put_addend(out, view, entries[number], addend)
     for number, (offset, size) in sections.items():
@@ -159,10 +93,10 @@ def prove(payload: Payload, after: bytes, names: Mapping[int, bytes]) -> None:
         raise ProofError(f"byte {at:#x} differs, which no new name of a function touches")
     if any(memoryview(masked)[len(before) :]):
         raise ProofError("bytes were appended that are no names of functions")
-    wanted = [(entry.entry, names.get(entry.entry, entry.name)) for entry in by_name(payload)]
+    wanted = [(entry.entry, names.get(entry.entry, entry.name)) for entry in payload.looked_up]
     try:
         result = Payload(elf.parse(after))
-        found = [(entry.entry, entry.name) for entry in by_name(result)]
+        found = [(entry.entry, entry.name) for entry in result.looked_up]
         same = (result.kinds, result.coincidences) == (payload.kinds, payload.coincidences)
     except (ElfError, PayloadError) as error:
         raise ProofError(f"the output is not sound: {error.message}") from None
@@ -175,7 +109,7 @@ def prove(payload: Payload, after: bytes, names: Mapping[int, bytes]) -> None:
 def _by_section(payload: Payload, names: Mapping[int, bytes]) -> dict[int, list[FunctionName]]:
     """The entries to rename by the section that their strings are in, in order."""
     found: dict[int, list[FunctionName]] = {}
-    for entry in by_name(payload):
+    for entry in payload.looked_up:
         if entry.entry in names:
             found.setdefault(entry.section, []).append(entry)
     return dict(sorted(found.items()))

@@ -31,9 +31,9 @@ _E_SHOFF, _E_SHNUM = 5, 11  # among the fields of the ELF header from e_type on
 _SHT_PROGBITS = 1
 
 
-def add(data: bytes | bytearray, text: bytes) -> bytes:
-    """The payload `data` with the manifest `text` embedded, and the proof of it. Raises PlanError, ProofError."""
-    view, content = elf.parse(bytes(data)), compress(text)
+def add(view: elf.Object, text: bytes) -> bytes:
+    """The file of `view` with the manifest `text` embedded, and the proof of it. Raises PlanError, ProofError."""
+    content = compress(text)
     out = embed(view, content)
     prove(view, out, content)
     return out

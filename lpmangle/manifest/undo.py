@@ -11,10 +11,10 @@ from lpmangle.system.files import sha256
 from lpmangle.xen.payload import Payload
 
 
-def prove_manifest(view: elf.Object, after: bytes, manifest: Manifest) -> None:
-    """Raise ProofError unless `after` is the file of `view` with exactly the new names that `manifest` says."""
+def prove_manifest(payload: Payload, after: bytes, manifest: Manifest) -> None:
+    """Raise ProofError unless `after` is the file of `payload` with exactly the new names that `manifest` says."""
     names = {symbol.index: symbol.name.encode() for symbol in manifest.named}
-    prove(view, after, names, {function.entry: function.name.encode() for function in manifest.functions})
+    prove(payload, after, names, {function.entry: function.name.encode() for function in manifest.functions})
 
 
 def undo(view: elf.Object, manifest: Manifest) -> bytes:
@@ -46,7 +46,7 @@ def undo(view: elf.Object, manifest: Manifest) -> bytes:
     original = bytes(out)
     try:
         before = elf.parse(original)
-        prove_manifest(before, view.data, manifest)
+        prove_manifest(Payload(before), view.data, manifest)
         if any(before.string(before.symbol(s.index).st_name) != s.original.encode() for s in renamed):
             raise other
     except (ElfError, PayloadError, ProofError):

@@ -80,8 +80,6 @@ def encode(
 
 def _references(payload: Payload, plan: Plan, stack: "Stack") -> dict[str, object]:
     """What the plan takes from other payloads, and from which: the records of `read` for them."""
-    from lpmangle.mangle import function_names as functions
-
     view = payload.elf
     references, entries = [], []
     for index, reference in plan.references.items():
@@ -91,7 +89,7 @@ def _references(payload: Payload, plan: Plan, stack: "Stack") -> dict[str, objec
             {"index": index, "original": original, "name": reference.name.decode(), "st_name": st_name}
             | {"build_id": reference.build_id}
         )
-    found = [entry for entry in functions.by_name(payload) if entry.entry in plan.functions]
+    found = [entry for entry in payload.looked_up if entry.entry in plan.functions]
     for entry in found:
         name, build_id = plan.functions[entry.entry]
         entries.append(

@@ -57,7 +57,7 @@ def findings(view: elf.Object, found: Manifest, name: str, original: elf.Object 
     before = restored
     if original and original.data != (restored and restored.data):  # what `undo` gives is proven
         try:
-            prove_manifest(original, view.data, found)
+            prove_manifest(Payload(original), view.data, found)
             before = restored or original
         except LpmangleError as error:
             yield error.message.removeprefix("proof failed, nothing was written: ")

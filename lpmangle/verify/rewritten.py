@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from lpmangle import elf
 from lpmangle.errors import LpmangleError, counted
-from lpmangle.mangle import function_names, mark
+from lpmangle.mangle import mark
 from lpmangle.manifest.read import Manifest, ReferenceRecord, SymbolRecord
 from lpmangle.xen.payload import Payload
 
@@ -78,7 +78,7 @@ def function_differences(view: elf.Object, found: Manifest) -> Iterator[str]:
     if not found.functions:
         return
     try:
-        names = {entry.entry: elf.text(entry.name) for entry in function_names.by_name(Payload(view))}
+        names = {entry.entry: elf.text(entry.name) for entry in Payload(view).looked_up}
     except LpmangleError as error:
         yield error.message
         return

@@ -5,7 +5,7 @@ between the supported versions of Xen must not matter to a build: what is said h
 """
 
 from functools import cached_property
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from lpmangle import elf
 from lpmangle.errors import PayloadError, counted
@@ -21,6 +21,9 @@ from lpmangle.xen.abi import (
 from lpmangle.xen.notes import parse_build_id
 from lpmangle.xen.placement import place
 from lpmangle.xen.symbols import UNUSUAL, Kind, SymbolRules
+
+if TYPE_CHECKING:
+    from lpmangle.xen.function_names import FunctionName
 
 
 class Location(NamedTuple):
@@ -85,6 +88,16 @@ class Payload:
                 raise PayloadError(f"{FUNCS_SECTION}: payload versions {version} and {data[start + version_at]} mixed")
             functions.append(FunctionEntry(start, version, replacements.get(start)))
         return functions
+
+    @cached_property
+    def looked_up(self) -> "list[FunctionName]":
+        """The names of the functions to replace that Xen looks up by name, as far as they can be told."""
+        from lpmangle.xen.function_names import looked_up  # few payloads are stacked
+
+        section = self.elf.section_named(FUNCS_SECTION)
+        if not self.functions or section is None:
+            return []
+        return looked_up(self.elf, section, [function.start for function in self.functions])
 
     def _check_relocations(self) -> None:
         """livepatch_elf.c:livepatch_elf_perform_relocs skips sections of other types than SHT_RELA and SHT_REL."""

@@ -91,15 +91,16 @@ def _mangle(data: bytes, options: Options, below: Stack | None) -> None:
     tail.size(view)
     payload = Payload(view)
     plan = make_plan(payload, options, "stem", below)
-    after = bytes(splice.apply(view, plan))
-    splice.prove(view, after, plan.names, plan.function_names)
+    after = bytes(splice.apply(payload, plan))
+    splice.prove(payload, after, plan.names, plan.function_names)
     text = b"".join(encode(payload, plan, after, "stem", stack=below))
     mangled = elf.parse(after)
+    assert mangled.sections == view.moved(after).sections
     assert undo(mangled, manifest.decode(text)) == data
     assert not make_plan(Payload(mangled), options, "stem", below).changes
     if not view.section_named(embed.SECTION) and len(view.sections) < MAX_SECTIONS:
         text = b"".join(encode(payload, plan, after, "stem", embedded=True))
-        both = elf.parse(embed.add(after, text))
+        both = elf.parse(embed.add(mangled, text))
         assert embed.extract(both) == text
         assert embed.without(both).data == after
 
@@ -110,7 +111,7 @@ def read_verify(data: bytes) -> None:
         view = elf.parse(data)
         payload = Payload(view)
         plan = make_plan(payload, OPTIONS[1], "stem")
-        after = bytes(splice.apply(view, plan))
+        after = bytes(splice.apply(payload, plan))
         found = manifest.decode(b"".join(encode(payload, plan, after, "stem")))
         lines = list(findings(elf.parse(after), found, "stem", view))
         assert not lines or lines == ["LIEF cannot read it"] or _is_note(lines), lines
@@ -130,7 +131,7 @@ def _mangled() -> tuple[elf.Object, elf.Object, bytes]:
     assert plan.renames
     assert plan.references
     assert plan.functions
-    after = bytes(splice.apply(view, plan))
+    after = bytes(splice.apply(payload, plan))
     return view, elf.parse(after), b"".join(encode(payload, plan, after, "stem", stack=below))
 
 
@@ -146,7 +147,7 @@ def read_manifest(data: bytes) -> None:
         found = manifest.decode(data)
         original = undo(view, found)
         assert hashlib.sha256(original).hexdigest() == found.input.sha256
-        prove_manifest(elf.parse(original), view.data, found)
+        prove_manifest(Payload(elf.parse(original)), view.data, found)
 
 
 def _use(found: manifest.Manifest) -> None:

@@ -105,10 +105,10 @@ def manifests() -> dict[str, bytes]:
 
 def embedded() -> dict[str, bytes]:
     _, view, text = _mangled()
-    found = {"good": embed.add(view.data, text)}
+    found = {"good": embed.add(view, text)}
     bare = json.loads(text)
     bare["section_headers"] = view.e_shoff
-    whole = embed.add(view.data, json.dumps(bare).encode())
+    whole = embed.add(view, json.dumps(bare).encode())
     found["whole"] = whole
     for name, content in (
         ("bomb", zlib.compress(b" " * (30 << 20), 9)),

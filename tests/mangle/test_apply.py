@@ -29,7 +29,7 @@ def mangled(built: Built, options: Options = SUF) -> tuple[elf.Object, Plan, byt
     """View and plan of the input, the output, its manifest."""
     view = elf.parse(built.data)
     plan = make_plan(Payload(view), options, "stem")
-    after = bytes(apply(view, plan))
+    after = bytes(apply(Payload(view), plan))
     return view, plan, after, b"".join(encode(Payload(view), plan, after, "stem"))
 
 
@@ -37,7 +37,7 @@ def mangled(built: Built, options: Options = SUF) -> tuple[elf.Object, Plan, byt
 def test_only_names_differ_and_the_way_back(shape: dict[str, bool]) -> None:
     view, plan, after, text = mangled(plain(**shape))
     done = elf.parse(after)
-    prove(view, after, plan.renames)
+    prove(Payload(view), after, plan.renames)
     for index, (before, now) in enumerate(zip(view.symbols(), done.symbols(), strict=True)):
         assert now._replace(st_name=0) == before._replace(st_name=0)
         assert done.string(now.st_name) == plan.renames.get(index, view.string(before.st_name))
@@ -74,10 +74,10 @@ def test_nothing_to_rename_is_the_very_input() -> None:
     built = build([TEXT], [Sym(b"f", bind=GLOBAL)])
     view, plan, after, text = mangled(built)
     assert after == built.data
-    prove(view, after, plan.renames)
+    prove(Payload(view), after, plan.renames)
     assert undo(view, manifest.decode(text)) == built.data
     with pytest.raises(ProofError):
-        prove(view, after + b"\0", plan.renames)
+        prove(Payload(view), after + b"\0", plan.renames)
 
 
 def test_the_proof_sees_every_changed_byte() -> None:
@@ -89,20 +89,20 @@ def test_the_proof_sees_every_changed_byte() -> None:
         out = bytearray(after)
         out[at] ^= 0x21
         if at in mark:
-            prove(view, out, plan.renames)
+            prove(Payload(view), out, plan.renames)
         else:
             with pytest.raises(ProofError):
-                prove(view, out, plan.renames)
+                prove(Payload(view), out, plan.renames)
 
 
 def test_the_proof_sees_what_is_missing_or_too_much() -> None:
     view, plan, after, _ = mangled(plain())
     for wrong in (after[:-1], after + b"\0", after[: len(view.data)], after[: len(view.data) - 1], b"", view.data):
         with pytest.raises(ProofError):
-            prove(view, wrong, plan.renames)
+            prove(Payload(view), wrong, plan.renames)
     for renames in ({}, {**plan.renames, 4: b"other"}, {3: plan.renames[3]}, {**plan.renames, 3: b"x"}):
         with pytest.raises(ProofError):
-            prove(view, after, renames)
+            prove(Payload(view), after, renames)
 
 
 def test_undo_refuses_what_does_not_lead_back() -> None:

@@ -130,7 +130,7 @@ def test_name_that_is_not_text() -> None:
 def test_mangled_in_the_same_way() -> None:
     view = elf.parse(plain().data)
     for options in (SUF, SUF._replace(template="{name}_{suffix}"), SUF._replace(only=("*_get_fpu",), scope="new")):
-        done = elf.parse(bytes(apply(view, make_plan(Payload(view), options, "stem"))))
+        done = elf.parse(bytes(apply(Payload(view), make_plan(Payload(view), options, "stem"))))
         again = make_plan(Payload(done), options, "stem")
         assert again.already
         assert not again.renames
@@ -149,7 +149,7 @@ def test_mangled_in_the_same_way() -> None:
 )
 def test_mangled_in_another_way(options: Options) -> None:
     view = elf.parse(plain().data)
-    done = elf.parse(bytes(apply(view, make_plan(Payload(view), SUF, "stem"))))
+    done = elf.parse(bytes(apply(Payload(view), make_plan(Payload(view), SUF, "stem"))))
     with pytest.raises(PlanError, match=r"is mangled already, with --suffix text:SUF --template") as caught:
         make_plan(Payload(done), options, "stem")
     assert "restore" in caught.value.hint
@@ -244,7 +244,7 @@ def test_relocations_that_xen_ignores() -> None:
 def test_many_globs_fit_into_the_mark() -> None:
     view = elf.parse(plain().data)
     options = SUF._replace(keep=tuple(f"no_such_symbol_{number:050}" for number in range(200)))
-    done = elf.parse(bytes(apply(view, make_plan(Payload(view), options, "stem"))))
+    done = elf.parse(bytes(apply(Payload(view), make_plan(Payload(view), options, "stem"))))
     assert make_plan(Payload(done), options, "stem").already
     with pytest.raises(PlanError, match="and 200 globs, sha256"):
         make_plan(Payload(done), options._replace(keep=options.keep[1:]), "stem")

@@ -83,7 +83,7 @@ def test_the_last_one_counts() -> None:
 )
 def test_a_refusal_says_what_was_typed(typed: str) -> None:
     view = elf.parse(plain().data)
-    done = elf.parse(bytes(apply(view, make_plan(Payload(view), Options(typed), "stem"))))
+    done = elf.parse(bytes(apply(Payload(view), make_plan(Payload(view), Options(typed), "stem"))))
     with pytest.raises(PlanError) as caught:
         make_plan(Payload(done), Options(typed, scope="new"), "stem")
     words = f"--suffix {typed} --template {{symbol}}_{{suffix}} --scope local"
@@ -92,7 +92,7 @@ def test_a_refusal_says_what_was_typed(typed: str) -> None:
 
 def test_the_same_suffix_typed_otherwise_is_the_same_way() -> None:
     view = elf.parse(plain().data)
-    done = elf.parse(bytes(apply(view, make_plan(Payload(view), Options("name"), "stem"))))
+    done = elf.parse(bytes(apply(Payload(view), make_plan(Payload(view), Options("name"), "stem"))))
     assert make_plan(Payload(done), Options("text:stem"), "other").already
     with pytest.raises(PlanError, match="--suffix name --template"):
         make_plan(Payload(done), Options("name"), "other")
@@ -101,7 +101,7 @@ def test_the_same_suffix_typed_otherwise_is_the_same_way() -> None:
 def test_a_payload_with_the_old_mark_is_mangled_already() -> None:
     view = elf.parse(plain().data)
     options = Options("text:SUF")
-    after = bytes(apply(view, make_plan(Payload(view), options, "stem")))
+    after = bytes(apply(Payload(view), make_plan(Payload(view), options, "stem")))
     words = "--suffix text:SUF --template {symbol}_{suffix} --scope local"
     start = after.index(b"\0lpmangle 2 ") + 1
     end = after.index(b"\0", start)

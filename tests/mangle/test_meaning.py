@@ -26,7 +26,7 @@ def decoded_layer(*names: str, suffix: str = "buildid") -> Layer:
     built = stacked(1, XEN, new=names, replaces=["do_patched"])
     payload = Payload(elf.parse(built.data))
     plan = make_plan(payload, Options(suffix), "a")
-    text = b"".join(encode(payload, plan, apply(payload.elf, plan), "a"))
+    text = b"".join(encode(payload, plan, apply(payload, plan), "a"))
     return layer_of_manifest(decode(text), "a.manifest.json")
 
 
@@ -53,7 +53,7 @@ def test_a_name_of_two_symbols_of_which_one_was_renamed() -> None:
     built = stacked(1, XEN, new=[HELPER, "kept"], replaces=["do_patched"])
     payload = Payload(elf.parse(built.data))
     plan = make_plan(payload, Options(keep=("kept",)), "a")
-    text = b"".join(encode(payload, plan, apply(payload.elf, plan), "a")).replace(b'"kept"\n', f'"{HELPER}"\n'.encode())
+    text = b"".join(encode(payload, plan, apply(payload, plan), "a")).replace(b'"kept"\n', f'"{HELPER}"\n'.encode())
     with pytest.raises(PlanError, match="stands for two symbols of a, which are called differently now"):
         Stack([layer_of_manifest(decode(text), "a")], None).resolve(HELPER.encode())
 
@@ -73,7 +73,7 @@ def test_a_name_of_two_symbols_of_which_one_is_new_under_some_versions_only() ->
     ]
     payload = Payload(elf.parse(build(sections, symbols).data))
     plan = make_plan(payload, Options(), "a")
-    below = layer_of_manifest(decode(b"".join(encode(payload, plan, apply(payload.elf, plan), "a"))), "a")
+    below = layer_of_manifest(decode(b"".join(encode(payload, plan, apply(payload, plan), "a"))), "a")
     with pytest.raises(PlanError, match="stands for two symbols of a, which are called differently now"):
         Stack([below], None).resolve(long)
 
@@ -92,7 +92,7 @@ def test_a_name_that_is_new_under_some_versions_only() -> None:
     payload = Payload(elf.parse(build(sections, symbols).data))
     plan = make_plan(payload, Options(), "a")
     assert list(plan.renames) == [1]
-    found = decode(b"".join(encode(payload, plan, apply(payload.elf, plan), "a")))
+    found = decode(b"".join(encode(payload, plan, apply(payload, plan), "a")))
     assert found.unsure == ["end"]
     unsure, sure = layer_of_manifest(found, "a"), layer(2, "end")
     assert Stack([unsure], None).resolve(b"end") == Reference(unsure.names[b"end"], unsure.build_id)

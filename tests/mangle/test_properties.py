@@ -60,8 +60,8 @@ def round_trip(data: bytes, options: Options) -> tuple[elf.Object, dict[int, byt
     view = elf.parse(data)
     payload = Payload(view)
     plan = make_plan(payload, options, "stem")
-    after = bytes(apply(view, plan))
-    prove(view, after, plan.renames)
+    after = bytes(apply(payload, plan))
+    prove(payload, after, plan.renames)
     text = b"".join(encode(payload, plan, after, "stem"))
     done = elf.parse(after)
     assert undo(done, manifest.decode(text)) == data

@@ -48,13 +48,13 @@ def mangled(data: bytes, stack: Stack) -> tuple[elf.Object, Plan, bytes, bytes]:
     view = elf.parse(data)
     payload = Payload(view)
     plan = make_plan(payload, Options(), "b", stack)
-    after = bytes(apply(view, plan))
-    prove(view, after, plan.names, plan.function_names)
+    after = bytes(apply(payload, plan))
+    prove(payload, after, plan.names, plan.function_names)
     return view, plan, after, b"".join(encode(payload, plan, after, "b", stack=stack))
 
 
 def function_names(data: bytes) -> list[bytes]:
-    return [entry.name for entry in functions.by_name(Payload(elf.parse(data)))]
+    return [entry.name for entry in Payload(elf.parse(data)).looked_up]
 
 
 def symbol_names(data: bytes) -> list[bytes]:
@@ -135,7 +135,7 @@ def test_the_proof_sees_every_changed_byte() -> None:
         out = bytearray(after)
         out[at] ^= 0x21
         with pytest.raises(ProofError):
-            prove(view, out, plan.names, plan.function_names)
+            prove(Payload(view), out, plan.names, plan.function_names)
     for wrong in (
         {},
         {0: A_HANDLER.encode()},
@@ -144,7 +144,7 @@ def test_the_proof_sees_every_changed_byte() -> None:
         {entry: name + b"x" for entry, name in plan.function_names.items()},
     ):
         with pytest.raises(ProofError):
-            prove(view, after, plan.names, wrong)
+            prove(Payload(view), after, plan.names, wrong)
 
 
 def test_a_name_that_is_told_by_a_symbol_of_its_own() -> None:
@@ -153,7 +153,7 @@ def test_a_name_that_is_told_by_a_symbol_of_its_own() -> None:
     data = bytearray(built.data)
     code, at = built.at("sym", "st_value", 1)
     struct.pack_into("<" + code, data, at, 8)
-    addend_at = functions.by_name(Payload(elf.parse(built.data)))[0].addend_at
+    addend_at = Payload(elf.parse(built.data)).looked_up[0].addend_at
     struct.pack_into("<q", data, addend_at, 0)
     _, _, after, text = mangled(bytes(data), Stack([layer(1, HANDLER)], None))
     assert function_names(after) == [A_HANDLER.encode()]

@@ -156,7 +156,7 @@ def mangled(data: bytes) -> tuple[elf.Object, bytes]:
     """A mangled payload and its manifest, to be embedded."""
     payload = Payload(elf.parse(data))
     plan = make_plan(payload, Options("text:SUF"), "p")
-    after = bytes(apply(payload.elf, plan))
+    after = bytes(apply(payload, plan))
     return elf.parse(after), b"".join(encode(payload, plan, after, "p", embedded=True))
 
 
@@ -166,7 +166,7 @@ def mangled(data: bytes) -> tuple[elf.Object, bytes]:
 def test_classes_byte_orders_and_shared_tables(is_64: bool, big: bool, one_string_table: bool) -> None:
     data = plain(is_64=is_64, big=big, one_string_table=one_string_table).data
     view, text = mangled(data)
-    after = embed.add(view.data, text)
+    after = embed.add(view, text)
     whole = elf.parse(after)
     assert embed.extract(whole) == text
     assert [s.name for s in whole.sections] == [*(s.name for s in view.sections), ".debug_lpmangle"]
@@ -183,9 +183,9 @@ def test_as_many_sections_as_xen_takes() -> None:
 
     view = with_sections(1022)
     assert len(view.sections) == 1022
-    assert len(elf.parse(embed.add(view.data, b"{}")).sections) == 1023
+    assert len(elf.parse(embed.add(view, b"{}")).sections) == 1023
     with pytest.raises(PlanError, match="refuses one more"):
-        embed.add(with_sections(1023).data, b"{}")
+        embed.add(with_sections(1023), b"{}")
 
 
 def test_number_of_sections_in_section_0() -> None:
@@ -196,7 +196,7 @@ def test_number_of_sections_in_section_0() -> None:
     data[at : at + 8] = built.get("ehdr", "e_shnum").to_bytes(8, "little")
     assert code == "Q"
     view, text = mangled(bytes(data))
-    whole = elf.parse(embed.add(view.data, text))
+    whole = elf.parse(embed.add(view, text))
     assert len(whole.sections) == len(view.sections) + 1
     assert embed.without(whole).data == view.data
 
@@ -268,7 +268,7 @@ def test_bomb(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_random_damage() -> None:
     """Whatever is damaged, it is refused cleanly, or what comes out is what the manifest describes."""
     view, text = mangled((EXAMPLES / "fbab204.livepatch").read_bytes())
-    good = embed.add(view.data, text)
+    good = embed.add(view, text)
     rng = random.Random(seed := int(os.environ.get("LPMANGLE_SEED", "5")))
     print(f"seed: LPMANGLE_SEED={seed}")
     same = 0

@@ -27,11 +27,11 @@ XEN = b"\xee" * 20
 def mangled(data: bytes, stem: str, way: Way, layers: list[Layer]) -> tuple[bytes, Layer]:
     payload, stack = Payload.parse(data), Stack(layers, frozenset(HYPERVISOR))
     plan = make_plan(payload, way.options, stem, stack)
-    after = bytes(apply(payload.elf, plan))
-    prove(payload.elf, after, plan.names, plan.function_names)
+    after = bytes(apply(payload, plan))
+    prove(payload, after, plan.names, plan.function_names)
     text = b"".join(encode(payload, plan, after, stem, embedded=way.embed, stack=stack))
     if way.embed and plan.changes:
-        after = bytes(embed.add(after, text))
+        after = bytes(embed.add(payload.elf.moved(after), text))
     return after, layer_of_manifest(decode(text), stem)
 
 

@@ -51,7 +51,7 @@ def mangled() -> tuple[bytes, bytes, str]:
     )
     payload = Payload(view)
     plan = make_plan(payload, OPTIONS, NAME, stack)
-    after = bytes(apply(view, plan))
+    after = bytes(apply(payload, plan))
     text = b"".join(encode(payload, plan, after, NAME, embedded=True, stack=stack))
     return view.data, after, text.decode()
 

@@ -21,7 +21,7 @@ def mangled(*, embedded: bool = False) -> tuple[elf.Object, elf.Object, Manifest
     view = elf.parse(plain().data)
     payload = Payload(view)
     plan = make_plan(payload, Options("text:SUF"), "p")
-    after = bytes(apply(view, plan))
+    after = bytes(apply(Payload(view), plan))
     text = b"".join(encode(payload, plan, after, "p", embedded=embedded))
     return view, elf.parse(after), decode(text), text
 
@@ -61,7 +61,7 @@ def test_it_sees_another_number_of_symbols() -> None:
 
 def test_it_agrees_with_an_embedded_manifest() -> None:
     _, after, _, text = mangled(embedded=True)
-    view = elf.parse(embed.add(after.data, text))
+    view = elf.parse(embed.add(after, text))
     assert list(on_embedding(after, view)) == []
     out = bytearray(view.data)
     view.put_place(out, 1, view.sections[1].offset, view.sections[1].size - 1)
@@ -72,7 +72,7 @@ def test_it_agrees_with_an_embedded_manifest() -> None:
 def test_a_damaged_embedded_manifest_is_a_finding() -> None:
     """One was given, so there is something to hold the payload against."""
     _, after, manifest, text = mangled(embedded=True)
-    out = bytearray(embed.add(after.data, text))
+    out = bytearray(embed.add(after, text))
     section = elf.parse(bytes(out)).sections[-1]
     out[section.offset + section.size // 2] ^= 0xFF
     view = elf.parse(bytes(out))
@@ -83,6 +83,6 @@ def test_a_damaged_embedded_manifest_is_a_finding() -> None:
 
 def test_an_embedded_manifest_that_is_another_one() -> None:
     _, after, manifest, text = mangled(embedded=True)
-    view = elf.parse(embed.add(after.data, text.replace(b'"payload": "p"', b'"payload": "q"')))
+    view = elf.parse(embed.add(after, text.replace(b'"payload": "p"', b'"payload": "q"')))
     (line,) = findings(view, embed.without(view), manifest)
     assert line == "the manifest in section .debug_lpmangle is not the one that was given"
