@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 from lab.defects import LOCALS
 from lab.editor import Editor
-from livepatch import Source, build_payload
+from livepatch import Source, cached_payload
 
 from lpmangle.loader import Hypervisor, State, Upload, Verdict, check_upload
 from lpmangle.xen.machines import X86_64
@@ -71,7 +71,7 @@ def base() -> bytes:
     """The payload that tests/lab/defects.py is written for."""
     source = Source((Path(__file__).parent / "lab" / "payloads" / "upload.c").read_text(), file="upload.c")
     with TemporaryDirectory() as folder:
-        path = build_payload(Path(folder) / "upload", [source], depends=BUILD_ID, xen_depends=BUILD_ID)
+        path = cached_payload(Path(folder) / "upload", [source], depends=BUILD_ID, xen_depends=BUILD_ID)
         return path.read_bytes()
 
 

@@ -10,11 +10,12 @@ import errno
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
 from commands import run_lpmangle
-from livepatch import Source, build_id, build_payload
+from livepatch import Source, build_id, cached_payload
 
 from lab.boot import Job, Result, Run, boot_again
 from lab.labs import Lab
@@ -50,8 +51,8 @@ class Scenario:
 
     def build(self, name: str, *sources: Source | str, depends: bytes | None = None) -> Path:
         """A payload for the lab's Xen; it stands on the hypervisor itself unless told otherwise."""
-        xen = build_id(self.xen_syms)
-        return build_payload(
+        xen = _identity(self.xen_syms)
+        return cached_payload(
             self.folder / f"{name}.livepatch",
             [Source(source) if isinstance(source, str) else source for source in sources],
             depends=xen if depends is None else depends,
@@ -159,6 +160,11 @@ class Scenario:
             if wrong:
                 return f"{log}^^^ {self.name}: {wrong}"
         return ""
+
+
+@cache
+def _identity(xen_syms: Path) -> bytes:
+    return build_id(xen_syms)
 
 
 SCENARIOS: dict[str, Callable[[Scenario], None]] = {}

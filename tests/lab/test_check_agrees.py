@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from livepatch import Source, build_id, build_payload
+from livepatch import Source, build_id, cached_payload
 
 from lab.answers import Answer, ask, differences, fits, keep, read
 from lab.boot import Result
@@ -46,7 +46,7 @@ def test_every_verdict(lab: Lab, seed: int, tmp_path: Path, record_property: Cal
 def make(lab: Lab, seed: int, folder: Path) -> list[Uploads]:
     identity = build_id(lab.xen_syms)
     source = Source((Path(__file__).parent / "payloads" / "upload.c").read_text(), file="upload.c")
-    base = build_payload(
+    base = cached_payload(
         folder / "upload.livepatch",
         [source],
         depends=identity,
