@@ -43,6 +43,14 @@ class PlanError(LpmangleError):
     """The renaming asked for would clash, or was done before in another way."""
 
 
+class MangledError(PlanError):
+    """The payload was mangled before, in another way than asked for now. With its original that can be done."""
+
+
+class StrictError(LpmangleError):
+    """There are warnings, and none was to be (--strict)."""
+
+
 class ManifestError(LpmangleError):
     """No manifest, a damaged one, or one that belongs to another payload."""
 

@@ -9,7 +9,7 @@ import click
 
 from lpmangle.cli.mangle_one import Reply, Wanted, failed, reply_of, say
 from lpmangle.cli.mangle_report import report
-from lpmangle.cli.options import against_option, naming_options, read_options
+from lpmangle.cli.options import against_option, naming_options, read_options, strict_option
 from lpmangle.cli.output import print_json, warn
 from lpmangle.cli.paths import CommandText, FilePath, OutputPath, PayloadPath
 from lpmangle.cli.settings import Command, is_typed, origin_lines
@@ -96,6 +96,7 @@ say where it is with --result. livepatch-build -k diff makes none.
 @against_option
 @click.option("--force", is_flag=True, help="Mangle a payload too that is signed, or has bytes appended.")
 @click.option("--embed", is_flag=True, help="Put the manifest into the payload too, as section .debug_lpmangle.")
+@strict_option
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON; what COMMAND prints goes to stderr then.")
 @click.option("-v", "--verbose", is_flag=True, help="List the renamed symbols.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings and errors.")

@@ -8,7 +8,7 @@ import click
 from lpmangle.cli.commands import COMMANDS
 from lpmangle.cli.mangle_one import Wanted, attempt, say
 from lpmangle.cli.mangle_report import report
-from lpmangle.cli.options import against_option, naming_options, read_options
+from lpmangle.cli.options import against_option, naming_options, read_options, strict_option
 from lpmangle.cli.output import print_json
 from lpmangle.cli.paths import FilePath, OutputPath, PayloadPath
 from lpmangle.cli.settings import Command, is_typed, origin_lines
@@ -75,6 +75,7 @@ that FILE names, one on each line (@- reads them from stdin).
 )
 @click.option("-j", "--jobs", type=click.IntRange(min=1), default=1, metavar="N", help="Use N processes (default: 1).")
 @click.option("--fail-fast", is_flag=True, help="Begin no other payload after one that fails.")
+@strict_option
 @click.option("--dry-run", is_flag=True, help="Show what would become of each symbol; write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
 @click.option("-v", "--verbose", is_flag=True, help="List the renamed symbols.")

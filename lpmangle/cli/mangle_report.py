@@ -97,7 +97,8 @@ def result_lines(result: Result, *, verbose: bool) -> Iterator[str]:
     """What was done, in words; with each renamed symbol if `verbose`."""
     if result.status == "mangled":
         count = counted(len(result.plan.renames), "symbol")
-        yield f"{shown(result.place)}: {count} renamed, suffix {result.plan.suffix}"
+        again = " (was mangled in another way; restored first)" if result.restored else ""
+        yield f"{shown(result.place)}: {count} renamed, suffix {result.plan.suffix}{again}"
     else:
         yield f"{shown(result.place)}: {result.status}"
     yield from _stack_lines(result)

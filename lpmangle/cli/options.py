@@ -48,6 +48,9 @@ against_option = click.option(
 )
 
 
+strict_option = click.option("--strict", is_flag=True, help="Treat warnings as errors: nothing is written.")
+
+
 sources_option = click.option(
     "-m",
     "--manifest",

@@ -8,6 +8,7 @@ import click
 
 from lpmangle.cli.output import error_lines, print_json, shown, table_lines
 from lpmangle.cli.paths import FilePath, PayloadPath
+from lpmangle.cli.settings import Command
 from lpmangle.elf import STB_NAMES, appended, text
 from lpmangle.errors import LpmangleError, counted
 from lpmangle.jobs.review import Shown, show_file
@@ -20,6 +21,7 @@ _WORDS = {FUNCTION: "function", STATE: "variable", CONSTANT: "constant", TABLE: 
 
 @click.command(
     "show",
+    cls=Command,
     help="""\b
 Examples:
   lpmangle show fbab204.livepatch

@@ -42,7 +42,7 @@ def _finish(request: Request, steps: Steps) -> Result:
     change = not prepared.result.plan.already
     with about(request.path):
         if change and steps.before:
-            data = file.data
+            data = prepared.original
             for command in steps.before:
                 data = command.changed(data, file.path, mode)
             prepared = prepare(request, file, data)

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from lpmangle.elf import appended as tail
-from lpmangle.errors import FileError, LpmangleError, about
+from lpmangle.errors import FileError, LpmangleError, MangledError, StrictError, about
 from lpmangle.jobs import outputs as targets
 from lpmangle.jobs.result import Result, warn
 from lpmangle.mangle import apply as splice
@@ -87,10 +87,17 @@ class Prepared:
     """A payload that is mangled and proven; `data` is what it becomes. Nothing is written yet."""
 
     def __init__(
-        self, request: Request, file: files.File, result: Result, data: bytes | bytearray, text: bytes | None
+        self,
+        request: Request,
+        file: files.File,
+        result: Result,
+        original: bytes,
+        data: bytes | bytearray,
+        text: bytes | None,
     ) -> None:
-        """`file` is what was read; `text` is the manifest if it is made already."""
+        """`file` is what was read, `original` what was mangled; `text` is the manifest if it is made already."""
         self.result = result
+        self.original = original
         self.data = data
         self._request = request
         self._file = file
@@ -112,6 +119,7 @@ class Prepared:
         manifest = self._manifest()
         if manifest is None:
             result.warnings.append(f"no manifest fits it ({result.manifest_path}): its original names are lost without")
+            _refuse_warnings(result)
         elif catalog:
             manifest = _in_one_piece(manifest)
         if manifest and not (result.plan.already and in_place and (not options.manifest or _is_there(manifest))):
@@ -149,10 +157,50 @@ class Prepared:
 def prepare(request: Request, file: files.File, data: bytes | None = None) -> Prepared:
     """Mangle what was read from `request.path`, and prove it; nothing is written. Raises LpmangleError.
 
-    `data` is what to mangle in place of the file's content if something was done to it since, such as stripping.
+    `data` is what to mangle in place of the file's content if something was done to it since, such as stripping. A
+    payload that was mangled before, in another way, is restored first if its original can be had back.
     """
+    try:
+        prepared = _prepare(request, file, file.data if data is None else data)
+    except MangledError:
+        if data is not None or (again := _from_original(request, file)) is None:
+            raise
+        prepared = again
+    if request.options.embed and prepared.result.plan.already:
+        from lpmangle.manifest import embed
+
+        if not prepared.result.view.section_named(embed.SECTION):
+            if again := _from_original(request, file):
+                prepared = again
+            else:
+                prepared.result.warnings.append("its manifest is not embedded, for it cannot be restored first")
+    _refuse_warnings(prepared.result)
+    return prepared
+
+
+def _from_original(request: Request, file: files.File) -> Prepared | None:
+    """Mangle what the payload was made from; None if that cannot be had back."""
+    from lpmangle.jobs.restore import original_of  # loads msgspec
+
+    original = original_of(file, request.path, request.options.manifest)
+    if original is None:
+        return None
+    prepared = _prepare(request, file, original)
+    prepared.result.restored = True
+    return prepared
+
+
+def _refuse_warnings(result: Result) -> None:
+    if result.plan.options.strict and result.warnings:
+        raise StrictError(
+            f"with --strict no warning is allowed: {'; '.join(result.warnings)}",
+            path=result.path,
+            hint="nothing was written",
+        )
+
+
+def _prepare(request: Request, file: files.File, data: bytes) -> Prepared:
     options = request.options
-    data = file.data if data is None else data
     place = targets.place(options.output, request.path)
     target = files.resolve(place)
     stem = stem_of(target)
@@ -176,12 +224,10 @@ def prepare(request: Request, file: files.File, data: bytes | None = None) -> Pr
             if plan.changes:
                 text = b"".join(manifest_writer.encode(payload, plan, after, stem, embedded=True, stack=stack))
                 after = embed.add(view.moved(bytes(after)), text)
-            elif plan.already and not view.section_named(embed.SECTION):
-                result.warnings.append("its manifest is not embedded; for that restore it first and mangle it again")
         if signatures:
             result.warnings += signatures.broken()
         warn(result, len(after))
-    return Prepared(request, file, result, after, text)
+    return Prepared(request, file, result, data, after, text)
 
 
 def _rule(request: Request, result: Result) -> files.Output:

@@ -1,9 +1,10 @@
 """The original again, from file to file."""
 
+from contextlib import suppress
 from typing import NamedTuple
 
 from lpmangle import elf
-from lpmangle.errors import ManifestError, about
+from lpmangle.errors import LpmangleError, ManifestError, about
 from lpmangle.jobs import outputs
 from lpmangle.jobs.manifest_of import manifest_of
 from lpmangle.manifest import embed
@@ -43,6 +44,18 @@ def restore_file(path: str, source: str | None = None, output: str | None = None
     if target != file.path or original is not file.data:
         files.replace([files.Output(target, (original,), like=file.state)], unchanged=file)
     return Restored(path, place, target, status, manifest.input.sha256)
+
+
+def original_of(file: files.File, path: str, place: str | None) -> bytes | None:
+    """What a mangled payload was made from, proven; None if it cannot be had back.
+
+    Its manifest is where `restore_file` finds it, or at `place`, where a user has said that manifests go.
+    """
+    for source in (None, place):
+        if source is None or files.kind(source):
+            with suppress(LpmangleError):
+                return _original(file.data, manifest_of(file, path, source))[1]
+    return None
 
 
 def _original(data: bytes, manifest: Manifest) -> tuple[str, bytes]:

@@ -20,7 +20,8 @@ class Result:
     """What was done with one payload. `warnings` are for people: what still can go wrong.
 
     `place` is the output as it was asked for, `output` the file that this leads to, and `stem` what the payload is
-    uploaded as: that file's name without its ending.
+    uploaded as: that file's name without its ending. `restored`: it was mangled before, in another way, and was
+    restored first.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Result:
         self.stack = stack
         self.warnings: list[str] = []
         self.unchanged = False
+        self.restored = False
 
     @property
     def status(self) -> str:

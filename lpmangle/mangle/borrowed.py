@@ -3,7 +3,7 @@
 from collections import Counter
 
 from lpmangle import elf
-from lpmangle.errors import PlanError, counted
+from lpmangle.errors import MangledError, PlanError, counted
 from lpmangle.mangle.mark import Below, Mark, check_of
 from lpmangle.mangle.plan import Outcome, Plan
 from lpmangle.mangle.stack import Stack
@@ -73,14 +73,14 @@ def _check_taken(plan: Plan, stack: Stack, names: list[bytes], mark: Mark | None
             hint="start from the payload as the linker left it",
         )
     if plan.changes:
-        raise PlanError("is mangled already, but what it takes from other payloads is not", hint=again)
+        raise MangledError("is mangled already, but what it takes from other payloads is not", hint=again)
     for layer in stack.layers:
         if (count := there.get(layer.build_id)) is None:
             continue
         originals = {new: old for old, new in layer.names.items()}
         found = [name for name in names if name in originals]
         if count != len(found):
-            raise PlanError(
+            raise MangledError(
                 f"is mangled already, when the names of {layer.payload} were others: of "
                 f"{counted(count, 'name')} that it takes from there {counted(len(found), 'fits', 'fit')}",
                 hint=again,
@@ -89,6 +89,6 @@ def _check_taken(plan: Plan, stack: Stack, names: list[bytes], mark: Mark | None
             # Another stack, or the hypervisor's names, may be known by now.
             if (reference := stack.resolve(originals[name])) is None or reference.name != name:
                 old = elf.text(originals[name])
-                raise PlanError(
+                raise MangledError(
                     f"is mangled already, and takes {old} from {layer.payload}, where Xen would not find it", hint=again
                 )

@@ -6,7 +6,7 @@ from fnmatch import translate
 from typing import TYPE_CHECKING
 
 from lpmangle import elf
-from lpmangle.errors import PlanError
+from lpmangle.errors import MangledError, PlanError
 from lpmangle.mangle import mark
 from lpmangle.mangle.names import Namer, field_of, resolve_suffix
 from lpmangle.mangle.options import Options
@@ -34,7 +34,7 @@ def make_plan(payload: Payload, options: Options, stem: str, stack: "Stack | Non
     view, outcomes, renames = payload.elf, plan.outcomes, plan.renames
     there = mark.find(view)
     if there and not there.same_way(plan.mark):
-        raise PlanError(
+        raise MangledError(
             f"is mangled already, with {there.words}",
             hint="to mangle it in another way, restore the original first: lpmangle restore",
         )

@@ -41,6 +41,9 @@ class Options(NamedTuple):
     embed: bool = False
     """Whether the manifest is put into the payload as well."""
 
+    strict: bool = False
+    """Whether a warning is an error, and nothing is written."""
+
     dry_run: bool = False
     """Whether that is all: nothing is written."""
 

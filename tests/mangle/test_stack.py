@@ -242,10 +242,15 @@ def test_the_command(tmp_path: Path, pair: tuple[Path, Path]) -> None:
 
 def test_a_mangled_payload_that_was_not_mangled_against(pair: tuple[Path, Path]) -> None:
     a, b = pair
+    lpmangle("-q", "--against", a, "-o", b.with_name("expected"), b)
     lpmangle(b)
+    manifest = Path(f"{b}.manifest.json").rename(b.with_name("moved"))
     before = b.read_bytes()
     assert "restore the original first" in lpmangle("--against", a, b, code=3).stderr
     assert b.read_bytes() == before
+    manifest.rename(f"{b}.manifest.json")
+    assert "restored first" in lpmangle("--against", a, b).stdout
+    assert b.read_bytes() == b.with_name("expected").read_bytes()
 
 
 def test_every_kind_of_source(tmp_path: Path, pair: tuple[Path, Path]) -> None:
@@ -332,6 +337,7 @@ def test_a_lower_payload_that_was_mangled_anew(tmp_path: Path, pair: tuple[Path,
     a, b = pair
     lpmangle("--against", a, b)
     before = b.read_bytes()
+    manifest = Path(f"{b}.manifest.json").rename(b.with_name("moved"))
     lpmangle("restore", a)
     lpmangle("--suffix", "name", a)
     error = lpmangle("--against", a, b, code=3).stderr
@@ -341,6 +347,9 @@ def test_a_lower_payload_that_was_mangled_anew(tmp_path: Path, pair: tuple[Path,
     lpmangle("restore", a)
     lpmangle("--keep", "*handler", a)
     assert "of 3 names that it takes from there 1 fits" in lpmangle("--against", a, b, code=3).stderr
+    manifest.rename(f"{b}.manifest.json")
+    assert "restored first" in lpmangle("--against", a, b).stdout
+    lpmangle("verify", b, "-m", tmp_path)
 
 
 def test_names_that_a_lower_payload_kept(tmp_path: Path) -> None:
@@ -604,6 +613,7 @@ def test_the_hypervisor_is_known_only_later(tmp_path: Path, pair: tuple[Path, Pa
     before = b.read_bytes()
     assert "already mangled" in lpmangle("--against", a, "--xen", xensyms(tmp_path / "other", ["do_patched"]), b).stdout
     hypervisor = xensyms(tmp_path / "xensyms", ["do_patched", HELPER])
+    Path(f"{b}.manifest.json").rename(b.with_name("moved"))
     error = lpmangle("--against", a, "--xen", hypervisor, b, code=3).stderr
     assert f"takes {HELPER} from a, where Xen would not find it" in error
     assert b.read_bytes() == before

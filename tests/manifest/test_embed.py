@@ -96,12 +96,19 @@ def test_found_by_all_commands_without_a_sidecar(payload: Path, tmp_path: Path) 
     assert payload.read_bytes() == (EXAMPLES / "fbab204.livepatch").read_bytes()
 
 
-def test_without_embed_it_is_not_embedded_later(tmp_path: Path) -> None:
+def test_embedded_later(tmp_path: Path) -> None:
+    """That needs the original, and so the manifest."""
     path = Path(shutil.copy(EXAMPLES / "fbab204.livepatch", tmp_path))
+    lpmangle("--embed", "-o", tmp_path / "expected", path)
     lpmangle(path)
     before = path.read_bytes()
+    manifest = Path(f"{path}.manifest.json").rename(tmp_path / "moved")
     assert "its manifest is not embedded" in lpmangle("--embed", path).stderr
     assert path.read_bytes() == before
+    manifest.rename(f"{path}.manifest.json")
+    assert "restored first" in lpmangle("--embed", path).stdout
+    lpmangle("verify", path, "--original", EXAMPLES / path.name)
+    assert lpmangle("--embed", path).stdout.endswith("already mangled\n")
 
 
 @pytest.mark.parametrize(
