@@ -63,8 +63,12 @@ def prepare(folder: Path, command: str) -> None:
             run(["lpmangle", "catalog", "add", name, "shipped"], folder)
     if "catalog add" in command:
         run(["lpmangle", "-q", "build/617712b.livepatch", "build/fbab204.livepatch"], folder)
-    if "-o out/" in command:
-        (folder / "out").mkdir()
+    if re.search(r"(restore|verify) .*build/\*", command):
+        run(["lpmangle", "-q", "build/617712b.livepatch", "build/fbab204.livepatch"], folder)
+        run(["lpmangle", "catalog", "add", "shipped.db", "build"], folder)
+    for name in ("out", "originals"):
+        if f"-o {name}/" in command:
+            (folder / name).mkdir()
     (folder / "console.log").write_text(LOG)
     (folder / "bin").mkdir()
     for name, text in STUBS.items():

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from lpmangle.cli.mangle_one import Reply, Wanted, failed, reply_of, say
-from lpmangle.cli.mangle_report import report
+from lpmangle.cli.mangle_one import reply_of
+from lpmangle.cli.mangle_report import entry, report
 from lpmangle.cli.options import against_option, naming_options, read_options, strict_option
 from lpmangle.cli.output import print_json, warn
 from lpmangle.cli.paths import CommandText, FilePath, OutputPath, PayloadPath
+from lpmangle.cli.reply import Reply, Wanted, failed, say
 from lpmangle.cli.settings import Command, is_typed, origin_lines
 from lpmangle.errors import LpmangleError, StoppedError
 from lpmangle.jobs.build_result import BuildResult
@@ -200,7 +201,7 @@ def _finish(request: Request, wanted: Wanted, steps: Steps, checks: "Check | Non
     except StoppedError as error:
         _end_stopped(error.signal, request.path)
     except (LpmangleError, OSError, MemoryError) as error:
-        reply = failed(request.path, error)
+        reply = failed(request.path, error, entry)
     say(reply)
     if wanted.as_json:
         reply.entry["check"] = checks.record() if checks else None

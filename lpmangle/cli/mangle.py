@@ -6,11 +6,12 @@ from typing import Any
 import click
 
 from lpmangle.cli.commands import COMMANDS
-from lpmangle.cli.mangle_one import Wanted, attempt, say
+from lpmangle.cli.mangle_one import attempt
 from lpmangle.cli.mangle_report import report
 from lpmangle.cli.options import against_option, naming_options, read_options, strict_option
 from lpmangle.cli.output import print_json
 from lpmangle.cli.paths import FilePath, OutputPath, PayloadPath
+from lpmangle.cli.reply import Wanted, say
 from lpmangle.cli.settings import Command, is_typed, origin_lines
 from lpmangle.jobs.mangle import Request, below
 from lpmangle.jobs.outputs import place
@@ -103,7 +104,7 @@ def command(
         for line in origin_lines(ctx):
             click.echo(line)
     if len(payloads) > 1 or payloads[0].startswith("@"):
-        from lpmangle.cli.mangle_many import mangle_many
+        from lpmangle.cli.mangle_many import mangle_many  # not loaded for one
 
         if options.manifest or options.depfile:
             raise click.UsageError("--manifest and --depfile go with a single payload")

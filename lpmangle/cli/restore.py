@@ -1,10 +1,15 @@
 """lpmangle restore: the original again, byte for byte."""
 
+from typing import Any
+
 import click
 
-from lpmangle.cli.output import print_json, shown
+from lpmangle.cli.batch import do_each, is_batch, read_inputs
+from lpmangle.cli.output import shown
 from lpmangle.cli.paths import FilePath, OutputPath, PayloadPath
+from lpmangle.cli.reply import Reply, Wanted
 from lpmangle.cli.settings import Command
+from lpmangle.jobs.inputs import Input
 from lpmangle.jobs.restore import restore_file
 
 
@@ -15,24 +20,48 @@ from lpmangle.jobs.restore import restore_file
 Examples:
   lpmangle restore fbab204.livepatch
   lpmangle restore -o original.livepatch -m shipped/fbab204.manifest.json fbab204.livepatch
+  lpmangle restore -m shipped.db -o originals/ build/*.livepatch
 
-Turn a mangled PAYLOAD back into the original, byte for byte, in place unless -o is given. It is
-refused if payload or manifest is not what lpmangle wrote.
+Turn mangled PAYLOADs back into the originals, byte for byte, in place unless -o is given. A payload
+is refused if it or its manifest is not what lpmangle wrote; the others are restored all the same.
+@FILE stands for the payloads that FILE names, one on each line.
 """,
 )
-@click.argument("payload", type=PayloadPath())
-@click.option("-m", "--manifest", "source", type=FilePath(), metavar="SOURCE", help="Where its manifest is.")
+@click.argument("payloads", nargs=-1, required=True, type=PayloadPath(lists=True), metavar="PAYLOAD...")
+@click.option("-m", "--manifest", "source", type=FilePath(), metavar="SOURCE", help="Where the manifests are.")
 @click.option(
     "-o",
     "--output",
     type=OutputPath(folders=True),
     metavar="FILE",
-    help="Write here, or into this folder; PAYLOAD stays.",
+    help="Write here, or into this folder; PAYLOAD stays as it is. Several payloads need a folder.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
-def command(payload: str, source: str | None, output: str | None, as_json: bool) -> None:
-    done = restore_file(payload, source, output)
-    if as_json:
-        print_json({"payload": payload, "output": done.output, "status": done.status, "sha256": done.sha256})
-    else:
-        click.echo(f"{shown(done.place)}: {done.status}, sha256 {done.sha256}")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+@click.pass_context
+def command(
+    ctx: click.Context, payloads: tuple[str, ...], source: str | None, output: str | None, as_json: bool, quiet: bool
+) -> None:
+    several = is_batch(payloads)
+    inputs = read_inputs(payloads, output if several else None)
+
+    def work(payload: Input) -> Reply:
+        done = restore_file(payload.path, source, output, payload.links)
+        lines = [] if as_json or quiet else [f"{shown(done.place)}: {done.status}, sha256 {done.sha256}"]
+        return Reply(done.status, lines, [], _entry(payload.path, done.status, output=done.output, sha256=done.sha256))
+
+    ctx.exit(do_each(inputs, work, _entry, Wanted(as_json, quiet=quiet), summary=several))
+
+
+def _entry(payload: str, status: str, exit_code: int = 0, **what: object) -> dict[str, Any]:
+    """What the report says about one payload: always the same keys."""
+    nothing: dict[str, Any] = {
+        "payload": payload,
+        "status": status,
+        "exit_code": exit_code,
+        "error": None,
+        "hint": None,
+        "output": None,
+        "sha256": None,
+    }
+    return nothing | what

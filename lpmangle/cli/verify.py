@@ -1,13 +1,21 @@
 """lpmangle verify: payload, manifest and original against each other."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import click
 
-from lpmangle.cli.output import print_json, shown
+from lpmangle.cli.batch import do_each, is_batch, read_inputs
+from lpmangle.cli.output import shown
 from lpmangle.cli.paths import FilePath, PayloadPath
+from lpmangle.cli.reply import Reply, Wanted
 from lpmangle.cli.settings import Command
 from lpmangle.errors import EXIT_NO, counted
+from lpmangle.jobs.inputs import Input
+from lpmangle.jobs.outputs import is_folder, place
 from lpmangle.jobs.verify import verify_file
 from lpmangle.manifest.read import Manifest
+from lpmangle.verify.payload import Verification
 
 
 @click.command(
@@ -17,8 +25,9 @@ from lpmangle.manifest.read import Manifest
 Examples:
   lpmangle verify fbab204.livepatch
   lpmangle verify fbab204.livepatch --original build/fbab204.livepatch
+  lpmangle verify -q -m shipped.db build/*.livepatch
 
-Check that PAYLOAD and its manifest agree in every field (options, digests, build-id, the file's
+Check that each PAYLOAD and its manifest agree in every field (options, digests, build-id, the file's
 name, every symbol), that the original can be had back, and that nothing but names differs from it;
 a second reading by LIEF must agree. One line for each finding; the exit code is 1 if there is any.
 Of a payload that objcopy or strip has written anew it says, by name, what changed since. Bytes
@@ -26,31 +35,60 @@ appended since, such as a signature, are left out of account and mentioned. If S
 catalog or a server, the manifests of the payloads below must agree as well.
 """,
 )
-@click.argument("payload", type=PayloadPath())
-@click.option("-m", "--manifest", "source", type=FilePath(), metavar="SOURCE", help="Where its manifest is.")
-@click.option("--original", type=FilePath(), metavar="FILE", help="The payload before it was mangled.")
+@click.argument("payloads", nargs=-1, required=True, type=PayloadPath(lists=True), metavar="PAYLOAD...")
+@click.option("-m", "--manifest", "source", type=FilePath(), metavar="SOURCE", help="Where the manifests are.")
+@click.option(
+    "--original",
+    type=FilePath(),
+    metavar="FILE",
+    help="The payload before it was mangled, or the folder that has it under the same name.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors and what differs.")
 @click.pass_context
-def command(ctx: click.Context, payload: str, source: str | None, original: str | None, as_json: bool) -> None:
-    done = verify_file(payload, source, original)
-    if as_json:
-        print_json(
-            {
-                "payload": payload,
-                "verified": done.verified,
-                "findings": done.findings,
-                "appended_bytes": done.appended_bytes,
-            }
-        )
-    else:
-        if done.appended:
-            click.echo(f"{shown(payload)}: {done.appended} since; without that:")
-        for line in done.findings:
-            click.echo(f"{shown(payload)}: {shown(line)}")
-        if done.verified:
-            click.echo(f"{shown(payload)}: verified, {_renamed(done.manifest)}, nothing else differs")
-    if not done.verified:
-        ctx.exit(EXIT_NO)
+def command(
+    ctx: click.Context, payloads: tuple[str, ...], source: str | None, original: str | None, as_json: bool, quiet: bool
+) -> None:
+    several = is_batch(payloads)
+    inputs = read_inputs(payloads, None)
+    if several and original and not is_folder(original):
+        raise click.UsageError("with several payloads --original is the folder with all originals")
+
+    def work(payload: Input) -> Reply:
+        before = place(original, payload.path) if original else None
+        done = verify_file(payload.path, source, before)
+        lines = [] if as_json else list(_lines(payload.path, done, quiet))
+        status, code = ("verified", 0) if done.verified else ("differs", EXIT_NO)
+        what = {"verified": done.verified, "findings": done.findings, "appended_bytes": done.appended_bytes}
+        return Reply(status, lines, [], _entry(payload.path, status, code, **what), code)
+
+    ctx.exit(do_each(inputs, work, _entry, Wanted(as_json, quiet=quiet), summary=several))
+
+
+def _entry(payload: str, status: str, exit_code: int = 0, **what: object) -> dict[str, Any]:
+    """What the report says about one payload: always the same keys."""
+    nothing: dict[str, Any] = {
+        "payload": payload,
+        "status": status,
+        "exit_code": exit_code,
+        "error": None,
+        "hint": None,
+        "verified": False,
+        "findings": [],
+        "appended_bytes": 0,
+    }
+    return nothing | what
+
+
+def _lines(payload: str, done: Verification, quiet: bool) -> Iterator[str]:
+    if quiet and done.verified:
+        return
+    if done.appended:
+        yield f"{shown(payload)}: {done.appended} since; without that:"
+    for line in done.findings:
+        yield f"{shown(payload)}: {shown(line)}"
+    if done.verified:
+        yield f"{shown(payload)}: verified, {_renamed(done.manifest)}, nothing else differs"
 
 
 def _renamed(manifest: Manifest) -> str:

@@ -1,5 +1,6 @@
 """The original again, from file to file."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -28,10 +29,13 @@ class Restored(NamedTuple):
     sha256: str
 
 
-def restore_file(path: str, source: str | None = None, output: str | None = None) -> Restored:
+def restore_file(
+    path: str, source: str | None = None, output: str | None = None, links: Sequence[str] = ()
+) -> Restored:
     """Turn the mangled payload at `path` back into the original, byte for byte, in place or into `output`.
 
-    That may be a folder (`outputs.place`). The manifest is found as by `verify_file`. Raises LpmangleError; then all
+    That may be a folder (`outputs.place`). The manifest is found as by `verify_file`. `links` are other paths of the
+    payload (hard links), which lead to the original as well if it is restored in place. Raises LpmangleError; then all
     files are as they were.
     """
     file = files.read(path)
@@ -42,7 +46,8 @@ def restore_file(path: str, source: str | None = None, output: str | None = None
         status, original = _original(file.data, manifest)
     outputs.check_output(target)
     if target != file.path or original is not file.data:
-        files.replace([files.Output(target, (original,), like=file.state)], unchanged=file)
+        links = links if target == file.path else ()
+        files.replace([files.Output(target, (original,), like=file.state, links=links)], unchanged=file)
     return Restored(path, place, target, status, manifest.input.sha256)
 
 

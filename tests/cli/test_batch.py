@@ -378,4 +378,10 @@ finally:
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     loaded = done.stdout.split()
     assert "lpmangle.jobs.mangle" in loaded
-    assert not {"multiprocessing", "lpmangle.system.pool", "lpmangle.cli.mangle_many", "subprocess"} & set(loaded)
+    assert not {
+        "multiprocessing",
+        "lpmangle.system.pool",
+        "lpmangle.cli.mangle_many",
+        "lpmangle.cli.batch",
+        "subprocess",
+    } & set(loaded)

@@ -39,7 +39,7 @@ def test_in_place(payload: Path) -> None:
 
 def test_to_another_file(payload: Path) -> None:
     mangled, back = payload.read_bytes(), payload.parent / "back"
-    report = json.loads(lpmangle("restore", "--json", "-o", back, payload).stdout)
+    (report,) = json.loads(lpmangle("restore", "--json", "-o", back, payload).stdout)["payloads"]
     assert (report["output"], report["status"]) == (str(back), "restored")
     assert back.read_bytes() == EXAMPLE.read_bytes()
     assert payload.read_bytes() == mangled

@@ -36,8 +36,17 @@ def test_it_holds(payload: Path) -> None:
     for options in ((), ("--original", EXAMPLE), ("-m", f"{payload}.manifest.json"), ("-m", payload.parent)):
         done = lpmangle("verify", payload, *options)
         assert done.stdout == f"{payload}: verified, 5 renamed symbols, nothing else differs\n"
-    report = json.loads(lpmangle("verify", "--json", payload).stdout)
-    assert report == {"payload": str(payload), "verified": True, "findings": [], "appended_bytes": 0}
+    (report,) = json.loads(lpmangle("verify", "--json", payload).stdout)["payloads"]
+    assert report == {
+        "payload": str(payload),
+        "status": "verified",
+        "exit_code": 0,
+        "error": None,
+        "hint": None,
+        "verified": True,
+        "findings": [],
+        "appended_bytes": 0,
+    }
 
 
 def test_nothing_was_renamed(tmp_path: Path) -> None:
@@ -81,7 +90,8 @@ def test_a_damaged_payload(payload: Path, with_original: bool) -> None:
     assert "sha256 is" in said
     assert "name is x86_emulate.c#_Get_fpu_" in said
     assert ("LIEF: symbol" in said) == with_original
-    assert json.loads(lpmangle("verify", "--json", payload, code=1).stdout)["verified"] is False
+    (report,) = json.loads(lpmangle("verify", "--json", payload, code=1).stdout)["payloads"]
+    assert (report["status"], report["exit_code"], report["verified"]) == ("differs", 1, False)
 
 
 def test_several_false_fields_are_all_told(payload: Path) -> None:
@@ -155,7 +165,7 @@ def test_signed_afterwards(payload: Path) -> None:
         f"{payload}: {len(SIGNATURE)} bytes of a signature were appended since; without that:\n"
         f"{payload}: verified, 5 renamed symbols, nothing else differs\n"
     )
-    report = json.loads(lpmangle("verify", "--json", payload).stdout)
+    (report,) = json.loads(lpmangle("verify", "--json", payload).stdout)["payloads"]
     assert (report["verified"], report["appended_bytes"]) == (True, len(SIGNATURE))
     damaged = bytearray(payload.read_bytes())
     damaged[damaged.index(b"_get_fpu_")] ^= 1

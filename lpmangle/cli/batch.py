@@ -1,0 +1,108 @@
+"""The same done with several payloads, or a list of them: each on its own, a bar while it lasts, a sum at the end."""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import click
+
+from lpmangle.cli.output import print_json, shown
+from lpmangle.cli.paths import check_payload
+from lpmangle.cli.progress import Progress
+from lpmangle.cli.reply import FAILED, Reply, Wanted, failed, say
+from lpmangle.errors import FileError, LpmangleError, counted
+from lpmangle.jobs.inputs import Input, each_once
+from lpmangle.jobs.outputs import place
+from lpmangle.system import pool
+
+NOT_BEGUN = "not begun"
+
+
+def is_batch(words: Sequence[str]) -> bool:
+    """Whether the words of a command line are more than the path of one payload."""
+    return len(words) > 1 or words[0].startswith("@")
+
+
+def read_inputs(words: Iterable[str], output: str | None) -> list[Input]:
+    """The payloads that `words` stand for, each once; `output` is where a batch is to be written.
+
+    Raises UsageError, WordError, before any work.
+    """
+    payloads = each_once(_expanded(words))
+    if output is not None:
+        _check_outputs(payloads, output)
+    return payloads
+
+
+def do_each(
+    payloads: list[Input],
+    work: Callable[[Input], Reply],
+    entry: Callable[..., dict[str, Any]],
+    wanted: Wanted,
+    *,
+    jobs: int = 1,
+    fail_fast: bool = False,
+    summary: bool = True,
+) -> int:
+    """Do `work` with each of the payloads and say what came of it; the exit code of the worst.
+
+    An error of one payload is its reply. `entry` makes the JSON of one that `work` has not come to.
+    """
+    progress = Progress(len(payloads), "payloads")
+    counts: Counter[str] = Counter()
+    entries = []
+    worst = 0
+    results = pool.run(
+        payloads,
+        lambda payload: _attempt(payload, work, entry),
+        jobs=jobs,
+        lost=lambda payload: failed(payload.path, FileError("its process was killed: not enough memory?"), entry),
+        stop=lambda reply: fail_fast and reply.exit_code != 0,
+    )
+    for reply in results:
+        counts[reply.status] += 1
+        worst = max(worst, reply.exit_code)
+        if reply.out or reply.err:
+            progress.clear()
+            say(reply)
+        entries.append(reply.entry)
+        progress.show(counts.total())
+    progress.clear()
+    not_begun = payloads[counts.total() :]
+    if wanted.as_json:
+        print_json({"payloads": entries + [entry(payload.path, NOT_BEGUN) for payload in not_begun]})
+    elif summary and not wanted.quiet:
+        count_failed = counts.pop(FAILED, 0)
+        ordered = [*counts.most_common(), (FAILED, count_failed), (NOT_BEGUN, len(not_begun))]
+        words = ", ".join(f"{count} {status}" for status, count in ordered if count)
+        click.echo(f"{counted(len(payloads), 'payload')}: {words or 'nothing to do'}")
+    return worst
+
+
+def _attempt(payload: Input, work: Callable[[Input], Reply], entry: Callable[..., dict[str, Any]]) -> Reply:
+    try:
+        return work(payload)
+    except (LpmangleError, OSError, MemoryError) as error:
+        return failed(payload.path, error, entry)
+
+
+def _expanded(words: Iterable[str]) -> Iterator[str]:
+    """The words with those that are in lists: @FILE, a payload on each line."""
+    for word in words:
+        if not word.startswith("@"):
+            yield word
+            continue
+        with click.open_file(word[1:], encoding="utf-8", errors="surrogateescape") as lines:
+            for path in filter(None, (line.rstrip("\n") for line in lines)):
+                check_payload(path)
+                yield path
+
+
+def _check_outputs(payloads: list[Input], folder: str) -> None:
+    if not os.path.isdir(folder):
+        raise click.UsageError("with several payloads -o is the folder to write them to, and must exist")
+    outputs = Counter(place(folder, payload.path) for payload in payloads)
+    for output, count in outputs.items():
+        if count > 1:
+            raise click.UsageError(f"{count} of the payloads would be written to {shown(output)}")

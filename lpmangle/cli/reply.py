@@ -1,0 +1,49 @@
+"""What is said about one payload that was worked on, whatever was done with it."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import click
+
+from lpmangle.cli.output import error_lines
+from lpmangle.errors import LpmangleError
+
+FAILED = "failed"
+
+
+class Wanted(NamedTuple):
+    """What a user wants to be told: JSON, each renamed symbol, nothing but warnings and errors."""
+
+    as_json: bool = False
+    verbose: bool = False
+    quiet: bool = False
+
+
+class Reply(NamedTuple):
+    """What is to be said about one payload: on stdout, on stderr, as JSON (docs/json.md)."""
+
+    status: str
+    out: list[str]
+    err: list[str]
+    entry: dict[str, Any]
+    exit_code: int = 0
+
+
+def failed(payload: str, error: Exception, entry: Callable[..., dict[str, Any]]) -> Reply:
+    """What is to be said about a payload with which it was not done; `entry` makes its JSON.
+
+    An error that is a bug of ours is raised again.
+    """
+    if isinstance(error, LpmangleError) and not error.path:
+        error.path = payload
+    lines, exit_code = error_lines(error)
+    message, hint = (error.message, error.hint) if isinstance(error, LpmangleError) else (str(error), "")
+    return Reply(FAILED, [], lines, entry(payload, FAILED, exit_code, error=message, hint=hint or None), exit_code)
+
+
+def say(reply: Reply) -> None:
+    """Print it, all but the JSON."""
+    for line in reply.err:
+        click.echo(line, err=True)
+    for line in reply.out:
+        click.echo(line)
