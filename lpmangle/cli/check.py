@@ -1,5 +1,7 @@
 """lpmangle check: what Xen will say to uploads, before they are made."""
 
+import os
+
 import click
 
 from lpmangle.cli.check_report import print_report, report
@@ -10,9 +12,7 @@ from lpmangle.errors import EXIT_NO
 from lpmangle.jobs import outputs
 from lpmangle.jobs.check import check_stacks, put_on, read_uploads, state_of
 from lpmangle.loader import State, Upload, check_sequence
-from lpmangle.loader.fleet import equal_hosts
 from lpmangle.loader.profile import VENDORS
-from lpmangle.system import files
 
 
 @click.command(
@@ -23,7 +23,7 @@ Examples:
   lpmangle check --xen xen-syms one.livepatch two.livepatch
   lpmangle check --xen xensyms.txt --loaded one.livepatch two.livepatch
   lpmangle check --xen xen-syms --stack fleet.txt two.livepatch
-  lpmangle check --xen xen-syms --junit report.xml *.livepatch
+  lpmangle check --xen xen-syms --junit check.xml --html check.html *.livepatch
 
 Play the upload of PAYLOADs, in that order, through the rules of Xen's loader, and say what the
 hypervisor will: its verdict, errno and message for each. All findings are listed, the one that
@@ -69,6 +69,13 @@ hypervisor itself replaces what is applied. The exit code is 1 if any is refused
     help="Write a report for CI as JUnit has it: a test for each payload, with --stack for each payload and group of "
     "equal stacks.",
 )
+@click.option(
+    "--html",
+    "html_path",
+    type=OutputPath(),
+    metavar="FILE",
+    help="Write the report as one page for a change ticket, with --stack as a picture of who takes what.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
 @click.pass_context
 def command(
@@ -80,21 +87,27 @@ def command(
     loaded: tuple[str, ...],
     stack_path: str | None,
     junit_path: str | None,
+    html_path: str | None,
     as_json: bool,
 ) -> None:
     if stack_path and loaded:
         raise click.UsageError("--stack and --loaded do not go together: list what is loaded in the stack")
-    if junit_path:
-        outputs.check_report(junit_path, "JUnit report", b"<testsuite")
+    _check_places(junit_path, html_path)
     state, uploads = state_of(xen_path, xen_version, vendor), read_uploads(payloads)
     if stack_path:
-        ctx.exit(_check_fleet(stack_path, uploads, state, junit_path, as_json))
+        ctx.exit(_check_fleet(stack_path, uploads, state, junit_path, html_path, as_json))
     put_on(state, loaded)
     verdicts = check_sequence(uploads, state)
+    reports = []
     if junit_path:
-        from lpmangle.cli import junit
+        from lpmangle.cli import junit  # here, because of xml.etree
 
-        _write(junit_path, junit.of_uploads(verdicts, state))
+        reports.append((junit_path, junit.of_uploads(verdicts, state)))
+    if html_path:
+        from lpmangle.cli import sheet  # here, because of Jinja2
+
+        reports.append((html_path, sheet.of_uploads(verdicts, state)))
+    outputs.write_reports(reports)
     if as_json:
         print_json(report(verdicts, state))
     else:
@@ -103,17 +116,31 @@ def command(
         ctx.exit(EXIT_NO)
 
 
-def _check_fleet(path: str, uploads: list[Upload], state: State, junit_path: str | None, as_json: bool) -> int:
+def _check_fleet(
+    path: str, uploads: list[Upload], state: State, junit_path: str | None, html_path: str | None, as_json: bool
+) -> int:
     from lpmangle.cli.check_fleet import print_fleet
 
     rows = check_stacks(path, uploads, state)
+    reports = []
     if junit_path:
         from lpmangle.cli import junit
 
-        _write(junit_path, junit.of_fleet(equal_hosts(rows), uploads, state))
+        reports.append((junit_path, junit.of_fleet(rows, uploads, state)))
+    if html_path:
+        from lpmangle.cli import sheet
+
+        reports.append((html_path, sheet.of_fleet(rows, uploads, state)))
+    outputs.write_reports(reports)
     print_fleet(rows, uploads, state, as_json=as_json)
     return 0 if all(cell.good for row in rows for cell in row.cells) else EXIT_NO
 
 
-def _write(path: str, content: bytes) -> None:
-    files.replace([files.Output(files.resolve(path), (content,))])
+def _check_places(junit_path: str | None, html_path: str | None) -> None:
+    """Raises UsageError, FileError."""
+    if junit_path and html_path and os.path.realpath(junit_path) == os.path.realpath(html_path):
+        raise click.UsageError("--junit and --html name the same file")
+    if junit_path:
+        outputs.check_report(junit_path, outputs.JUNIT)
+    if html_path:
+        outputs.check_report(html_path, outputs.PAGE)

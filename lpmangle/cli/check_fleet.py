@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from lpmangle.cli.check_report import rules_line, rules_record
+from lpmangle.cli.check_report import but_no, rules_line, rules_record
 from lpmangle.cli.output import print_json, print_table, shown
 from lpmangle.errors import counted
 from lpmangle.loader import Finding, State, Upload
@@ -52,7 +52,12 @@ def _print(rows: list[Row], payloads: list[Upload]) -> None:
 
 def taken_by(rows: list[Row], number: int) -> str:
     """How many hosts take the upload with that number, and can put it to use."""
-    return f"taken by {sum(row.cells[number].good for row in rows)} of {counted(len(rows), 'stack')}"
+    return taken_by_words(sum(row.cells[number].good for row in rows), len(rows))
+
+
+def taken_by_words(takers: int, stacks: int) -> str:
+    """So many of all."""
+    return f"taken by {takers} of {counted(stacks, 'stack')}"
 
 
 def reasons(rows: list[Row]) -> list[tuple[tuple[str, str], int]]:
@@ -70,10 +75,15 @@ def reason(finding: Finding) -> tuple[str, str]:
 
 def cell_words(cell: Cell) -> str:
     """What one host makes of one upload."""
+    verdict, more = cell_parts(cell)
+    return f"{shown(verdict)}{', ' if cell.good else ': '}{shown(more)}"
+
+
+def cell_parts(cell: Cell) -> tuple[str, str]:
+    """The same in two: the verdict, and what happens next or why not."""
     if cell.first:
         detail = f" ({cell.first.detail})" if cell.first.detail else ""
-        what = cell.first.headline.partition(": ")[2] or cell.first.meaning
-        return f"{cell.status}: {shown(what)}{shown(detail)}"
+        return cell.status, (cell.first.headline.partition(": ")[2] or cell.first.meaning) + detail
     if cell.then:
-        return f"taken, but no {cell.attempt}: {shown(cell.then.meaning)}"
-    return f"taken, then {cell.attempt}"
+        return but_no(cell.attempt), cell.then.meaning
+    return cell.status, f"then {cell.attempt}"

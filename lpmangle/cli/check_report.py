@@ -1,11 +1,13 @@
 """What `lpmangle check` says: a table, all findings with remedies; or JSON."""
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import click
 
 from lpmangle.cli.output import print_table, shown
+from lpmangle.errors import counted
 from lpmangle.loader import CRASH, NOT_CHECKED, REFUSED, WARNING, Finding, State, Verdict
 from lpmangle.xen.versions import version_text
 
@@ -57,7 +59,7 @@ def print_report(verdicts: list[Verdict], state: State) -> None:
     """A table of all uploads, then what was found about each."""
     rows: list[tuple[str, ...]] = [("PAYLOAD", "VERDICT", "ERRNO", "XEN SAYS")]
     for verdict in verdicts:
-        rows.append((verdict.upload.path, verdict.words, _errno(verdict.first), says(verdict)))
+        rows.append((verdict.upload.path, verdict.words, errno_words(verdict.first), says(verdict)))
     print_table(rows)
     for verdict in verdicts:
         if verdict.everything:
@@ -85,6 +87,25 @@ def says(verdict: Verdict) -> str:
     return f"then: xen-livepatch {verdict.action} {verdict.upload.name}"
 
 
+def but_no(attempt: str) -> str:
+    """The status of a payload that Xen takes, but then does not apply, or does not put in the others' place."""
+    return f"taken, but no {attempt}"
+
+
+def outcome(verdict: Verdict) -> str:
+    """The status, and how far it goes."""
+    return verdict.words if verdict.good or verdict.first else but_no(verdict.attempt)
+
+
+def summary(verdicts: list[Verdict]) -> str:
+    """All verdicts in one line."""
+    if len(verdicts) == 1:
+        return f"{verdicts[0].upload.path}: {outcome(verdicts[0])}"
+    counts = Counter(map(outcome, verdicts))
+    words = ", ".join(f"{count} {status}" for status, count in counts.most_common())
+    return f"{counted(len(verdicts), 'payload')}: {words}"
+
+
 def decisive(verdict: Verdict) -> Finding | None:
     """Why it is not taken, or cannot be put to use; None if all is well."""
     return verdict.first or next((finding for finding in verdict.then if finding.fatal), None)
@@ -95,7 +116,8 @@ def headline(verdict: Verdict) -> str:
     return f"{verdict.words}{':' if verdict.first else ','} {says(verdict)}"
 
 
-def _errno(finding: Finding | None) -> str:
+def errno_words(finding: Finding | None) -> str:
+    """What comes back: its name and number; nothing where nothing does."""
     return f"{finding.errno_name} ({finding.errno})" if finding and finding.errno else ""
 
 
@@ -108,7 +130,7 @@ class Kind(NamedTuple):
     @property
     def errno(self) -> str:
         """What comes back, if that decides."""
-        return _errno(self.findings[0]) if self.findings[0].fatal else ""
+        return errno_words(self.findings[0]) if self.findings[0].fatal else ""
 
     @property
     def remedies(self) -> list[str]:
@@ -138,13 +160,19 @@ def finding_lines(verdict: Verdict) -> Iterator[str]:
         errno = f" {kind.errno}" if kind.errno else ""
         yield f"  {'>' if kind.reported else ' '} {head}{errno}: {finding.meaning}  [{finding.rule}]"
         for finding in kind.findings:
-            for line in filter(None, [*finding.lines, _small(finding)]):
-                yield f"      {shown(line.replace(chr(0xA0), ' '))}"
+            for line in filter(None, [*finding.lines, small(finding)]):
+                yield f"      {shown(spaced(line))}"
         for remedy in kind.remedies:
             yield f"      remedy: {remedy}"
 
 
-def _small(finding: Finding) -> str:
+def spaced(line: str) -> str:
+    """A line of Xen's, with usual spaces."""
+    return line.replace("\xa0", " ")
+
+
+def small(finding: Finding) -> str:
+    """What a finding says besides Xen's lines, indented if it belongs to them."""
     if finding.severity == CRASH:
         return f"(the hypervisor dies) {finding.detail}"
     if finding.fatal and not finding.message:

@@ -15,7 +15,7 @@ from lpmangle.cli.check_report import decisive, finding_lines, headline, rules_l
 from lpmangle.cli.output import shown
 from lpmangle.errors import counted
 from lpmangle.loader import Finding, State, Upload, Verdict
-from lpmangle.loader.fleet import Group
+from lpmangle.loader.fleet import Group, Row, equal_hosts
 
 _NAME = "lpmangle check"
 _CLASS = "lpmangle.check"
@@ -44,9 +44,9 @@ def of_uploads(verdicts: list[Verdict], state: State) -> bytes:
     return _report([(_NAME, _CLASS, cases)], state)
 
 
-def of_fleet(groups: list[Group], payloads: list[Upload], state: State) -> bytes:
+def of_fleet(rows: list[Row], payloads: list[Upload], state: State) -> bytes:
     """A suite for each payload, in it one test for each group of equal hosts."""
-    suites = []
+    groups, suites = equal_hosts(rows), []
     for number, payload in enumerate(payloads):
         cases = [_case(group, number) for group in groups]
         suites.append((shown(payload.path), f"{_CLASS}.{shown(payload.name)}", cases))

@@ -2,7 +2,8 @@
 
 import os
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple
 
 from lpmangle.errors import FileError, LpmangleError, PlanError
 from lpmangle.manifest import format as manifest_format
@@ -83,13 +84,30 @@ def check_output(path: str) -> None:
         raise FileError("is a manifest: not replaced by a payload", path=path)
 
 
-def check_report(path: str, what: str, mark: bytes) -> None:
-    """Raise FileError if a report cannot go to `path`: what is there does not have `mark` near its beginning."""
+class Kind(NamedTuple):
+    """A kind of report: what it is called, and what is near the beginning of each."""
+
+    what: str
+    mark: bytes
+
+
+JUNIT = Kind("JUnit report", b"<testsuite")
+PAGE = Kind("HTML page", b"<!doctype html")
+
+
+def check_report(path: str, kind: Kind) -> None:
+    """Raise FileError if a report cannot go to `path`: what is there is something else."""
     start = files.start_of(path)
-    if start and mark not in start:
+    if start and kind.mark not in start.lower():
         raise FileError(
-            f"exists and is no {what}: not replaced", path=path, hint="name another file, or remove this one"
+            f"exists and is no {kind.what}: not replaced", path=path, hint="name another file, or remove this one"
         )
+
+
+def write_reports(reports: Iterable[tuple[str, bytes]]) -> None:
+    """Write each to its path, all or none. Raises FileError."""
+    if found := [files.Output(files.resolve(path), (content,)) for path, content in reports]:
+        files.replace(found)
 
 
 def _names_made_before(result: "Result", start: bytes) -> list[str]:

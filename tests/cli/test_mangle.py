@@ -361,4 +361,4 @@ def test_shell_completion(words: str, position: int, expected: str) -> None:
 def test_start_loads_nothing_heavy() -> None:
     code = "import sys, lpmangle.cli.mangle; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert not {"lief", "msgspec", "elftools", "sqlite3", "numpy", "urllib.request", "asyncio"} & set(loaded)
+    assert not {"lief", "msgspec", "elftools", "sqlite3", "numpy", "urllib.request", "asyncio", "jinja2"} & set(loaded)

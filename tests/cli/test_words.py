@@ -242,7 +242,7 @@ PAYLOADS = [
     ["restore", "-o", "x"],
 ]
 OUTPUTS = [["-o"], ["--manifest"], ["-o", "new", "--depfile"], ["restore", "-o"], ["--embed", "-qo"]]
-OUTPUTS += [["check", "--junit"]]
+OUTPUTS += [["check", "--junit"], ["check", "--html"]]
 CATALOGS = [["catalog", "add"], ["catalog", "list"], ["catalog", "find"], ["catalog", "remove"]]
 
 
@@ -282,7 +282,7 @@ WORDS = [
     *("-m", "-o", "--manifest", "--depfile", "--suffix", "--template", "-j", "--against", "--xen", "--keep"),
     *("name", "buildid", "text:a#b", "buildid:41", "x", "0", "2", "--json", "-q", "-v", "--dry-run", "--embed"),
     *("--suffix=name", "--suffix=bad", "--scope=new", "-oout", "-oout/", "-ono/", "--fail-fast", "--no-such-option"),
-    *("--loaded", "--check", "--original", "--result", "--junit"),
+    *("--loaded", "--check", "--original", "--result", "--junit", "--html"),
 ]
 
 

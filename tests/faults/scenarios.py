@@ -176,7 +176,7 @@ SCENARIOS = (
         ((NEW, "manifests/m.json", "c.db"),),
         readers=(("catalog", "list", "c.db"),),
     ),
-    Scenario("check", _examples, ("check", "--junit", "report.xml", OLD), (("report.xml",),)),
+    Scenario("check", _examples, ("check", "--junit", "r.xml", "--html", "r.html", OLD), (("r.html", "r.xml"),)),
 )
 
 # Those that differ most in what they write, for `make test`, and what may befall them.

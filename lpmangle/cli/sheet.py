@@ -1,0 +1,140 @@
+"""The sheet: a report as one page for a change ticket, by the templates beside this file.
+
+A page is one file that needs no script and nothing from elsewhere. Its sentences are those of the terminal report.
+Every text that a template shows is made safe to print, as there, and then escaped for HTML.
+"""
+
+import os
+from collections import Counter
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from lpmangle import __version__
+from lpmangle.cli.check_fleet import cell_parts, reasons, taken_by, taken_by_words
+from lpmangle.cli.check_report import errno_words, kinds, outcome, rules_line, says, small, spaced, summary
+from lpmangle.cli.output import shown
+from lpmangle.errors import counted
+from lpmangle.loader import CRASH, NOT_CHECKED, REFUSED, WARNING, Finding, State, Upload, Verdict
+from lpmangle.loader.fleet import Cell, Group, Row, equal_hosts
+from lpmangle.system.files import sha256
+
+# What a sign and a colour mean: all is well, the answer is no, look here, not known, the hypervisor dies.
+GOOD, BAD, WARN, INFO, DEAD = "good", "bad", "warn", "info", "dead"
+_WORST_LAST = (GOOD, INFO, WARN, BAD, DEAD)
+_TONES = {REFUSED: BAD, CRASH: DEAD, WARNING: WARN, NOT_CHECKED: INFO}
+# Of a group of more hosts so many are named in its row; a click shows all.
+_MOST_NAMES = 8
+
+
+def of_uploads(verdicts: list[Verdict], state: State) -> bytes:
+    """The page about uploads, one after the other."""
+    payloads = [_upload(verdict) for verdict in verdicts]
+    return _page(
+        "check",
+        headline=summary(verdicts),
+        tone=max((one["tone"] for one in payloads), key=_WORST_LAST.index),
+        rules=rules_line(state),
+        payloads=payloads,
+    )
+
+
+def of_fleet(rows: list[Row], payloads: list[Upload], state: State) -> bytes:
+    """The page about uploads to many hosts: who takes what, equal hosts together."""
+    tones = {_cell_tone(cell) for row in rows for cell in row.cells}
+    takers = taken_by_words(sum(all(cell.good for cell in row.cells) for row in rows), len(rows))
+    several = f"{counted(len(payloads), 'payload')}: all of them {takers}"
+    return _page(
+        "fleet",
+        headline=several if len(payloads) > 1 else f"{payloads[0].path}: {takers}",
+        tone=max(tones, key=_WORST_LAST.index),
+        rules=rules_line(state),
+        payloads=[
+            {"path": payload.path, "taken_by": taken_by(rows, number), "parts": _parts(rows, number)}
+            for number, payload in enumerate(payloads)
+        ],
+        groups=[_group(group) for group in equal_hosts(rows)],
+        reasons=[{"count": count, "says": said, "remedy": remedy} for (said, remedy), count in reasons(rows)],
+    )
+
+
+def _page(template: str, **values: Any) -> bytes:
+    environment = Environment(
+        loader=FileSystemLoader(os.path.join(os.path.dirname(__file__), "templates")),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=lambda value: shown(value) if type(value) is str else value,  # what a template makes is Markup
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals["sign"] = _sign
+    text = environment.get_template(f"{template}.html.j2").render(version=__version__, **values)
+    return f"{text}\n".encode()
+
+
+def _sign(tone: str) -> Markup:
+    return Markup('<svg class="sign" aria-hidden="true"><use href="#{}"/></svg>').format(tone)
+
+
+def _upload(verdict: Verdict) -> dict[str, Any]:
+    if verdict.first:
+        tone = _TONES[verdict.first.severity]
+    else:
+        tone = BAD if not verdict.good else GOOD if verdict.complete else INFO
+    return {
+        "path": verdict.upload.path,
+        "tone": tone,
+        "verdict": outcome(verdict),
+        "errno": errno_words(verdict.first),
+        "says": says(verdict),
+        "build_id": verdict.build_id.hex(),
+        "sha256": sha256(verdict.upload.data),
+        "console": list(map(spaced, verdict.printed)),
+        "kinds": [
+            {
+                "tone": _TONES[kind.findings[0].severity],
+                "severity": kind.findings[0].severity,
+                "errno": kind.errno,
+                "meaning": kind.findings[0].meaning,
+                "rule": str(kind.findings[0].rule),
+                "reported": kind.reported,
+                "findings": list(map(_finding, kind.findings)),
+                "remedies": kind.remedies,
+            }
+            for kind in kinds(verdict)
+        ],
+    }
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    return {"lines": list(map(spaced, finding.lines)), "small": small(finding).strip()}
+
+
+def _cell_tone(cell: Cell) -> str:
+    return _TONES[cell.finding.severity] if cell.finding else GOOD
+
+
+def _parts(rows: list[Row], number: int) -> list[dict[str, Any]]:
+    """How many hosts say what, best first."""
+    counts = Counter(_cell_tone(row.cells[number]) for row in rows)
+    return [{"tone": tone, "count": counts[tone]} for tone in _WORST_LAST if counts[tone]]
+
+
+def _group(group: Group) -> dict[str, Any]:
+    names = [host.name for host in group.hosts]
+    more = len(names) - _MOST_NAMES
+    return {
+        "names": ", ".join(names[:_MOST_NAMES]),
+        "more": f"and {more} more" if more > 0 else "",
+        "all_names": ", ".join(names),
+        "count": len(names),
+        "size": counted(len(names), "stack"),
+        "loaded": group.hosts[0].paths,
+        "cells": [_cell(cell) for cell in group.cells],
+    }
+
+
+def _cell(cell: Cell) -> dict[str, str]:
+    verdict, more = cell_parts(cell)
+    return {"tone": _cell_tone(cell), "verdict": verdict, "more": more}
