@@ -18,6 +18,9 @@ b'S x86_emulate.c#_get_fpu+0x3/0xd [fbab204]'
 >>> [verdict] = lpmangle.check_files(["617712b.livepatch"], loaded=["fbab204.livepatch"])
 >>> verdict.status, verdict.action
 ('taken', 'replace')
+>>> changes = lpmangle.compare_files("617712b.livepatch", "fbab204.livepatch")
+>>> [(change.name, change.verdict.value) for change in changes.functions]
+[(b'xen_extra_version', 'changed')]
 >>> lpmangle.restore_file("fbab204.livepatch").status
 'restored'
 
@@ -31,10 +34,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lpmangle.errors import LpmangleError
     from lpmangle.jobs.check import check_files
+    from lpmangle.jobs.compare import compare_files
     from lpmangle.jobs.mangle import mangle_file
     from lpmangle.jobs.query import query
     from lpmangle.jobs.restore import restore_file
-    from lpmangle.jobs.review import show_file
+    from lpmangle.jobs.show import show_file
     from lpmangle.jobs.verify import verify_file
     from lpmangle.mangle.options import Options
     from lpmangle.trace.retrace import retrace
@@ -44,6 +48,7 @@ __all__ = [
     "LpmangleError",
     "Options",
     "check_files",
+    "compare_files",
     "mangle_file",
     "query",
     "restore_file",
@@ -57,11 +62,12 @@ _HOMES = {
     "LpmangleError": "lpmangle.errors",
     "Options": "lpmangle.mangle.options",
     "check_files": "lpmangle.jobs.check",
+    "compare_files": "lpmangle.jobs.compare",
     "mangle_file": "lpmangle.jobs.mangle",
     "query": "lpmangle.jobs.query",
     "restore_file": "lpmangle.jobs.restore",
     "retrace": "lpmangle.trace.retrace",
-    "show_file": "lpmangle.jobs.review",
+    "show_file": "lpmangle.jobs.show",
     "verify_file": "lpmangle.jobs.verify",
 }
 

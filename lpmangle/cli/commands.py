@@ -9,6 +9,7 @@ DEFAULT_COMMAND = "mangle"
 COMMANDS = {
     "mangle": "Make the names of a payload's new symbols unique (the default command).",
     "show": "Say what a payload is and does.",
+    "compare": "Say what changes for a host from one payload to the next.",
     "query": "Find the original name of a symbol, or the new one.",
     "retrace": "Put the original names back into a console log.",
     "catalog": "Keep the manifests of all shipped payloads in one file.",

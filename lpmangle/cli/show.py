@@ -7,11 +7,11 @@ from typing import Any
 import click
 
 from lpmangle.cli.output import error_lines, print_json, shown, table_lines
-from lpmangle.cli.paths import FilePath, PayloadPath
+from lpmangle.cli.paths import PayloadPath, SourceWord
 from lpmangle.cli.settings import Command
 from lpmangle.elf import STB_NAMES, appended, text
 from lpmangle.errors import LpmangleError, counted
-from lpmangle.jobs.review import Shown, show_file
+from lpmangle.jobs.show import Shown, show_file
 from lpmangle.review.inventory import CONSTANT, FUNCTION, STATE, TABLE, Added, Inventory, Needed
 from lpmangle.review.subject import AS_THEY_STAND, FROM_MARK, Entry
 
@@ -35,7 +35,7 @@ payload itself where there is none.
 """,
 )
 @click.argument("payloads", nargs=-1, required=True, type=PayloadPath(), metavar="PAYLOAD...")
-@click.option("-m", "--manifest", "source", type=FilePath(), metavar="SOURCE", help="Where the manifests are.")
+@click.option("-m", "--manifest", "source", type=SourceWord(), metavar="SOURCE", help="Where the manifests are.")
 @click.option("--mangled", is_flag=True, help="Show the names that the symbols have in the file.")
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON, with both names.")
 @click.pass_context

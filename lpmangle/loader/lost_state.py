@@ -7,13 +7,14 @@ it has memory of its own, as its file says it (move_payload). Nothing is copied,
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from lpmangle import elf
 from lpmangle.elf import text
 from lpmangle.errors import counted
-from lpmangle.loader.steps.prepare import APPLY_HOOKS
+from lpmangle.xen.abi import HOOKS_PREFIX
 from lpmangle.xen.variables import Variable
 
 MOST_NAMES = 12
+# Those that Xen calls when a payload is put in the place of others; with hooks before or after that it is refused.
+_CARRIERS = frozenset((HOOKS_PREFIX + kind).encode() for kind in ("load", "apply"))
 
 
 class LostState(NamedTuple):
@@ -27,17 +28,20 @@ class LostState(NamedTuple):
         """Which, with their sizes, and what may carry them over; not escaped."""
         shown = [f"{text(one.name)} ({counted(one.size, 'byte')})" for one in self.variables[:MOST_NAMES]]
         more = f" and {len(self.variables) - MOST_NAMES} more" if len(self.variables) > MOST_NAMES else ""
-        carried = f"; {_hooks(self.hooks)} may carry {'it' if len(self.variables) == 1 else 'them'} over"
+        carried = f"; unless its {self.carriers} hook carries {'it' if len(self.variables) == 1 else 'them'} over"
         return ", ".join(shown) + more + (carried if self.hooks else "")
 
+    @property
+    def carriers(self) -> str:
+        """The kinds of those hooks."""
+        return " or ".join(name.removeprefix(HOOKS_PREFIX) for name in self.hooks)
 
-def lost_state(old: Iterable[Variable], new: Sequence[Variable], view: elf.Object) -> LostState:
-    """What is lost when the payload of `view`, whose variables are `new`, replaces payloads with those of `old`."""
+
+def lost_state(old: Iterable[Variable], new: Sequence[Variable], sections: Iterable[bytes]) -> LostState:
+    """What is lost when a payload with the variables `new` replaces payloads with those of `old`.
+
+    `sections` are the names of the new one's sections, or of those of its hooks.
+    """
     known = {name for one in old for name in (one.name, one.stable)}
-    hooks = [text(name) for name in APPLY_HOOKS if view.section_named(text(name))]
+    hooks = [text(name) for name in sections if name in _CARRIERS]
     return LostState([one for one in new if one.name in known or one.stable in known], hooks)
-
-
-def _hooks(sections: list[str]) -> str:
-    kinds = [name.removeprefix(".livepatch.hooks.") for name in sections]
-    return f"its {' or '.join(kinds)} hook"

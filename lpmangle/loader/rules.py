@@ -384,6 +384,12 @@ class Rule(StrEnum):
         "refers to init memory, which Xen frees after boot: whoever touches it dies",
         "take what refers to it out of the payload, or look that it is never reached",
     )
+    STATE_RESET = (
+        "state-reset",
+        0,
+        "variables that it has in common with what it replaces start anew: what they hold is lost",
+        "if it matters, copy it in a hook (load or apply), or put the fix on top instead of replacing",
+    )
     TWIN = (
         "twin",
         0,

@@ -1,13 +1,18 @@
 """What a hypervisor looks like to a payload: its own symbols and code, and the payloads that are loaded."""
 
 from collections.abc import Iterable
+from functools import cached_property
 
 from lpmangle import elf
+from lpmangle.errors import ElfError, PayloadError
 from lpmangle.loader.image import Function, Image
 from lpmangle.loader.profile import Profile
-from lpmangle.xen.abi import MAX_NAME, PAGE_SIZE
+from lpmangle.mangle.mark import find
+from lpmangle.xen.abi import HOOKS_PREFIX, MAX_NAME, PAGE_SIZE
 from lpmangle.xen.hypervisor import XEN_VIRT_START, Hypervisor
 from lpmangle.xen.machines import ARM64, X86_64, Machine
+from lpmangle.xen.payload import Payload
+from lpmangle.xen.variables import Variable, variables
 from lpmangle.xen.versions import NEWEST, Version, nearest
 
 # Where payloads of x86 are mapped if no table says where the hypervisor ends.
@@ -21,6 +26,7 @@ class Loaded:
 
     def __init__(self, name: str, image: Image) -> None:
         self.name = name
+        self.data = image.data
         self.build_id = image.build_id
         self.depends = image.depends
         self.xen_depends = image.xen_depends
@@ -28,12 +34,23 @@ class Loaded:
         self.base = image.base
         self.memory = image.memory
         self.vetoing = image.vetoing
+        self.hooks = [name for name in image.names if name.startswith(HOOKS_PREFIX.encode())]
         self.functions = image.functions
         self.functions_writable = image.functions_writable
         self.symbols: dict[bytes, int] = {}
         for index in image.new:
             # Of two equal names in one payload look-ups find the first.
             self.symbols.setdefault(image.symbols[index][0][:MAX_NAME], image.values[index])
+
+    @cached_property
+    def variables(self) -> list[Variable]:
+        """What keeps a state while it is applied, by original names as far as its mark tells them."""
+        try:
+            payload = Payload.parse(self.data)
+            mark = find(payload.elf)
+            return variables(payload, mark.original if mark else bytes)
+        except (ElfError, PayloadError):
+            return []  # Xen takes files that lpmangle does not
 
     def replaces(self, address: int, state: "State") -> bool:
         """Whether it puts a jump at `address` when it is applied."""

@@ -63,9 +63,14 @@ class Mark(NamedTuple):
         """The options as they were typed, without those that change nothing."""
         return " ".join(filter(None, (self._options, *(f"--against {one.build_id}" for one in self.below), self.globs)))
 
+    @property
+    def tells_originals(self) -> bool:
+        """Whether a new name tells the original one, if it was not shortened."""
+        return self.template.count("{symbol}") == 1
+
     def original(self, name: bytes) -> bytes:
-        """The name before it was mangled, as far as a template with {symbol} in it tells; not if it was shortened."""
-        if self.template.count("{symbol}") != 1:
+        """The name before it was mangled, as far as the template tells; a shortened one is not told."""
+        if not self.tells_originals:
             return name
         before, after = (
             part.replace("{suffix}", self.suffix).encode("utf-8", "surrogateescape")

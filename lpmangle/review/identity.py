@@ -31,6 +31,7 @@ HYPERVISOR, OWN, CONSTANT, STRING, ABSOLUTE, PLACE = "hypervisor", "payload", "c
 MAX_DEPTH = 8
 # Anonymous data, of which nothing says where it ends, is looked at no further.
 MAX_ANONYMOUS = 4096
+MAX_ZEROS = 1 << 20
 # What overlapping symbols of a hostile file could make endless: bytes and relocations that are looked at in all.
 MAX_WORK = 1 << 24
 
@@ -112,6 +113,10 @@ class Places:
 
     def is_code(self, section: int) -> bool:
         return bool(self.view.sections[section].flags & elf.SHF_EXECINSTR)
+
+    def is_zero(self, extent: Extent) -> bool:
+        """Whether it has no bytes in the file."""
+        return self.view.sections[extent.section].type == elf.SHT_NOBITS
 
     def name_of(self, extent: Extent) -> bytes:
         """The name that a symbol is told by."""
@@ -252,7 +257,7 @@ class Places:
         """Bytes of a section with the fields that relocations fill in set to 0."""
         header = self.view.sections[section]
         if header.type == elf.SHT_NOBITS:
-            return bytes(min(max(0, end - start), 1 << 20))
+            return bytes(min(max(0, end - start), MAX_ZEROS))
         content = bytearray(self.view.data[header.offset + start : min(header.offset + end, header.end)])
         for relocation in relocations:
             if field := self.fields.get(relocation.r_type):

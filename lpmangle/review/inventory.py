@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from lpmangle import elf
 from lpmangle.errors import LpmangleError, PayloadError
-from lpmangle.review.identity import Places
+from lpmangle.review.identity import Extent, Places
 from lpmangle.review.special import Hook, Special, hooks, special_sections
 from lpmangle.review.subject import Entry, Subject
 from lpmangle.xen.signature import Signed, note_of, signed
@@ -17,14 +17,19 @@ FUNCTION, STATE, CONSTANT, TABLE = "function", "state", "constant", "table"
 
 
 class Added(NamedTuple):
-    """A new symbol: what it was called and is called now. `size` is in bytes, `binding` is STB_*."""
+    """A new symbol: what it was called and is called now, and what it is (`extent`). `binding` is STB_*."""
 
     kind: str
     name: bytes
     new_name: bytes
-    size: int
     section: str
     binding: int
+    extent: Extent
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return self.extent.end - self.extent.start
 
 
 class Needed(NamedTuple):
@@ -112,10 +117,9 @@ class Inventory:
             if kind != Kind.NEW:
                 continue
             section, name = view.sections[symbol.st_shndx], view.string(symbol.st_name)
-            added = Added(
-                _kind(section), subject.symbol_name(index), name, symbol.st_size, section.name, symbol.binding
-            )
-            found.append(added)
+            extent = Extent(section.number, symbol.st_value, symbol.st_value + symbol.st_size, index)
+            names = subject.symbol_name(index), name
+            found.append(Added(_kind(section), *names, section.name, symbol.binding, extent))
         return found
 
     @cached_property

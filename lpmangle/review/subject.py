@@ -55,7 +55,7 @@ class Subject:
         """Where the original names are from: one of FROM_MANIFEST, FROM_MARK, AS_THEY_STAND."""
         if self._originals is not None:
             return FROM_MANIFEST
-        return FROM_MARK if self.mark else AS_THEY_STAND
+        return FROM_MARK if self.mark and self.mark.tells_originals else AS_THEY_STAND
 
     def original(self, name: bytes) -> bytes:
         """What something called `name` in the file was called before it was mangled."""
@@ -132,6 +132,8 @@ class Subject:
             if not 0 < symbol.st_shndx < len(view.sections):
                 continue
             if addend is None:
+                if relocation.addend_at + view.layout.address.size > section.end:
+                    continue
                 (addend,) = view.layout.address.unpack_from(view.data, relocation.addend_at)
             place = view.sections[symbol.st_shndx]
             start = place.offset + symbol.st_value + addend

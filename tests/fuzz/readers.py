@@ -26,12 +26,14 @@ from stacked import ident, stacked
 
 from lpmangle import elf
 from lpmangle.cli.check_report import print_findings, record, says
+from lpmangle.cli.compare import page as compare_page
+from lpmangle.cli.compare import record as compare_record
 from lpmangle.cli.retrace import report
 from lpmangle.cli.show import page as show_page
 from lpmangle.cli.show import record as show_record
 from lpmangle.elf import appended as tail
 from lpmangle.errors import LpmangleError
-from lpmangle.jobs.review import Shown
+from lpmangle.jobs.show import Shown
 from lpmangle.loader import Hypervisor, State, Upload, check_sequence, take
 from lpmangle.loader.fleet import Matrix
 from lpmangle.loader.instructions import LONGEST, length
@@ -44,8 +46,10 @@ from lpmangle.manifest import read as manifest
 from lpmangle.manifest import search as query
 from lpmangle.manifest.undo import prove_manifest, undo
 from lpmangle.manifest.write import encode
+from lpmangle.review.compare import Comparison
 from lpmangle.review.inventory import take_inventory
 from lpmangle.review.subject import Subject
+from lpmangle.review.transition import transition
 from lpmangle.store import debuginfod, local
 from lpmangle.store.catalog import Catalog, add
 from lpmangle.store.open import open_sources
@@ -403,13 +407,22 @@ def read_signature(data: bytes) -> None:
 
 
 def read_review(data: bytes) -> None:
-    """A payload that is shown: whatever is in it can be printed, and takes no longer than its size allows."""
+    """A payload that is shown, and compared with another and itself: what is said can be printed."""
     with suppress(LpmangleError):
         shown = Shown("p.livepatch", take_inventory(Subject(Payload.parse(data))), None)
         json.dumps(show_record(shown))
         with redirect_output():
             for line in show_page(shown, mangled=True):
                 print(line)
+        for old, new in ((data, data), (_mangled()[1].data, data), (data, _mangled()[0].data)):
+            state = State(None, parse_version("4.17"))
+            before, after = (take_inventory(Subject(Payload.parse(one))) for one in (old, new))
+            found = Comparison(before, after, transition(Upload("old", old), Upload("new", new), state))
+            assert old != new or not found.differs or found.is_tangled
+            json.dumps(compare_record(found, "old", "new", state))
+            with redirect_output():
+                for line in compare_page(found, "old", "new", state):
+                    print(line)
 
 
 READERS: dict[str, Callable[[bytes], None]] = {

@@ -4,6 +4,7 @@ from lpmangle.elf import text
 from lpmangle.errors import counted
 from lpmangle.loader import instructions
 from lpmangle.loader.image import Function
+from lpmangle.loader.lost_state import lost_state
 from lpmangle.loader.rules import Finding, Report, Rule
 from lpmangle.loader.state import Loaded, State
 from lpmangle.loader.steps.functions import rule_of_nowhere
@@ -39,7 +40,16 @@ def next_action(loaded: Loaded, state: State) -> tuple[str, list[Finding]]:
         )
     if not report.fatal:
         _act(loaded, action, state, report)
+    if action == REPLACE and not report.fatal:
+        _find_lost_state(loaded, state, report)
     return action, report.findings
+
+
+def _find_lost_state(loaded: Loaded, state: State, report: Report) -> None:
+    """Variables of the payloads that are reverted, which the new one has of its own."""
+    lost = lost_state((one for before in state.applied for one in before.variables), loaded.variables, loaded.hooks)
+    if lost.variables:
+        report.warn(Rule.STATE_RESET, lost.words, symbol=text(lost.variables[0].name))
 
 
 def _act(loaded: Loaded, action: str, state: State, report: Report) -> None:

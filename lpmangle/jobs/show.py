@@ -1,4 +1,4 @@
-"""Payloads looked at and compared, from files to values."""
+"""A payload looked at, from file to values."""
 
 import os
 from typing import TYPE_CHECKING, NamedTuple

@@ -1,0 +1,144 @@
+"""Two payloads side by side, part by part: what is equal, what is not, and the first reason why."""
+
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable
+from enum import StrEnum
+from typing import NamedTuple, TypeVar
+
+from lpmangle.review.code import Code, code_at
+from lpmangle.review.identity import Extent, Places, Target
+from lpmangle.review.subject import Entry
+from lpmangle.xen.payload import Location
+
+T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
+
+
+class Verdict(StrEnum):
+    """What has become of something from the old payload to the new one."""
+
+    EQUAL = "equal"
+    CHANGED = "changed"
+    GONE = "gone"  # in the old one alone
+    NEW = "new"  # in the new one alone
+
+
+class Why(NamedTuple):
+    """The first difference of two pieces of code or data.
+
+    `what` is `size`, `bytes`, `target` (a reference leads elsewhere: from `old` to `new`), `references` (there are
+    others), `deletion` (one of them deletes code, or another number of bytes), or `unknown`: one of them cannot be
+    looked at. `at` is where, in bytes from the start; `sizes` are those of both.
+    """
+
+    what: str
+    at: int = 0
+    old: Target | None = None
+    new: Target | None = None
+    sizes: tuple[int, int] = (0, 0)
+
+
+class FunctionChange(NamedTuple):
+    """A function that one of the payloads, or both, replace; `old` and `new` are their entries for it."""
+
+    name: bytes
+    verdict: Verdict
+    old: Entry | None
+    new: Entry | None
+    why: Why | None = None
+
+
+class SymbolChange(NamedTuple):
+    """A symbol of one of the payloads, or both; sizes are in bytes, None where there is none."""
+
+    name: bytes
+    verdict: Verdict
+    old_size: int | None
+    new_size: int | None
+    why: Why | None = None
+
+
+def pair(
+    old: Iterable[T], new: Iterable[T], key: Callable[[T], K], new_key: Callable[[T], K] | None = None
+) -> list[tuple[K, T | None, T | None]]:
+    """What has the same key on both sides, in the order of the old ones, then those that are only new.
+
+    Where several have one key, the first goes with the first. `new_key` is for the new ones, if it is another.
+    """
+    waiting: dict[K, deque[T]] = {}
+    for one in new:
+        waiting.setdefault((new_key or key)(one), deque()).append(one)
+    pairs: list[tuple[K, T | None, T | None]] = []
+    for one in old:
+        several = waiting.get(key(one))
+        pairs.append((key(one), one, several.popleft() if several else None))
+    pairs += [(name, None, one) for name, several in waiting.items() for one in several]
+    return pairs
+
+
+def verdict_of(old: object | None, new: object | None, why: Why | None) -> Verdict:
+    if new is None:
+        return Verdict.GONE
+    if old is None:
+        return Verdict.NEW
+    return Verdict.CHANGED if why else Verdict.EQUAL
+
+
+class Sides(NamedTuple):
+    """The places of both payloads."""
+
+    old: Places
+    new: Places
+
+    def entries_differ(self, old: Entry, new: Entry) -> Why | None:
+        """Why two payloads put other code in the place of one function; None if they do not."""
+        if old.replacement is None or new.replacement is None:
+            same = old.replacement == new.replacement and old.new_size == new.new_size
+            return None if same else Why("deletion")
+        extents = _extent(self.old, old.replacement, old.new_size), _extent(self.new, new.replacement, new.new_size)
+        return self.code_differs(*extents)
+
+    def code_differs(self, old: Extent, new: Extent) -> Why | None:
+        """Why two functions are not equal."""
+        return _differ(code_at(self.old, old), code_at(self.new, new))
+
+    def data_differs(self, old: Extent, new: Extent) -> Why | None:
+        """Why two variables or constants do not begin with the same value."""
+        if self.old.is_zero(old) and self.new.is_zero(new):
+            sizes = old.end - old.start, new.end - new.start
+            return None if sizes[0] == sizes[1] else Why("size", sizes=sizes)
+        return _differ(_data(self.old, old), _data(self.new, new))
+
+
+def _extent(places: Places, at: Location, new_size: int) -> Extent:
+    """The replacement of a function: the symbol that begins there, or else as much as the entry says."""
+    found = places.at(*at)
+    if found and found.start == at.offset and found.end > found.start:
+        return found
+    return Extent(at.section, at.offset, at.offset + new_size, 0)
+
+
+def _data(places: Places, extent: Extent) -> Code | None:
+    relocations = places.relocations_in(extent.section, extent.start, extent.end)
+    if not places.afford(extent.end - extent.start + 64 * len(relocations)):
+        return None
+    content = places.masked(extent.section, extent.start, extent.end, relocations)
+    if len(content) != extent.end - extent.start:
+        return None
+    return Code(content, tuple(places.reference(one, extent) for one in relocations))
+
+
+def _differ(old: Code | None, new: Code | None) -> Why | None:
+    if old is None or new is None:
+        return Why("unknown")
+    if len(old.content) != len(new.content):
+        return Why("size", sizes=(len(old.content), len(new.content)))
+    if old.content != new.content:
+        at = next(at for at, (one, other) in enumerate(zip(old.content, new.content, strict=True)) if one != other)
+        return Why("bytes", at)
+    for one, other in zip(old.references, new.references, strict=False):
+        if one.key[:2] != other.key[:2]:
+            return Why("references", min(one.at, other.at))
+        if one.key != other.key:
+            return Why("target", one.at, one.target, other.target)
+    return None if len(old.references) == len(new.references) else Why("references")

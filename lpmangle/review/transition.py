@@ -1,0 +1,68 @@
+"""What a host goes through that runs the old payload and gets the new one, by the rules of Xen's loader."""
+
+from typing import NamedTuple
+
+from lpmangle.elf import text
+from lpmangle.errors import LpmangleError
+from lpmangle.loader import Loaded, State, Upload, Verdict, check_upload, take
+from lpmangle.loader.steps.actions import REPLACE
+from lpmangle.loader.steps.prepare import HOOKS
+
+_APPLY, _REVERT = b".livepatch.hooks.apply", b".livepatch.hooks.revert"
+assert {_APPLY, _REVERT} <= set(HOOKS)
+
+
+class Transition(NamedTuple):
+    """`verdict` is what Xen makes of the new payload where the old one is applied; `printed` the lines on its console.
+
+    `verdict` is None, and `trouble` says why, if the old one cannot have been loaded.
+    """
+
+    verdict: Verdict | None
+    printed: list[str]
+    trouble: str = ""
+
+    @property
+    def replaces(self) -> bool:
+        """Whether the new payload is taken and then replaces the old one."""
+        return self.verdict is not None and self.verdict.action == REPLACE
+
+
+def transition(old: Upload, new: Upload, state: State) -> Transition:
+    """Play the upload of `new` to a hypervisor in `state` where `old` is loaded and applied."""
+    try:
+        before = take(old, state)
+    except LpmangleError as error:
+        return Transition(None, [], error.message)
+    # A payload keeps its name when it is built anew; then the new one is uploaded by another.
+    state.loaded.append(before)
+    state.applied.append(before)
+    verdict = check_upload(new, state)
+    return Transition(verdict, _printed(verdict, before, old, new))
+
+
+def _printed(verdict: Verdict, before: Loaded, old: Upload, new: Upload) -> list[str]:
+    """The lines of upload and action (livepatch.c:livepatch_do_action, check_for_livepatch_work); seen on Xen 4.17."""
+    lines = list(verdict.printed)
+    if verdict.loaded is None:
+        return lines
+    then = [line for finding in verdict.then if finding.fatal for line in finding.lines]
+    if verdict.action != REPLACE:
+        return lines + then
+    called = "Calling {} action hook function".format
+    count = len(verdict.loaded.functions)
+    return [
+        *lines,
+        f"livepatch: {before.name}: {called('revert') if _has(old, _REVERT) else 'Reverting'}",
+        f"livepatch: {new.name}: Verifying enabled expectations for all functions",
+        f"livepatch: {new.name}: {called('apply') if _has(new, _APPLY) else f'Applying {count} functions'}",
+        f"livepatch: {new.name} finished REPLACE with rc=0",
+    ]
+
+
+def _has(upload: Upload, section: bytes) -> bool:
+    from lpmangle import elf
+
+    view = elf.parse_sections(upload.data)
+    found = view.section_named(text(section))
+    return found is not None and found.size > 0
