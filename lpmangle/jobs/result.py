@@ -98,8 +98,23 @@ def warn(result: Result, size: int) -> None:
     warnings += [f"no new symbol fits {glob!r}" for glob in plan.unmatched]
     if result.stack:
         warnings += result.stack.warnings()
+        if result.view.machine != elf.EM_X86_64:
+            warnings += _deadly_on_arm(result.payload, result.stack)
     elif not plan.already:
         warnings += _missing_stack_warnings(result.payload)
+
+
+def _deadly_on_arm(payload: Payload, stack: "Stack") -> Iterator[str]:
+    """arch_livepatch_apply on Arm writes into a second mapping of the hypervisor, where no payload is."""
+    # Few payloads are stacked, and build loops call this module for each.
+    from lpmangle.mangle import function_names
+
+    for name in dict.fromkeys(entry.name for entry in function_names.by_name(payload)):
+        if layer := stack.owner(name):
+            yield (
+                f"replaces {elf.text(name)}, a function of {layer.payload}: Xen on Arm dies when this is applied; "
+                "replace the hypervisor's function, with a cumulative payload"
+            )
 
 
 def _missing_stack_warnings(payload: Payload) -> Iterator[str]:

@@ -76,6 +76,12 @@ class Stack:
             self.several[name] = owners
         return Reference(first.names[name], first.build_id) if name in first.names else None
 
+    def owner(self, name: bytes) -> Layer | None:
+        """The payload whose new symbol Xen finds by `name`, old or new; None if the hypervisor has it, or nobody."""
+        if len(name) > MAX_NAME or (self.hypervisor is not None and name in self.hypervisor):
+            return None
+        return next((layer for layer in self.layers if name in layer.names or name in layer.introduced), None)
+
     def warnings(self) -> Iterator[str]:
         """What to know about names whose meaning depends on the order of the loader's search."""
         for name, layers in self.several.items():

@@ -240,6 +240,23 @@ def test_the_command(tmp_path: Path, pair: tuple[Path, Path]) -> None:
     assert b.read_bytes() == original
 
 
+@pytest.mark.parametrize("machine", [X86_64, AARCH64, ARM])
+def test_a_function_of_the_payload_below_on_arm(tmp_path: Path, machine: int) -> None:
+    """There Xen dies of a payload that replaces another one's function, whatever it is called by now."""
+    a = stacked(1, XEN, new=[HELPER, HANDLER], replaces=["do_patched"], machine=machine)
+    a_path, b_path = write(tmp_path, a=a, b=upper(machine=machine))
+    lpmangle(a_path)
+    warning = "replaces {}, a function of a: Xen on Arm dies when this is applied"
+    arm = machine != X86_64
+    said = lpmangle("--against", a_path, b_path).stderr
+    assert (warning.format(HANDLER) in said) is arm
+    assert "do_patched" not in said
+    assert (warning.format(A_HANDLER) in lpmangle("--against", a_path, b_path).stderr) is arm  # mangled already
+    lpmangle("restore", b_path)
+    names = xensyms(tmp_path / "xensyms", [HANDLER])
+    assert "Xen on Arm" not in lpmangle("--against", a_path, "--xen", names, b_path).stderr
+
+
 def test_a_mangled_payload_that_was_not_mangled_against(pair: tuple[Path, Path]) -> None:
     a, b = pair
     lpmangle("-q", "--against", a, "-o", b.with_name("expected"), b)
