@@ -5,32 +5,19 @@ QEMU's software emulation is enough. What is booted is in the lab's folder, made
 
 from __future__ import annotations
 
-import os
 import re
-import select
 import shlex
-import socket
-import subprocess
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lab.labs import Lab, Machine
+from lab.labs import Lab
+from lab.qemu import LabError, Qemu
 
-# Seconds without a word on the console after which a boot is given up; 10 are usual on two idle cores.
-SILENCE = 120.0
-
-QEMU = ("-m", "1024", "-nographic", "-no-reboot", "-nodefaults", "-serial", "stdio", "-monitor")
-MONITOR = "unix:monitor,server,nowait"
-# Where QEMU's guest-loader puts dom0's parts; its device tree lies at 0x48000000.
-KERNEL_AT, INITRAMFS_AT = 0x50000000, 0x54000000
-LINUX_OPTIONS = "console=hvc0 rdinit=/init panic=1 quiet mitigations=off"
 # The jobs are done, or Xen has crashed (its last line with `noreboot`), or dom0 has.
 END = re.compile(rb"^@@ done|Manual reset required|Kernel panic", re.MULTILINE)
-
-# Said at any time, in the middle of what dom0 prints.
-NOISE = re.compile(r"\(XEN\) uart interrupt taking more than [^\n]*\n")
+READY = re.compile(rb"^@@ ready|Manual reset required|Kernel panic", re.MULTILINE)
 
 # One command's marker lines: begin, what Xen prints while it runs, output, the command's own output,
 # end with its exit code. Few processes, as each costs a tenth of a second under emulation.
@@ -48,6 +35,9 @@ run() {
     out=$(eval "$1" 2>&1); code=$?
     echo "@@ output"; [ -z "$out" ] || printf '%s\n' "$out"; echo "@@ end $code"
 }
+first=
+# Which job is the first one, if it is not the first of all, is typed.
+job() { [ -z "$first" ] || [ "$first" = "$1" ] && first= && echo "@@ job $1"; }
 . /jobs/run
 echo "@@ done"
 poweroff -f
@@ -64,10 +54,6 @@ xen-livepatch list
 """
 
 SCRIPTS = {"init": INIT, "bin/unload-all": UNLOAD_ALL}
-
-
-class LabError(Exception):
-    """The lab cannot be prepared, or dom0 did not start; the message says why."""
 
 
 @dataclass
@@ -102,92 +88,67 @@ class Run:
 
 def boot(lab: Lab, jobs: Sequence[Job], core: Path | None = None) -> Run:
     """Boots, runs all jobs in one dom0 and returns what each command did. `core` gets the machine's memory (1 GiB)."""
-    script = []
+    with tempfile.TemporaryDirectory(prefix="xen-run.") as name:
+        work = Path(name)
+        _fill(work, lab, jobs)
+        with Qemu(lab.machine, work) as qemu:
+            qemu.listen(END)
+            if core:
+                qemu.dump(core)
+            return _run(qemu, jobs)
+
+
+def boot_again(lab: Lab, jobs: Sequence[Job], keep: Path | None = None) -> Run:
+    """Like boot; where a job takes the hypervisor down, those after it are run all the same, as if it had just booted.
+
+    For that the machine is put into a file before the first job. `keep` is a file for all that the console said.
+    """
+    with tempfile.TemporaryDirectory(prefix="xen-run.") as name:
+        work, saved = Path(name), Path(name) / "saved"
+        _fill(work, lab, jobs, wait=True)
+        left, console, results = list(jobs), "", dict[str, list[Result]]()
+        while left:
+            with Qemu(lab.machine, work, saved if results else None) as qemu:
+                if not results:
+                    qemu.listen(READY)
+                    if "@@ ready" in qemu.console:
+                        qemu.save(saved)
+                else:
+                    qemu.wait_until_it_runs()
+                if saved.exists():
+                    qemu.type(left[0].name)
+                    qemu.listen(END)
+                run = _run(qemu, left)
+            console += run.console
+            if keep:
+                keep.write_text(console)
+            begun = [job for job in left if f"@@ job {job.name}\n" in run.console]
+            results |= {job.name: run.results[job.name] for job in begun}
+            left = left[len(begun) :]
+    return Run(console, results)
+
+
+def _fill(work: Path, lab: Lab, jobs: Sequence[Job], wait: bool = False) -> None:
+    """The parts of the machine; dom0 waits to be told the first job, or begins."""
+    script = ["echo '@@ ready'", "read -s -r first"] if wait else []
     files = {name: text.encode() for name, text in SCRIPTS.items()}
     for job in jobs:
         place = f"jobs/{job.name}.d"
         files |= {f"{place}/{name}": data for name, data in job.files.items()}
         files[f"{place}/.job"] = b""
-        script += [f"echo '@@ job {job.name}'", f"cd /{place}"]
-        script += [f"run {shlex.quote(command)}" for command in job.commands]
+        script += [f"if job {job.name}; then", f"cd /{place}"]
+        script += [*(f"run {shlex.quote(command)}" for command in job.commands), "fi"]
     files["jobs/run"] = "\n".join([*script, ""]).encode()
+    for part in ("xen", "vmlinuz"):
+        (work / part).symlink_to(lab.folder / part)
+    (work / "initramfs").write_bytes((lab.folder / "initramfs").read_bytes() + cpio(files))
 
-    with tempfile.TemporaryDirectory(prefix="xen-run.") as name:
-        work = Path(name)
-        for part in ("xen", "vmlinuz"):
-            (work / part).symlink_to(lab.folder / part)
-        (work / "initramfs").write_bytes((lab.folder / "initramfs").read_bytes() + cpio(files))
-        console = _qemu(lab.machine, work, core)
+
+def _run(qemu: Qemu, jobs: Sequence[Job]) -> Run:
+    console = qemu.console
     if "@@ job " not in console:
         raise LabError(f"dom0 did not start; the end of the console:\n{console[-3000:]}")
     return Run(console, _results(console, jobs))
-
-
-def boot_again(lab: Lab, jobs: Sequence[Job], keep: Path | None = None) -> Run:
-    """Like boot; where a job takes the hypervisor down, those after it are run in another boot.
-
-    `keep` is a file for the consoles of all boots, in their order.
-    """
-    left, console, results = list(jobs), "", dict[str, list[Result]]()
-    while left:
-        run = boot(lab, left)
-        console += run.console
-        if keep:
-            keep.write_text(console)
-        begun = [job for job in left if f"@@ job {job.name}\n" in run.console]
-        results |= {job.name: run.results[job.name] for job in begun}
-        left = left[len(begun) :]
-    return Run(console, results)
-
-
-def _qemu(machine: Machine, work: Path, core: Path | None) -> str:
-    """The console's text up to the end of the jobs, a crash, or a long silence."""
-    command = [*machine.qemu, *QEMU, MONITOR, "-kernel", "xen", "-append", machine.xen_options]
-    if machine.guest_loader:
-        command += ["-device", f"guest-loader,addr={KERNEL_AT:#x},kernel=vmlinuz,bootargs={LINUX_OPTIONS}"]
-        command += ["-device", f"guest-loader,addr={INITRAMFS_AT:#x},initrd=initramfs"]
-    else:
-        command += ["-initrd", f"vmlinuz {LINUX_OPTIONS},initramfs"]
-    # With setpriv QEMU dies with us, whatever kills us.
-    process = subprocess.Popen(
-        ("setpriv", "--pdeathsig", "KILL", *command),
-        cwd=work,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    assert process.stdout is not None
-    console = bytearray()
-    try:
-        while select.select([process.stdout], [], [], SILENCE)[0]:
-            data = os.read(process.stdout.fileno(), 1 << 16)
-            console += data
-            if not data or END.search(console, max(0, len(console) - len(data) - 80)):
-                break
-        else:
-            console += f"\n[lab: no word in {SILENCE:.0f} s]\n".encode()
-        if core:
-            _dump(work / "monitor", core)
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
-    return NOISE.sub("", console.decode(errors="replace").replace("\r", ""))
-
-
-def _dump(monitor: Path, core: Path) -> None:
-    """The memory, at its virtual addresses, as a core file."""
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(120)
-        connection.connect(str(monitor))
-        said = b""
-        for command in (b"", b"dump-guest-memory -p %b\n" % bytes(core)):
-            connection.sendall(command)
-            said = b""
-            while not said.endswith(b"(qemu) "):
-                said += connection.recv(1 << 16)
-    if not core.exists():
-        raise LabError(f"no core file: {said.decode(errors='replace')}")
 
 
 def _results(console: str, jobs: Sequence[Job]) -> dict[str, list[Result]]:

@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import pytest
 
-from lab.boot import LabError
 from lab.labs import Lab, selected, thorough
 from lab.packages import SourceMissing
 from lab.prepare import prepare
+from lab.qemu import LabError
 from lab.scenario import SCENARIOS, X86_ONLY, Shared
 
 # In CI the real hypervisor must be asked: there it is a failure if it cannot be.

@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lab.boot import LabError
+from lab.qemu import LabError
 
 # If the machine's own sources name no Debian mirror.
 MIRRORS = {"debian": "http://deb.debian.org/debian/", "debian-security": "http://deb.debian.org/debian-security/"}

@@ -19,9 +19,10 @@ from pathlib import Path
 
 from toolchain import MACHINES, package_of
 
-from lab.boot import LabError, cpio
+from lab.boot import cpio
 from lab.labs import Lab, Machine
 from lab.packages import Packages, call
+from lab.qemu import LabError
 
 RECIPE = 1  # raise it when what is prepared changes: what is in the cache is then made anew
 MODULES = ("xen-privcmd", "xen-evtchn", "xenfs")

@@ -1,0 +1,126 @@
+"""QEMU as a machine for Xen: started, listened to, typed to; it can be put into a file and go on from there."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import socket
+import subprocess
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from lab.labs import Machine
+
+# Seconds without a word on the console after which a machine is given up; 10 are usual on two idle cores.
+SILENCE = 120.0
+
+OPTIONS = ("-m", "1024", "-nographic", "-no-reboot", "-nodefaults", "-serial", "stdio", "-monitor")
+# Where QEMU's guest-loader puts dom0's parts; its device tree lies at 0x48000000.
+KERNEL_AT, INITRAMFS_AT = 0x50000000, 0x54000000
+LINUX_OPTIONS = "console=hvc0 rdinit=/init panic=1 quiet mitigations=off"
+
+# Said at any time, in the middle of what dom0 prints.
+NOISE = re.compile(r"\(XEN\) uart interrupt taking more than [^\n]*\n")
+
+
+class LabError(Exception):
+    """The lab cannot be prepared, or dom0 did not start; the message says why."""
+
+
+class Qemu:
+    """One run of the machine whose parts (xen, vmlinuz, initramfs) are in a folder, or of one that `save` put there."""
+
+    def __init__(self, machine: Machine, work: Path, saved: Path | None = None) -> None:
+        command = [*machine.qemu, *OPTIONS, "unix:monitor,server,nowait", "-kernel", "xen", "-append"]
+        command.append(machine.xen_options)
+        if machine.guest_loader:
+            command += ["-device", f"guest-loader,addr={KERNEL_AT:#x},kernel=vmlinuz,bootargs={LINUX_OPTIONS}"]
+            command += ["-device", f"guest-loader,addr={INITRAMFS_AT:#x},initrd=initramfs"]
+        else:
+            command += ["-initrd", f"vmlinuz {LINUX_OPTIONS},initramfs"]
+        if saved:
+            command += ["-incoming", f"exec:cat {saved.name}"]
+        self._monitor = work / "monitor"
+        self._monitor.unlink(missing_ok=True)
+        self._console = bytearray()
+        # With setpriv QEMU dies with us, whatever kills us.
+        self._process = subprocess.Popen(
+            ("setpriv", "--pdeathsig", "KILL", *command),
+            cwd=work,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout):
+            assert stream
+            stream.close()
+
+    @property
+    def console(self) -> str:
+        """All that was said so far."""
+        return NOISE.sub("", self._console.decode(errors="replace").replace("\r", ""))
+
+    def listen(self, end: re.Pattern[bytes]) -> bool:
+        """Until a line fits `end`. False if nothing more is said before."""
+        assert self._process.stdout
+        while select.select([self._process.stdout], [], [], SILENCE)[0]:
+            data = os.read(self._process.stdout.fileno(), 1 << 16)
+            self._console += data
+            if end.search(self._console, max(0, len(self._console) - len(data) - 80)):
+                return True
+            if not data:
+                return False
+        self._console += f"\n[lab: no word in {SILENCE:.0f} s]\n".encode()
+        return False
+
+    def type(self, line: str) -> None:
+        """Into dom0's console."""
+        assert self._process.stdin
+        self._process.stdin.write(f"{line}\n".encode())
+        self._process.stdin.flush()
+
+    def wait_until_it_runs(self) -> None:
+        """What is typed before a machine has come out of its file is lost."""
+        end = time.monotonic() + SILENCE
+        while time.monotonic() < end and self._process.poll() is None:
+            if self._monitor.is_socket() and "VM status: running" in self._command("info status"):
+                return
+            time.sleep(0.05)
+        raise LabError("QEMU does not go on with the machine that is in a file")
+
+    def save(self, file: Path) -> None:
+        """Put the machine as it stands into `file`, in the folder of its parts; then it goes on."""
+        self._command("migrate_set_parameter max-bandwidth 10G", f'migrate "exec:cat >{file.name}"', "cont")
+        if not file.exists() or not file.stat().st_size:
+            raise LabError("QEMU cannot put the machine into a file")
+
+    def dump(self, core: Path) -> None:
+        """The memory, at its virtual addresses, as a core file."""
+        said = self._command(f"dump-guest-memory -p {core}")
+        if not core.exists():
+            raise LabError(f"no core file: {said}")
+
+    def _command(self, *commands: str) -> str:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(120)
+            connection.connect(str(self._monitor))
+            everything = b""
+            for command in ("", *commands):
+                connection.sendall(f"{command}\n".encode() if command else b"")
+                said = b""
+                while not said.endswith(b"(qemu) "):
+                    said += connection.recv(1 << 16)
+                everything += said
+        return everything.decode(errors="replace")
