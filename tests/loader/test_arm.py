@@ -259,6 +259,9 @@ def test_calls_over_an_odd_number_of_words(arm32: Editor32) -> None:
         assert verdict.first is None
         warned = [f for f in verdict.findings if f.rule == "reloc-call-odd" and f"at {place:#x}:" in f.detail]
         assert bool(warned) is odd, (place, addend)
+        assert verdict.loaded
+        (word,) = struct.unpack_from("<I", verdict.loaded.memory, place)  # .text is what is placed first
+        assert word == 0xEB000000 | (addend - place) >> 2 & 0xFFFFFE
 
 
 def test_addends_that_are_dropped(arm32: Editor32) -> None:
@@ -348,9 +351,11 @@ def test_replacements_have_the_same_length(arm64: Editor) -> None:
     assert "alternatives-processor" in [finding.rule for finding in verdict.findings]
 
 
-def test_a_section_of_a_negative_size(arm64: Editor) -> None:
-    """The memcpy of arm64 takes a size of 2^63 for a negative one; sizes wrap around, and nothing is said."""
+def test_a_section_of_a_negative_size(arm64: Editor, arm32: Editor32) -> None:
+    """The memcpy of Arm takes a size with the highest bit for a negative one; sizes wrap around, and nothing is said."""
     assert check(arm64.edit(".text", size=(1 << 64) - 1).edit(".rela.text", size=0).data).first is None
+    sizes = [arm32.view.section_header_offset(arm32.section(name).number) + 20 for name in (".text", ".rel.text")]
+    assert check(arm32.put(sizes[0], "I", 0xFFFFFFFF).put(sizes[1], "I", 0).data).first is None
 
 
 @pytest.mark.parametrize(("version", "kinds"), [("4.14.6", 3), ("4.16", 3), ("4.17.0", 4), ("4.22", 4)])

@@ -5,11 +5,11 @@ from mmap import mmap
 from lpmangle import elf
 from lpmangle.elf import text
 from lpmangle.errors import counted
-from lpmangle.loader.image import Image
+from lpmangle.loader.image import Header, Image
 from lpmangle.loader.rules import Report, Rule
 from lpmangle.loader.state import State
 from lpmangle.xen.abi import PAGE_SIZE
-from lpmangle.xen.machines import ARM64, X86_64
+from lpmangle.xen.machines import ARM64, X86_64, Machine
 from lpmangle.xen.placement import place
 
 # The area for all payloads together: on x86 what the hypervisor leaves of a GiB. On Arm it has 2 MiB, but vm_alloc
@@ -39,10 +39,7 @@ def place_sections(image: Image, state: State, report: Report) -> bool:
         if offset is None:
             continue
         header = image.headers[number]
-        if image.machine is ARM64 and header.size >> 63:
-            # For its memcpy that is a negative number (arm64/lib/memcpy.S): a few bytes are copied, and all goes on.
-            copied = -header.offset % 16
-            copied += header.size - copied & 63
+        if copied := _copied_of_negative(header, image.machine):
             content = image.data[header.offset : header.offset + copied]
             memory[offset : offset + len(content)] = content[: max(total - offset, 0)]
             continue
@@ -54,6 +51,19 @@ def place_sections(image: Image, state: State, report: Report) -> bool:
             memory[offset : offset + header.size] = image.file_content(number)
     image.addresses = [None if offset is None else image.base + offset for offset in offsets]
     return True
+
+
+def _copied_of_negative(header: Header, machine: Machine) -> int:
+    """How many bytes memcpy on Arm copies of a section whose size is a negative number to it; 0 for any other section.
+
+    All goes on then (arm64/lib/memcpy.S, arm32/lib/memcpy.S).
+    """
+    if machine is X86_64 or header.type == elf.SHT_NOBITS or header.size <= machine.mask // 2:
+        return 0
+    if machine is ARM64:
+        aligning = -header.offset % 16
+        return aligning + (header.size - aligning & 63)
+    return header.size & 3
 
 
 def resolve_symbols(image: Image, state: State, report: Report) -> None:
