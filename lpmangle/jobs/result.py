@@ -106,10 +106,7 @@ def warn(result: Result, size: int) -> None:
 
 def _deadly_on_arm(payload: Payload, stack: "Stack") -> Iterator[str]:
     """arch_livepatch_apply on Arm writes into a second mapping of the hypervisor, where no payload is."""
-    # Few payloads are stacked, and build loops call this module for each.
-    from lpmangle.mangle import function_names
-
-    for name in dict.fromkeys(entry.name for entry in function_names.by_name(payload)):
+    for name in dict.fromkeys(entry.name for entry in payload.looked_up):
         if layer := stack.owner(name):
             yield (
                 f"replaces {elf.text(name)}, a function of {layer.payload}: Xen on Arm dies when this is applied; "

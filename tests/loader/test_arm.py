@@ -352,7 +352,7 @@ def test_replacements_have_the_same_length(arm64: Editor) -> None:
 
 
 def test_a_section_of_a_negative_size(arm64: Editor, arm32: Editor32) -> None:
-    """The memcpy of Arm takes a size with the highest bit for a negative one; sizes wrap around, and nothing is said."""
+    """The memcpy of Arm takes half of all sizes for negative ones; sizes wrap around, and nothing is said."""
     assert check(arm64.edit(".text", size=(1 << 64) - 1).edit(".rela.text", size=0).data).first is None
     sizes = [arm32.view.section_header_offset(arm32.section(name).number) + 20 for name in (".text", ".rel.text")]
     assert check(arm32.put(sizes[0], "I", 0xFFFFFFFF).put(sizes[1], "I", 0).data).first is None

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from elfbuild import ABS, ALLOC, EXEC, GLOBAL, MERGE, WEAK, WRITE, Sec, Sym, build, build_id, funcs, note, rela
 
 from lpmangle.mangle.options import Options
+from theorem.resolver import new_symbols, read
 
 R_X86_64_64 = 1
 ENTRY = 104  # struct livepatch_func
@@ -31,12 +33,16 @@ class Way:
     embed: bool
 
 
-def random_stack(rng: random.Random, xen_build_id: bytes) -> list[bytes]:
-    """The files of two to four payloads, lowest first."""
-    stack, below = [], xen_build_id
+def random_stack(rng: random.Random, xen_build_id: bytes, *, found: bool = False) -> list[bytes]:
+    """The files of two to four payloads, lowest first. With `found` all that they take from others is there."""
+    stack: list[bytes] = []
+    below = xen_build_id
+    names: Sequence[bytes] = NAMES[:-3]
     for _ in range(rng.randrange(2, 5)):
         own = rng.randbytes(20)
-        stack.append(_payload(rng, own, below, xen_build_id))
+        if found:
+            names = list(dict.fromkeys(name for data in stack for name, _ in new_symbols(read(data), True)))
+        stack.append(_payload(rng, own, below, xen_build_id, names))
         below = own
     return stack
 
@@ -50,7 +56,8 @@ def random_way(rng: random.Random) -> Way:
     return Way(Options(suffix, template, only, some, rng.choice(["local", "new"])), rng.random() < 0.3)
 
 
-def _payload(rng: random.Random, own: bytes, below: bytes, xen: bytes) -> bytes:
+def _payload(rng: random.Random, own: bytes, below: bytes, xen: bytes, others: Sequence[bytes]) -> bytes:
+    """`others` are names that it may take from payloads below."""
     code = Sec(".text.z_code", b"\xc3" * 64, ALLOC | EXEC, align=16)
     sections = [code]
     for number in range(rng.randrange(1, 7)):
@@ -59,8 +66,8 @@ def _payload(rng: random.Random, own: bytes, below: bytes, xen: bytes) -> bytes:
         data = Sec(f".s{number}", bytes(size), flags, align=rng.choice([1, 8, 16, 64, 256]))
         sections.insert(rng.randrange(len(sections) + 1), data)
     named = [_symbol(rng, rng.choice(sections)) for _ in range(rng.randrange(1, 8))]
-    undefined = [Sym(name, 0, GLOBAL, 0) for name in rng.sample((*NAMES[:-3], *HYPERVISOR), rng.randrange(0, 5))]
-    replaces = rng.sample((*NAMES[:-3], *HYPERVISOR), rng.choice([0, 1, 1, 2, 3])) or [HYPERVISOR[0]]
+    undefined = [Sym(name, 0, GLOBAL, 0) for name in rng.sample((*others, *HYPERVISOR), rng.randrange(0, 5))]
+    replaces = rng.sample((*others, *HYPERVISOR), rng.choice([0, 1, 1, 2, 3])) or [HYPERVISOR[0]]
     # The code that replaces functions, under a name that is as likely as any other.
     targets = [
         Sym(rng.choice(NAMES[:9]), code.name, rng.choice([0, GLOBAL]), 2, 16 * at) for at in range(len(replaces))

@@ -8,42 +8,13 @@ import random
 from collections import Counter
 
 from lpmangle.errors import LpmangleError
-from lpmangle.jobs.against import layer_of_manifest
-from lpmangle.mangle.apply import apply, prove
-from lpmangle.mangle.decide import make_plan
-from lpmangle.mangle.stack import Layer, Stack
-from lpmangle.manifest import embed
-from lpmangle.manifest.read import decode
-from lpmangle.manifest.write import encode
-from lpmangle.xen.payload import Payload
+from theorem.mangling import mangled_stack
 from theorem.resolver import read, resolve
-from theorem.stacks import HYPERVISOR, Way, random_stack, random_way
+from theorem.stacks import HYPERVISOR, random_stack, random_way
 
 SEED = int(os.environ.get("LPMANGLE_SEED", "4711"))
 STACKS = int(os.environ.get("LPMANGLE_STACKS", "300"))
 XEN = b"\xee" * 20
-
-
-def mangled(data: bytes, stem: str, way: Way, layers: list[Layer]) -> tuple[bytes, Layer]:
-    payload, stack = Payload.parse(data), Stack(layers, frozenset(HYPERVISOR))
-    plan = make_plan(payload, way.options, stem, stack)
-    after = bytes(apply(payload, plan))
-    prove(payload, after, plan.names, plan.function_names)
-    text = b"".join(encode(payload, plan, after, stem, embedded=way.embed, stack=stack))
-    if way.embed and plan.changes:
-        after = bytes(embed.add(payload.elf.moved(after), text))
-    return after, layer_of_manifest(decode(text), stem)
-
-
-def mangled_stack(stack: list[bytes], ways: list[Way]) -> list[bytes]:
-    """Raises LpmangleError for one that is refused."""
-    layers: list[Layer] = []
-    files = []
-    for number, (data, way) in enumerate(zip(stack, ways, strict=True)):
-        after, layer = mangled(data, f"p{number}", way, layers)
-        files.append(after)
-        layers.append(layer)
-    return files
 
 
 def test_theorem() -> None:

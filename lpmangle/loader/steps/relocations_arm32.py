@@ -45,10 +45,10 @@ def relocate(table: RelocationTable) -> None:
             report.crash(dies, f"{where}: {place:#x}")
             return
         value = image.values[symbol]
-        word = _DWORD.unpack_from(image.memory, place - image.base)[0] if touches else 0
+        word = DWORD.unpack_from(image.memory, place - image.base)[0] if touches else 0
         if kind in _CALLS:
             distance = signed(value + addend - place, 32)
-            table.write(offset, _DWORD, (word & 0xFF000000 if addend else word) | distance >> 2 & 0x00FFFFFE)
+            table.write(offset, DWORD, (word & 0xFF000000 if addend else word) | distance >> 2 & 0x00FFFFFE)
             if distance not in fits(26):
                 table.refuse_overflow(index, symbol)
             elif distance >> 2 & 1 and symbol not in image.unresolved:  # perform_rel masks it with 0x00FFFFFE
@@ -58,7 +58,7 @@ def relocate(table: RelocationTable) -> None:
             table.write(offset, DWORD, value + addend - (place if kind == R_ARM_REL32 else 0))
         elif kind in _MOVES:
             half = (value >> 16 if kind == R_ARM_MOVT_ABS else value) & 0xFFFF
-            table.write(offset, _DWORD, (word & 0xFFF0F000 if addend else word) | half & 0xFFF | half >> 12 << 16)
+            table.write(offset, DWORD, (word & 0xFFF0F000 if addend else word) | half & 0xFFF | half >> 12 << 16)
             if addend:
                 report.warn(Rule.RELOC_ADDEND_DROPPED, f"{where}, at {offset:#x}: {addend:#x}")
         elif kind != R_ARM_NONE:
