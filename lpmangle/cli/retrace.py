@@ -3,7 +3,8 @@
 import gc
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import click
 
@@ -17,6 +18,10 @@ from lpmangle.trace.lookup import Candidate, Lookup
 from lpmangle.trace.missed import MAX_BUILD_IDS, Missed, Place, Reason
 from lpmangle.trace.retrace import Retracer, copy
 
+# What was put back stands out on a terminal.
+HIGHLIGHT = (b"\x1b[1;32m", b"\x1b[m")
+Write = Callable[[list[bytes]], None]
+Copy = Callable[[str, int, Write, Retracer], None]
 # The report names no more build-ids than this.
 MOST_IDS = 20
 # So many one call takes (IOV_MAX).
@@ -40,6 +45,7 @@ Examples:
   xl dmesg | lpmangle retrace -m fbab204.livepatch
   tail -f console.log | lpmangle retrace -m shipped/ --annotate
   lpmangle retrace -m catalog.db --source-lines console.log
+  lpmangle retrace -m catalog.db -o readable.log console.log
 
 Copy FILEs, or stdin, to stdout with every mangled symbol replaced by its original; everything else
 passes byte for byte, line by line as it comes, also if a SOURCE cannot be used. Names that look
@@ -63,6 +69,20 @@ mangled but are in no manifest, or are not whole, are reported at the end, on st
     help="Where the debug information is, for --source-lines: the payload before strip, or a folder with such "
     "*.livepatch or *.debug; may be repeated.",
 )
+@click.option(
+    "-o",
+    "--output",
+    type=FilePath(),
+    metavar="FILE",
+    help="Write to FILE, line by line as it comes; a log that is there is replaced.",
+)
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Write an object for each line: its text, and each name that was put back with original, payload, build-id, "
+    "and with --source-lines file and line.",
+)
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -71,6 +91,8 @@ def command(
     annotate: bool,
     source_lines: bool,
     debug_files: tuple[str, ...],
+    output: str | None,
+    as_json: bool,
 ) -> None:
     gc.disable()  # nothing here makes cycles, and looking for them takes a fifth of the time
     failed: list[LpmangleError] = []  # sources; the log is copied all the same
@@ -86,9 +108,26 @@ def command(
 
         lines = Lines(with_servers(sources) if words else sources, debug_files, lookup.trouble)
     line_of = lines.line_of if lines else None
-    retracer = Retracer(lookup, annotate=annotate, line_of=line_of, tell_ambiguous=_tell_ambiguous)
+    records = None
+    if as_json:
+        from lpmangle.cli.log_records import Records  # seldom asked for
+
+        records = Records()
+    retracer = Retracer(
+        lookup,
+        annotate=annotate,
+        line_of=line_of,
+        tell_ambiguous=_tell_ambiguous,
+        tell_found=records.found if records else None,
+        highlight=HIGHLIGHT if not (as_json or output) and _is_colourful() else None,
+    )
+    write = _write
+    if output:
+        from lpmangle.cli.log_file import open_log  # seldom asked for
+
+        write = partial(_write, path=output, fd=open_log(output, [path for path in paths if path != "-"]))
     try:
-        _copy_all(paths or ("-",), retracer)
+        _copy_all(paths or ("-",), retracer, write, records.copy if records else copy)
     except BrokenPipeError:
         # The reader has gone; what it has not read it does not want, and the report is about that as well.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -105,13 +144,19 @@ def command(
     ctx.exit(status)
 
 
-def _copy_all(paths: Sequence[str], retracer: Retracer) -> None:
+def _is_colourful() -> bool:
+    """Whether stdout is a terminal that shows colours to somebody who wants them."""
+    wanted = not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") != "dumb"
+    return wanted and sys.stdout is not None and sys.stdout.isatty()
+
+
+def _copy_all(paths: Sequence[str], retracer: Retracer, write: Write, copy: Copy) -> None:
     for path in paths:
         try:
             # -1: closed, and its number may be that of another file now
             stdin = sys.stdin.fileno() if sys.stdin else -1
             fd = stdin if path == "-" else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            copy("" if path == "-" else path, fd, _write, retracer)
+            copy("" if path == "-" else path, fd, write, retracer)
         except BrokenPipeError:
             raise
         except OSError as error:
@@ -120,23 +165,24 @@ def _copy_all(paths: Sequence[str], retracer: Retracer) -> None:
             os.close(fd)
 
 
-def _write(pieces: list[bytes]) -> None:
-    """To stdout at once: behind a pipe somebody may be waiting for this line."""
+def _write(pieces: list[bytes], path: str = "", fd: int | None = None) -> None:
+    """To stdout, or the file at `path`, at once: behind a pipe somebody may be waiting for this line."""
     if not pieces:
         return
     try:
-        stdout = sys.stdout.fileno() if sys.stdout else -1
+        if fd is None:
+            fd = sys.stdout.fileno() if sys.stdout else -1
         if len(pieces) > MOST_PIECES:
             pieces = [b"".join(pieces)]
-        written = os.writev(stdout, pieces)
+        written = os.writev(fd, pieces)
         if written < sum(map(len, pieces)):
             view = memoryview(b"".join(pieces))[written:]
             while view:
-                view = view[os.write(stdout, view) :]
+                view = view[os.write(fd, view) :]
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise FileError(f"cannot print: {error.strerror}") from None
+        raise FileError(f"cannot {'write' if path else 'print'}: {error.strerror}", path=path) from None
 
 
 def _tell_ambiguous(name: bytes, candidates: list[Candidate]) -> None:

@@ -46,12 +46,21 @@ class Spot(NamedTuple):
     size: int | None
 
 
+class Replaced(NamedTuple):
+    """A name that was put back, a payload that has it, and `place`: FILE:LINE in the sources, empty if not known."""
+
+    name: bytes
+    candidate: Candidate
+    place: str
+
+
 class Retracer:
     """Replaces names in a stream.
 
     With `annotate` the mangled name stays, in brackets, behind the original. `line_of` (candidate, spot) says what to
     add for a place in the code: empty if there is nothing, None if the candidate's payload has no such place.
-    `tell_ambiguous` is called once for each name that cannot be decided.
+    `tell_ambiguous` is called once for each name that cannot be decided, `tell_found` for each that was put back.
+    `highlight` is what to put before and behind an original.
     """
 
     def __init__(
@@ -61,12 +70,17 @@ class Retracer:
         annotate: bool = False,
         line_of: Callable[[Candidate, Spot], str | None] | None = None,
         tell_ambiguous: Callable[[bytes, list[Candidate]], None] | None = None,
+        tell_found: Callable[[Replaced], None] | None = None,
+        highlight: tuple[bytes, bytes] | None = None,
     ) -> None:
         self.missed = Missed()
         self._lookup = lookup
         self._annotate = annotate
         self._line_of = line_of
         self._tell_ambiguous = tell_ambiguous
+        self._tell_found = tell_found
+        self._before, self._behind = highlight or (b"", b"")
+        self._is_plain = not (annotate or line_of or tell_found or highlight)
         self._told: set[bytes] = set()
         self.begin()
 
@@ -141,7 +155,7 @@ class Retracer:
         That costs few steps of the interpreter; None if there are other names, or more to do.
         """
         lookup = self._lookup
-        if self._annotate or self._line_of or not lookup.simple:
+        if not (self._is_plain and lookup.simple):
             return None
         parts = lookup.ends.split(text)
         heads, anchors = parts[:-1:2], parts[1::2]
@@ -184,8 +198,8 @@ class Retracer:
         """What to put for a known name, with what belongs to it, and where that ends."""
         low, high, original = known
         name = text[low:high]
-        if original is not None and not self._line_of:
-            return high, original + b" (" + name + b")" if self._annotate else original
+        if original is not None and not (self._line_of or self._tell_found):
+            return high, self._shown(original, name)
         tail = _TAIL.match(text, high)
         assert tail is not None  # it may be empty
         candidates = self._lookup.candidates(name)
@@ -197,17 +211,22 @@ class Retracer:
                 self._told.add(name)
                 self._tell_ambiguous(name, candidates)
             return high, name
-        new = originals.pop()
-        if self._annotate:
-            new += b" (" + name + b")"
+        new, end, place = self._shown(originals.pop(), name), high, ""
         if self._line_of and tail[1]:
             # A crash dump's analyser knows no sizes, only where the next symbol is.
             is_size = tail[2] and not any(is_prefixed(text, low, candidate.payload) for candidate in candidates)
             spot = Spot(name, _number(tail[1]), int(tail[2], 16) if is_size else None)
             lines = {self._line_of(candidate, spot) for candidate in candidates} - {None}
             if len(lines) == 1 and (line := lines.pop()):
-                return tail.end(), new + tail[0] + f" ({line})".encode("utf-8", "surrogateescape")
-        return high, new
+                end, place = tail.end(), line
+                new += tail[0] + f" ({line})".encode("utf-8", "surrogateescape")
+        if self._tell_found:
+            self._tell_found(Replaced(name, candidates[0], place))
+        return end, new
+
+    def _shown(self, original: bytes, name: bytes) -> bytes:
+        new = self._before + original + self._behind
+        return new + b" (" + name + b")" if self._annotate else new
 
     def _miss(self, text: bytes, low: int, high: int) -> None:
         """Count an anchor without a known name."""
