@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from lpmangle import __version__
 from lpmangle.cli.commands import COMMANDS, DEFAULT_COMMAND
 from lpmangle.cli.output import error_lines, shown
 from lpmangle.cli.paths import PayloadPath
@@ -89,6 +88,14 @@ class _Commands(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
 
+def _say_version(ctx: click.Context, option: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        from lpmangle.cli.version import version_lines  # nobody else needs it
+
+        click.echo(version_lines())
+        ctx.exit()
+
+
 @click.group(
     cls=_Commands,
     help=f"{EXAMPLES}\n\nMake the symbol names of a Xen livepatch payload unique, so that it can be uploaded while"
@@ -97,7 +104,14 @@ class _Commands(click.Group):
     options_metavar="",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.version_option(__version__, message="%(prog)s %(version)s")
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_say_version,
+    help="Show the versions of lpmangle, Python, LIEF and the Xens that it knows.",
+)
 def cli() -> None:
     pass
 

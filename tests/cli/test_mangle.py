@@ -1,5 +1,6 @@
 """The command line, called as users call it."""
 
+import importlib.metadata
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ from commands import EXAMPLES, lpmangle
 from elfbuild import GLOBAL, HOOK, TEXT, Sym, build, build_id, plain
 from processes import catches, wait_until
 
+from lpmangle import __version__
 from lpmangle.cli.commands import COMMANDS
 
 
@@ -232,6 +234,19 @@ def test_interrupted(tmp_path: Path, number: signal.Signals) -> None:
             assert process.returncode == 128 + number, stderr
         assert {path.name for path in tmp_path.iterdir()} <= {payload.name, f"{payload.name}.manifest.json"}
     assert lpmangle(payload).returncode == 0
+
+
+def test_version() -> None:
+    """The first line is for programs. LIEF says the same of itself, and is not loaded for it."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "lpmangle", "--version"], capture_output=True, text=True, check=True
+    )
+    python = ".".join(map(str, sys.version_info[:3]))
+    known = f"Python {python}, lief {importlib.metadata.version('lief')}, Xen 4.14 to 4.22"
+    assert done.stdout == f"lpmangle {__version__}\n{known}\n"
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "lpmangle.cli" in loaded
+    assert not {"lief", "importlib.metadata", "lpmangle.cli.mangle"} & loaded
 
 
 def test_interrupted_while_modules_are_loaded(tmp_path: Path) -> None:
