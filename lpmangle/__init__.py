@@ -28,8 +28,7 @@ Errors are LpmangleErrors, with `message`, `hint`, `path` and the `exit_code` of
 they were.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING
+from lpmangle.records import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lpmangle.errors import LpmangleError
@@ -74,5 +73,7 @@ _HOMES = {
 
 def __getattr__(name: str) -> object:
     if name in _HOMES:
+        from importlib import import_module  # a command loads its modules itself
+
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

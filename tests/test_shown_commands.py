@@ -11,8 +11,8 @@ from builds import DEPENDS, ROOT, environment, make_tree, run, write_patch
 from doc_examples import PAGES
 from stacked import stacked
 
-from lpmangle.cli import cli
 from lpmangle.cli.commands import COMMANDS
+from lpmangle.cli.group import cli
 
 BUILD_ID = "d967c17f6518371e26e591728fd30fa3f292977c"  # of examples/fbab204.livepatch
 LOG = f"(XEN) R x86_emulate.c#_get_fpu_{BUILD_ID}+0x3/0xd [fbab204]\n"

@@ -1,123 +1,26 @@
-"""The command line: commands are loaded when called, errors become words and exit codes here and nowhere else."""
+"""The command line: what its words mean, and errors as words and exit codes, here and nowhere else."""
 
 import gc
-import importlib
 import io
 import os
 import signal
 import sys
-from collections.abc import Sequence
-from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Callable, Sequence
 
-import click
-
-from lpmangle.cli.commands import COMMANDS, DEFAULT_COMMAND
-from lpmangle.cli.output import error_lines, shown
-from lpmangle.cli.paths import PayloadPath
+from lpmangle.cli import common_call
+from lpmangle.cli.mangle_one import mangle_one
+from lpmangle.cli.output import error_lines, forget_stdout, note_lines, print_line
 from lpmangle.errors import LpmangleError
+from lpmangle.records import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from click.shell_completion import CompletionItem
-
-EXAMPLES = """\
-\b
-Examples:
-  lpmangle fbab204.livepatch                         rename in place; manifest beside it
-  lpmangle --suffix name -o out.livepatch in.livepatch
-  lpmangle --dry-run fbab204.livepatch               show every symbol and what becomes of it
-  lpmangle query _get_fpu -m fbab204.livepatch       new name, section, size
-  lpmangle restore fbab204.livepatch                 the original again
-  lpmangle build -- livepatch-build -s xen -p ...    as the last step of livepatch-build
-"""
+    from types import FrameType
+    from typing import NoReturn
 
 
-class _Commands(click.Group):
-    """A group whose default command is `mangle`: `lpmangle --suffix name x.livepatch` needs no command word.
-
-    A command is what stands first. Anywhere else its name is refused, as is a payload that does not exist
-    (`paths.PayloadPath`): what was meant as a command must not be mangled, nor what was meant for it.
-    """
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if args and args[0] not in COMMANDS and args[0] not in ("--help", "-h", "--version"):
-            if args[0][:1] not in ("", "-", "@") and not ctx.resilient_parsing:
-                PayloadPath().check(args[0])  # before the options of a misspelt command are said not to exist
-            args = [DEFAULT_COMMAND, *args]
-        return super().parse_args(ctx, args)
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except BrokenPipeError:
-            # The reader of our output has gone; the work on files was done before the first word.
-            _forget_output()
-            return 0
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        module = importlib.import_module(f"lpmangle.cli.{cmd_name}")
-        gc.enable()
-        command: click.Command = module.command
-        return command
-
-    def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem]":
-        """What may stand first: a command, an option of the default command, a payload."""
-        from click.shell_completion import CompletionItem
-
-        mangle = self.get_command(ctx, DEFAULT_COMMAND)
-        assert mangle is not None
-        own = mangle.make_context(DEFAULT_COMMAND, [], parent=ctx, resilient_parsing=True)
-        items = super().shell_complete(ctx, incomplete) + mangle.shell_complete(own, incomplete)
-        # The file names first: bash's part of click forgets what came before them.
-        return items if incomplete.startswith("-") else [CompletionItem(incomplete, type="file"), *items]
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        mangle = self.get_command(ctx, DEFAULT_COMMAND)
-        assert mangle is not None
-        options = [
-            record for p in mangle.get_params(ctx) if isinstance(p, click.Option) and (record := p.get_help_record(ctx))
-        ]
-        with formatter.section("Options of mangle"):
-            formatter.write_dl([record for record in options if "--help" not in record[0]])
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
-
-
-def _say_version(ctx: click.Context, option: click.Parameter, wanted: bool) -> None:
-    if wanted and not ctx.resilient_parsing:
-        from lpmangle.cli.version import version_lines  # nobody else needs it
-
-        click.echo(version_lines())
-        ctx.exit()
-
-
-@click.group(
-    cls=_Commands,
-    help=f"{EXAMPLES}\n\nMake the symbol names of a Xen livepatch payload unique, so that it can be uploaded while"
-    " another payload with the same names is loaded. Only names change; a manifest maps them back.",
-    subcommand_metavar="[mangle] [OPTIONS] PAYLOAD...  |  COMMAND ...",
-    options_metavar="",
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-)
-@click.option(
-    "--version",
-    is_flag=True,
-    expose_value=False,
-    is_eager=True,
-    callback=_say_version,
-    help="Show the versions of lpmangle, Python, LIEF and the Xens that it knows.",
-)
-def cli() -> None:
-    pass
-
-
-def main() -> NoReturn:
+def main() -> "NoReturn":
     """Entry point of the console script."""
+    act = _meant_by(sys.argv[1:])
     # Leave through Python, so that temporary files are removed.
     if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -127,7 +30,7 @@ def main() -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that cannot show a name shows it escaped
             stream.reconfigure(errors="backslashreplace")
-    status = run(sys.argv[1:])
+    status = _status_of(act)
     if "lief" not in sys.modules:  # whose own exit needs the collector
         gc.freeze()  # the process ends here: a last search for garbage is a tenth of a short run
     sys.exit(status)
@@ -135,39 +38,37 @@ def main() -> NoReturn:
 
 def run(words: Sequence[str]) -> int:
     """Do what the words of a command line say; the exit code."""
+    return _status_of(_meant_by(words))
+
+
+def _meant_by(words: Sequence[str]) -> Callable[[], int]:
+    """What is to be done, which gives the exit code; click is loaded if it has to read the words."""
+    if call := common_call.read(words, os.environ):
+        return lambda: mangle_one(call.payload, call.options, call.wanted)
+    from lpmangle.cli import group
+
+    return lambda: group.run(words)
+
+
+def _status_of(act: Callable[[], int]) -> int:
+    """Do it; an error becomes words and an exit code."""
     try:
-        status: int | None = cli.main(list(words), prog_name="lpmangle", standalone_mode=False)
-        return status or 0
-    except click.ClickException as error:
-        text = io.StringIO()
-        error.show(text)
-        for line in text.getvalue().expandtabs().splitlines():
-            click.echo(shown(line), err=True)
-        _echo_notes(error)
-        return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
+        return act()
+    except KeyboardInterrupt:
+        print_line("", err=True)  # behind what the terminal shows of Ctrl-C
         return 128 + signal.SIGINT
+    except BrokenPipeError:
+        # The reader of our output has gone; the work on files was done before the first word.
+        forget_stdout()
+        return 0
     except (LpmangleError, OSError, MemoryError) as error:
         lines, status = error_lines(error)
         if isinstance(error, OSError) and not error.filename:
-            _forget_output()
-        for line in lines:
-            click.echo(line, err=True)
-        _echo_notes(error)
+            forget_stdout()
+        for line in (*lines, *note_lines(error)):
+            print_line(line, err=True)
         return status
 
 
-def _echo_notes(error: Exception) -> None:
-    """What was added to an error on its way: where a wrong value came from (`settings`)."""
-    for note in getattr(error, "__notes__", ()):
-        click.echo(f"  {note}", err=True)
-
-
-def _forget_output() -> None:
-    """What could not be printed shall not be tried again by Python at its exit, which would be another exit code."""
-    if sys.stdout is not None:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+def _terminate(number: int, frame: "FrameType | None") -> "NoReturn":
     sys.exit(128 + number)

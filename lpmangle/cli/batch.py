@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from lpmangle.cli.output import print_json, shown
-from lpmangle.cli.paths import check_payload
+from lpmangle.cli.places import check_payload
 from lpmangle.cli.progress import Progress
 from lpmangle.cli.reply import FAILED, Reply, Wanted, failed, say
 from lpmangle.errors import FileError, LpmangleError, counted

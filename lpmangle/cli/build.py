@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from lpmangle.cli.mangle_one import reply_of
+from lpmangle.cli.mangle_options import AGAINST, NAMING, STRICT
 from lpmangle.cli.mangle_report import entry, report
-from lpmangle.cli.options import against_option, naming_options, read_options, strict_option
+from lpmangle.cli.options import add_options, read_options
 from lpmangle.cli.output import print_json, warn
 from lpmangle.cli.paths import CommandText, FilePath, OutputPath, PayloadPath
 from lpmangle.cli.reply import Reply, Wanted, failed, say
@@ -46,7 +47,7 @@ say where it is with --result. livepatch-build -k diff makes none.
 """,
 )
 @click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED, metavar="COMMAND...")
-@naming_options
+@add_options(*NAMING)
 @click.option(
     "--result",
     "results",
@@ -94,10 +95,10 @@ say where it is with --result. livepatch-build -k diff makes none.
     metavar="PAYLOAD",
     help="For --check: is loaded and applied; repeatable.",
 )
-@against_option
+@add_options(AGAINST)
 @click.option("--force", is_flag=True, help="Mangle a payload too that is signed, or has bytes appended.")
 @click.option("--embed", is_flag=True, help="Put the manifest into the payload too, as section .debug_lpmangle.")
-@strict_option
+@add_options(STRICT)
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON; what COMMAND prints goes to stderr then.")
 @click.option("-v", "--verbose", is_flag=True, help="List the renamed symbols.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings and errors.")

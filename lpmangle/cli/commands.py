@@ -1,7 +1,5 @@
 """The names of the commands, and when a word on the command line is one."""
 
-import re
-
 from lpmangle.errors import WordError
 
 DEFAULT_COMMAND = "mangle"
@@ -40,7 +38,7 @@ def refuse_command(word: str) -> None:
 
 def missing_payload(word: str) -> WordError:
     """What to say about a payload that does not exist: it may be a misspelt command."""
-    if not re.fullmatch(r"[A-Za-z]+", word):
+    if not (word.isascii() and word.isalpha()):
         return WordError("there is no such file", path=word)
     from difflib import get_close_matches  # only for an error
 

@@ -1,11 +1,36 @@
 """One payload mangled, and what is said about it."""
 
-from lpmangle.cli.mangle_report import done, entry, plan_lines, result_lines
-from lpmangle.cli.output import message_line
-from lpmangle.cli.reply import Reply, Wanted, failed
+import os
+
+from lpmangle.cli.mangle_report import done, entry, plan_lines, report, result_lines
+from lpmangle.cli.output import message_line, print_json
+from lpmangle.cli.reply import Reply, Wanted, failed, say
 from lpmangle.errors import LpmangleError
-from lpmangle.jobs.mangle import Request, mangle
+from lpmangle.jobs.mangle import Request, below, mangle
+from lpmangle.jobs.outputs import place
 from lpmangle.jobs.result import Result
+from lpmangle.mangle.options import Options
+
+
+def what_does_not_fit(payload: str | None, options: Options) -> str:
+    """What is wrong with options that are each right, in words; without `payload` there are several."""
+    if options.depfile and not options.output:
+        return "--depfile needs -o: a payload that is mangled in place depends on nothing else"
+    if payload is None:
+        return "--manifest and --depfile go with a single payload" if options.manifest or options.depfile else ""
+    for option, path in (("--manifest", options.manifest), ("--depfile", options.depfile)):
+        if path and os.path.realpath(path) in map(os.path.realpath, (payload, place(options.output, payload))):
+            return f"{option} names the payload itself"
+    return ""
+
+
+def mangle_one(payload: str, options: Options, wanted: Wanted) -> int:
+    """Mangle a payload and say what was done; the exit code."""
+    reply = attempt(Request(payload, options, below(options)), wanted)
+    say(reply)
+    if wanted.as_json:
+        print_json(report([reply.entry]))
+    return reply.exit_code
 
 
 def attempt(request: Request, wanted: Wanted) -> Reply:

@@ -1,14 +1,17 @@
 """What is said about a payload that was mangled: lines for people, and an entry of the JSON report."""
 
 from collections.abc import Iterator
-from typing import Any
 
 from lpmangle.cli.output import shown, table_lines
 from lpmangle.elf import text
 from lpmangle.errors import counted
 from lpmangle.jobs.result import Result
 from lpmangle.mangle.plan import REASONS, Reference
+from lpmangle.records import TYPE_CHECKING
 from lpmangle.xen.symbols import Kind
+
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def _rows(result: Result) -> Iterator[tuple[int, str, str | None, str | None]]:
@@ -28,12 +31,12 @@ def _function_rows(result: Result) -> Iterator[tuple[int, str, Reference]]:
                 yield entry.entry, entry.name.decode(), reference
 
 
-def report(entries: list[dict[str, Any]]) -> dict[str, Any]:
+def report(entries: "list[dict[str, Any]]") -> "dict[str, Any]":
     """The report of a run (docs/json.md)."""
     return {"payloads": entries}
 
 
-def entry(payload: str, status: str, exit_code: int = 0, **what: object) -> dict[str, Any]:
+def entry(payload: str, status: str, exit_code: int = 0, **what: object) -> "dict[str, Any]":
     """What the report says about one payload: always the same keys."""
     nothing: dict[str, Any] = {
         "payload": payload,
@@ -53,7 +56,7 @@ def entry(payload: str, status: str, exit_code: int = 0, **what: object) -> dict
     return nothing | what
 
 
-def done(result: Result) -> dict[str, Any]:
+def done(result: Result) -> "dict[str, Any]":
     """The entry of a payload that did not fail."""
     references = result.plan.references
     return entry(

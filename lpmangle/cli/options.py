@@ -5,50 +5,50 @@ from typing import Any, TypeVar
 
 import click
 
+from lpmangle.cli.mangle_options import (
+    CHOICE,
+    FILE,
+    FLAG,
+    NUMBER,
+    OUTPUT,
+    OUTPUT_OR_FOLDER,
+    SOURCES,
+    TEXTS,
+    Option,
+)
 from lpmangle.cli.output import shown
-from lpmangle.cli.paths import FilePath, SourceWord
-from lpmangle.mangle.names import DEFAULT_SUFFIX, DEFAULT_TEMPLATE, check_naming
-from lpmangle.mangle.options import SCOPES, Options
+from lpmangle.cli.paths import FilePath, OutputPath, SourceWord
+from lpmangle.mangle.names import check_naming
+from lpmangle.mangle.options import Options
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_OPTIONS = (
-    click.option(
-        "--suffix",
-        default=DEFAULT_SUFFIX,
-        metavar="SPEC",
-        help="What makes the names unique: buildid (default), buildid:N (its first N digits, N >= 7), "
-        "name (the payload's file name without its ending), text:STRING.",
-    ),
-    click.option(
-        "--template",
-        default=DEFAULT_TEMPLATE,
-        metavar="TEMPLATE",
-        help="How a new name is made of {symbol} (or {file} and {name}: what stands before and after the "
-        f"last '#') and {{suffix}}. Default: {DEFAULT_TEMPLATE}",
-    ),
-    click.option(
-        "--scope",
-        type=click.Choice(SCOPES),
-        default="local",
-        help="Which new symbols: the LOCAL ones (default), or all (new), GLOBAL and WEAK too.",
-    ),
-    click.option("--only", multiple=True, metavar="GLOB", help="Rename only symbols that fit; may be repeated."),
-    click.option("--keep", multiple=True, metavar="GLOB", help="Leave symbols that fit alone; may be repeated."),
-)
+# What click does with the value of an option.
+_KINDS: dict[str, dict[str, Any]] = {
+    FLAG: {"is_flag": True},
+    TEXTS: {"multiple": True},
+    NUMBER: {"type": click.IntRange(min=1)},
+    FILE: {"type": FilePath()},
+    SOURCES: {"type": SourceWord(), "multiple": True},
+    OUTPUT: {"type": OutputPath()},
+    OUTPUT_OR_FOLDER: {"type": OutputPath(folders=True)},
+}
 
 
-against_option = click.option(
-    "--against",
-    multiple=True,
-    type=SourceWord(),
-    metavar="SOURCE",
-    help="A mangled payload (or its manifest) that PAYLOAD is put on, or a catalog, folder or URL of a debuginfod "
-    "server that has it and those below it: names taken from them become what they are there. May be repeated.",
-)
+def add_options(*options: Option) -> Callable[[F], F]:
+    """Decorator: adds options to a command, in that order."""
 
+    def add(command: F) -> F:
+        for option in reversed(options):
+            settings: dict[str, Any] = {"help": option.help, "metavar": option.metavar, **_KINDS.get(option.kind, {})}
+            if option.kind == CHOICE:
+                settings["type"] = click.Choice(option.choices)
+            if option.default is not None:
+                settings["default"] = option.default
+            command = click.option(*option.names, **settings)(command)
+        return command
 
-strict_option = click.option("--strict", is_flag=True, help="Treat warnings as errors: nothing is written.")
+    return add
 
 
 sources_option = click.option(
@@ -61,13 +61,6 @@ sources_option = click.option(
     help="A manifest, a payload or its .debug file, a folder, a catalog or the URL of a debuginfod server; "
     "may be repeated. Default: LPMANGLE_MANIFESTS (separated by colons) and DEBUGINFOD_URLS (by blanks).",
 )
-
-
-def naming_options(command: F) -> F:
-    """Decorator: adds --suffix, --template, --scope, --only and --keep."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
 
 
 def read_options(**given: Any) -> Options:

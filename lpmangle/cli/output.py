@@ -5,11 +5,8 @@ terminal later, and a newline in a name would make a line of its own. What progr
 `print_exact`, and what `retrace` copies.
 """
 
-import json
+import os
 import sys
-from typing import Any
-
-import click
 
 from lpmangle.elf import text
 from lpmangle.errors import EXIT_FILES, LpmangleError
@@ -26,7 +23,7 @@ def shown(name: str | bytes) -> str:
 
 def warn(path: str, message: str) -> None:
     """`lpmangle: FILE: message` on stderr."""
-    click.echo(message_line(path, message), err=True)
+    print_line(message_line(path, message), err=True)
 
 
 def message_line(path: str, message: str) -> str:
@@ -48,21 +45,35 @@ def error_lines(error: Exception) -> tuple[list[str], int]:
     raise error
 
 
-def print_json(report: Any) -> None:
+def print_line(line: str, *, err: bool = False) -> None:
+    """A line on stdout or stderr, at once."""
+    stream = sys.stderr if err else sys.stdout
+    if stream is not None:  # the shell has closed it: >&-
+        stream.write(f"{line}\n")
+        stream.flush()
+
+
+def note_lines(error: Exception) -> list[str]:
+    """What was added to an error on its way: where a wrong value came from (`settings`)."""
+    return [f"  {note}" for note in getattr(error, "__notes__", ())]
+
+
+def print_json(report: object) -> None:
     """One JSON document on stdout, in ASCII."""
-    click.echo(json.dumps(report, indent=2))
+    import json  # loads re
+
+    print_line(json.dumps(report, indent=2))
 
 
 def print_exact(line: str) -> None:
     """A line for another program, as it is; on a terminal nobody but a person reads it."""
-    # Not click.echo, which takes out of a pipe what looks like a colour.
     sys.stdout.write(f"{shown(line) if sys.stdout.isatty() else line}\n")
 
 
 def print_table(rows: list[tuple[str, ...]]) -> None:
     """Columns as wide as they need be, all cells made safe to print; the first row is the heading."""
     for line in table_lines(rows):
-        click.echo(line)
+        print_line(line)
 
 
 def table_lines(rows: list[tuple[str, ...]]) -> list[str]:
@@ -70,3 +81,9 @@ def table_lines(rows: list[tuple[str, ...]]) -> list[str]:
     rows = [tuple(map(shown, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def forget_stdout() -> None:
+    """What could not be printed shall not be tried again by Python at its exit, which would be another exit code."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

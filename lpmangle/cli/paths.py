@@ -1,15 +1,12 @@
 """Paths on the command line: one that makes no sense is refused before any work is done."""
 
-import os
 from typing import Any, ClassVar
 
 import click
 
-from lpmangle.cli.commands import missing_payload, refuse_command
-from lpmangle.errors import FileError, WordError
-from lpmangle.system import files
-
-_UNKNOWN = ""  # who reads or writes it says why, with the right exit code
+from lpmangle.cli.commands import refuse_command
+from lpmangle.cli.places import check_folder, check_list, check_output, check_payload, check_whole_file
+from lpmangle.errors import WordError
 
 
 class FilePath(click.Path):
@@ -54,7 +51,7 @@ class WholeFilePath(FilePath):
     """The path of a file that is read and replaced as a whole, so no FIFO or device; there may be nothing yet."""
 
     def check(self, path: str) -> None:
-        _check_regular(path, _kind(path))
+        check_whole_file(path)
 
 
 class PayloadPath(FilePath):
@@ -66,8 +63,7 @@ class PayloadPath(FilePath):
 
     def check(self, path: str) -> None:
         if self._lists and path.startswith("@"):
-            if path != "@-" and _kind(path[1:]) is None:
-                raise WordError("there is no such file", path=path[1:] or path)
+            check_list(path)
         else:
             refuse_command(path)
             check_payload(path)
@@ -81,48 +77,11 @@ class OutputPath(FilePath):
         self._folders = folders
 
     def check(self, path: str) -> None:
-        kind = _kind(path)
-        if kind == files.FOLDER and self._folders:
-            return
-        _check_regular(path, kind)
-        if kind is None and (folder := os.path.dirname(path)):
-            _check_folder(folder, _kind(folder))
+        check_output(path, folders=self._folders)
 
 
 class FolderPath(FilePath):
     """A folder to write to; there may be none yet, but there is one to make it in."""
 
     def check(self, path: str) -> None:
-        kind = _kind(path)
-        if kind is None:
-            above = os.path.dirname(path.rstrip("/")) or "."
-            _check_folder(above, _kind(above))
-        elif kind not in (files.FOLDER, _UNKNOWN):
-            raise WordError(f"is {kind}, not {files.FOLDER}", path=path)
-
-
-def check_payload(path: str) -> None:
-    """Raise WordError if no payload can be at `path`."""
-    kind = _kind(path)
-    if kind is None:
-        raise missing_payload(path)
-    _check_regular(path, kind)
-
-
-def _check_regular(path: str, kind: str | None) -> None:
-    if kind not in (files.REGULAR, None, _UNKNOWN):
-        raise WordError(f"is {kind}, not {files.REGULAR}", path=path)
-
-
-def _check_folder(path: str, kind: str | None) -> None:
-    if kind is None:
-        raise WordError("there is no such folder", path=path)
-    if kind not in (files.FOLDER, _UNKNOWN):
-        raise WordError(f"is {kind}, not {files.FOLDER}", path=path)
-
-
-def _kind(path: str) -> str | None:
-    try:
-        return files.kind(path)
-    except FileError:
-        return _UNKNOWN
+        check_folder(path)

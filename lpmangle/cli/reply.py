@@ -1,12 +1,13 @@
 """What is said about one payload that was worked on, whatever was done with it."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
 
-import click
-
-from lpmangle.cli.output import error_lines
+from lpmangle.cli.output import error_lines, print_line
 from lpmangle.errors import LpmangleError
+from lpmangle.records import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from typing import Any
 
 FAILED = "failed"
 
@@ -25,11 +26,11 @@ class Reply(NamedTuple):
     status: str
     out: list[str]
     err: list[str]
-    entry: dict[str, Any]
+    entry: "dict[str, Any]"
     exit_code: int = 0
 
 
-def failed(payload: str, error: Exception, entry: Callable[..., dict[str, Any]]) -> Reply:
+def failed(payload: str, error: Exception, entry: "Callable[..., dict[str, Any]]") -> Reply:
     """What is to be said about a payload with which it was not done; `entry` makes its JSON.
 
     An error that is a bug of ours is raised again.
@@ -44,6 +45,6 @@ def failed(payload: str, error: Exception, entry: Callable[..., dict[str, Any]])
 def say(reply: Reply) -> None:
     """Print it, all but the JSON."""
     for line in reply.err:
-        click.echo(line, err=True)
+        print_line(line, err=True)
     for line in reply.out:
-        click.echo(line)
+        print_line(line)

@@ -7,9 +7,9 @@ Sections are few (Xen takes fewer than 1024) and become objects; symbols may be 
 
 import struct
 from collections.abc import Iterator
-from typing import NamedTuple, cast
 
 from lpmangle.errors import ElfError, counted
+from lpmangle.records import NamedTuple
 
 ELFMAG = b"\x7fELF"
 ELFCLASS32, ELFCLASS64 = 1, 2
@@ -145,7 +145,7 @@ class Object:
         """The same as plain tuples, in the order of Symbol: a third of the cost in a loop over a million."""
         rows = self.layout.sym.iter_unpack(memoryview(self.data)[self.symtab.offset : self.symtab.end])
         if self.layout.is_64:
-            return cast(Iterator[tuple[int, int, int, int, int, int]], rows)
+            return rows
         return ((name, info, other, shndx, value, size) for name, value, size, info, other, shndx in rows)
 
     def symbol(self, index: int) -> Symbol:

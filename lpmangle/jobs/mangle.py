@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
 
 from lpmangle.elf import appended as tail
 from lpmangle.errors import FileError, LpmangleError, MangledError, StrictError, about
@@ -15,6 +14,7 @@ from lpmangle.mangle.names import stem_of
 from lpmangle.mangle.options import Options
 from lpmangle.manifest import format as manifest_format
 from lpmangle.manifest import write as manifest_writer
+from lpmangle.records import TYPE_CHECKING, NamedTuple
 from lpmangle.system import files
 from lpmangle.system.files import sha256
 from lpmangle.xen.payload import Payload

@@ -1,12 +1,11 @@
 """What is at the places where payload, manifest and reports are to go, and must not be lost."""
 
 import os
-import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
 
 from lpmangle.errors import FileError, LpmangleError, PlanError
 from lpmangle.manifest import format as manifest_format
+from lpmangle.records import TYPE_CHECKING, NamedTuple
 from lpmangle.system import files
 
 if TYPE_CHECKING:
@@ -115,7 +114,8 @@ def _names_made_before(result: "Result", start: bytes) -> list[str]:
     view = result.view
     # Its own, and those of the payloads that it was put on, which are indented further. Nearly always the manifest is
     # that of the last build: then its suffix is nowhere in this payload.
-    suffixes = re.findall(rb'^  (?:    )?"suffix": "([^"\\]+)"', start, re.MULTILINE)
+    lines = [line for line in start.split(b"\n") if line.startswith((b'  "suffix": "', b'      "suffix": "'))]
+    suffixes = filter(None, (line.split(b'"')[3] for line in lines))
     if not any(suffix in view.data for suffix in suffixes):
         return []
     from lpmangle.manifest.read import decode

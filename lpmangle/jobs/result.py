@@ -1,11 +1,11 @@
 """What was done with one payload, and what people should know about it."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from lpmangle import elf
 from lpmangle.errors import counted
 from lpmangle.mangle.plan import Outcome, Plan
+from lpmangle.records import TYPE_CHECKING
 from lpmangle.xen.abi import FUNCS_SECTION, HOOKS_PREFIX, LIVEPATCH_MAX_SIZE
 from lpmangle.xen.payload import Payload
 

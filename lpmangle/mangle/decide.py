@@ -1,9 +1,6 @@
 """For each symbol its new name, or the reason why it keeps its own; and what clashes, before anything is written."""
 
-import re
 from collections.abc import Callable, Iterable
-from fnmatch import translate
-from typing import TYPE_CHECKING
 
 from lpmangle import elf
 from lpmangle.errors import MangledError, PlanError
@@ -11,6 +8,7 @@ from lpmangle.mangle import mark
 from lpmangle.mangle.names import Namer, field_of, resolve_suffix
 from lpmangle.mangle.options import Options
 from lpmangle.mangle.plan import Outcome, Plan
+from lpmangle.records import TYPE_CHECKING
 from lpmangle.xen.abi import MAX_NAME
 from lpmangle.xen.payload import Payload
 from lpmangle.xen.symbols import UNUSUAL, Kind, SymbolRules
@@ -121,7 +119,7 @@ class _Globs:
 
     def __init__(self, globs: Iterable[str]) -> None:
         self.globs = list(globs)
-        self._match: list[Callable[[str], object]] = [re.compile(translate(glob)).match for glob in self.globs]
+        self._match = list(map(_matcher, self.globs))
         self._used = [False] * len(self.globs)
 
     def match(self, name: bytes) -> bool:
@@ -134,6 +132,13 @@ class _Globs:
 
     def unused(self) -> list[str]:
         return [glob for glob, used in zip(self.globs, self._used, strict=True) if not used]
+
+
+def _matcher(glob: str) -> Callable[[str], object]:
+    import re  # both are slow to load, and few calls have globs
+    from fnmatch import translate
+
+    return re.compile(translate(glob)).match
 
 
 def _check_text(view: elf.Object, renames: dict[int, bytes]) -> None:

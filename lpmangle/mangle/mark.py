@@ -10,12 +10,10 @@ taken from it, and a digest of template and suffix there. Version 1 is still rea
 something was taken from.
 """
 
-import hashlib
-import re
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 from lpmangle import elf
+from lpmangle.records import NamedTuple
 
 # Characters of --only and --keep that are written into the mark; more are represented by a digest.
 MAX_GLOBS = 1000
@@ -23,8 +21,6 @@ CHECK_DIGITS = 12
 
 MAGIC = b"\0lpmangle "
 _AGAINST = " --against "
-# Not compiled here: a payload that is mangled has no mark yet.
-_VERSION = r"(?s)([0-9]{1,9}) (.*)"
 _OPTIONS = r"--suffix (?P<typed>\S+) --template (?P<template>\S+) --scope (?P<scope>\S+)"
 _VERSION_1 = rf"(?s){_OPTIONS}(?P<rest>.*)"
 _VERSION_2 = rf"(?s)(?P<suffix>\S+) {_OPTIONS}(?P<below>(?:{_AGAINST}\S+)*)(?: (?P<globs>.*))?"
@@ -106,13 +102,16 @@ def _find(data: bytes, start: int, end: int) -> Mark | None:
         # No name: with many payloads below it is longer than any.
         stop = data.find(b"\0", at + 1)
         text = data[at + len(MAGIC) : stop if stop >= 0 else len(data)].decode("utf-8", "surrogateescape")
-        if found := re.fullmatch(_VERSION, text):
-            return _read(found[1], found[2])
+        version, blank, words = text.partition(" ")
+        if blank and len(version) < 10 and version.isascii() and version.isdigit():
+            return _read(version, words)
         end = at + 1
     return None
 
 
 def _read(version: str, words: str) -> Mark:
+    import re  # slow to load, and a payload that is to be mangled has no mark yet
+
     if version == "1" and (found := re.fullmatch(_VERSION_1, words)):
         # Whatever a glob may be, at the end there are only payloads.
         rest, *several = found["rest"].split(_AGAINST)
@@ -131,6 +130,8 @@ def _read(version: str, words: str) -> Mark:
 
 
 def _below(words: str) -> Iterator[Below]:
+    import re
+
     for word in words.split(_AGAINST)[1:]:
         if one := re.fullmatch(_BELOW, word):
             yield Below(one[1], int(one[2]), one[3] or "")
@@ -150,4 +151,6 @@ def check_of(template: str, suffix: str) -> str:
 
 
 def _digest(text: str) -> str:
+    import hashlib  # slow to load, and few marks have a digest
+
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()

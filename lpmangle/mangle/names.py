@@ -1,8 +1,8 @@
 """How a new name is made: suffix specifications, the template, and the limit of 126 bytes."""
 
 import os
-import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cached_property
 
 from lpmangle.errors import NamingError, PayloadError, counted
 from lpmangle.xen.abi import MAX_NAME
@@ -14,9 +14,7 @@ MIN_DIGITS = 7
 MIN_FIELD = 32
 DIGEST_DIGITS = 12
 
-_SUFFIX = re.compile(r"[!-~]+")  # printable ASCII
-_FIELD = re.compile(r"\{(symbol|file|name|suffix)\}")
-_TEMPLATE = re.compile(rf"({_FIELD.pattern}|[!-z|~])*")
+_FIELDS = ("symbol", "file", "name", "suffix")
 
 
 def resolve_suffix(spec: str, build_id: bytes | None, stem: str) -> str:
@@ -52,7 +50,7 @@ def resolve_suffix(spec: str, build_id: bytes | None, stem: str) -> str:
             f"--suffix {spec!r} is none of buildid, buildid:N, name, text:STRING",
             hint=f"for a suffix of your own say --suffix text:{spec}",
         )
-    if not _SUFFIX.fullmatch(suffix) or "#" in suffix:
+    if not suffix or not _is_visible(suffix) or "#" in suffix:
         raise (NamingError if kind == "text" else PayloadError)(
             f"suffix {suffix!r} cannot be part of a symbol name",
             hint="a suffix is one or more printable ASCII characters without blanks and without '#'",
@@ -90,16 +88,15 @@ class Namer:
         """Raises NamingError for a template that is unsound, PayloadError where it leaves no room for a name."""
         fields = []
         pattern = ""  # the template with the suffix filled in, as a %-format for the name's fields
-        shape = ""  # the same as a regular expression that made names fit
+        self._parts: list[tuple[str, str]] = []  # the same, as texts and the fields behind them
         for text, field in _parse_template(template):
             literal = text + suffix if field == "suffix" else text
             pattern += literal.replace("%", "%%")
-            shape += re.escape(literal)
             if field:
                 fields.append(field)
             if field in ("symbol", "file", "name"):
                 pattern += "%b"
-                shape += ".*" if field == "file" else ".+"
+            self._parts.append((literal, field))
         if sorted(fields) not in (
             ["suffix", "symbol"],
             ["name", "suffix"],
@@ -114,7 +111,6 @@ class Namer:
         self._pattern = pattern.encode()
         self._before, _, self._after = (self._pattern % b"\0").partition(b"\0") if fields == ["symbol"] else (b"",) * 3
         self._whole = fields == ["symbol"]
-        self._shape = shape.encode()
         self._room = MAX_NAME - len(self._pattern % tuple(b"" for _ in fields))
         if self._room < MIN_FIELD * len(fields):
             raise PayloadError(
@@ -142,19 +138,35 @@ class Namer:
 
     def carries(self, symbol: bytes) -> bool:
         """Whether `symbol` looks like a name that this template and suffix have made."""
-        return re.fullmatch(self._shape, symbol, re.DOTALL) is not None
+        return self._shape(symbol) is not None
+
+    @cached_property
+    def _shape(self) -> Callable[[bytes], object]:
+        """Matches what the template can have made."""
+        import re  # slow to load, and few files have names that hold the suffix before
+
+        wild = {"symbol": ".+", "file": ".*", "name": ".+"}
+        shape = "".join(re.escape(text) + wild.get(field, "") for text, field in self._parts)
+        return re.compile(shape.encode(), re.DOTALL).fullmatch
 
 
 def _parse_template(template: str) -> Iterator[tuple[str, str]]:
     """Pairs of literal text and the field after it (empty at the end)."""
-    if not _TEMPLATE.fullmatch(template):
+    text, *parts = template.split("{")
+    fields = [part.partition("}") for part in parts]
+    texts = [text, *(rest for _, _, rest in fields)]
+    sound = all(brace and field in _FIELDS for field, brace, _ in fields)
+    if not sound or not all(_is_visible(text) and "}" not in text for text in texts):
         raise NamingError(
             f"template {template!r} is not made of printable ASCII without blanks, and fields",
             hint="the fields are {symbol}, or {file} and {name}, and {suffix}",
         )
-    *parts, rest = _FIELD.split(template)
-    yield from zip(parts[::2], parts[1::2], strict=True)
-    yield rest, ""
+    yield from zip(texts, [*(field for field, _, _ in fields), ""], strict=True)
+
+
+def _is_visible(text: str) -> bool:
+    """Whether it is printable ASCII without blanks."""
+    return text.isascii() and text.isprintable() and " " not in text
 
 
 def field_of(symbol: bytes, field: str) -> bytes:

@@ -1,8 +1,7 @@
 """What a user may choose: one value, made once from the command line and passed whole."""
 
-from typing import NamedTuple
-
 from lpmangle.mangle.names import DEFAULT_SUFFIX, DEFAULT_TEMPLATE
+from lpmangle.records import NamedTuple
 
 SCOPES = ("local", "new")
 

@@ -1,11 +1,11 @@
 """What was decided for a payload: for each symbol its new name, or the reason why it keeps its own."""
 
 from enum import IntEnum
-from typing import NamedTuple
 
 from lpmangle.mangle import mark
 from lpmangle.mangle.mark import Mark
 from lpmangle.mangle.options import Options
+from lpmangle.records import NamedTuple
 from lpmangle.xen.symbols import Kind
 
 

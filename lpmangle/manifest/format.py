@@ -1,8 +1,5 @@
 """What every reader and writer of manifests knows: name, version, place, and how to tell one by its first bytes."""
 
-import json
-import re
-
 FORMAT = "lpmangle-manifest"
 VERSION = "1.0"
 ENDING = ".manifest.json"
@@ -25,6 +22,9 @@ def payload_name(stem: str) -> str:
 
 def payload_in(start: bytes) -> str | None:
     """The payload's name in a manifest that begins with `start`; None if it does not stand there."""
+    import json  # both are slow to load, and manifests are seldom where they could be of another payload
+    import re
+
     found = re.search(rb'^  "payload": ("(?:[^"\\]|\\.)*"),$', start, re.MULTILINE)
     name: str | None = json.loads(found[1]) if found else None
     return name

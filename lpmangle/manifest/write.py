@@ -3,14 +3,14 @@
 The head is indented and the symbols stand one to a line, so that a diff or grep of two manifests shows symbols.
 """
 
-import json
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from lpmangle import elf
 from lpmangle.mangle.plan import Outcome, Plan
 from lpmangle.manifest.format import FORMAT, VERSION, payload_name
+from lpmangle.manifest.text import indented, quoting
+from lpmangle.records import TYPE_CHECKING
 from lpmangle.system.files import sha256
 from lpmangle.xen.payload import Payload
 
@@ -64,10 +64,10 @@ def encode(
     if unsure := _as_text(sorted(payload.unsure_names)):
         head["unsure"] = unsure
     head["symbols"] = []
-    yield json.dumps(head, indent=2).removesuffix("]\n}").encode()
+    yield indented(head).removesuffix("]\n}").encode()
     lines: list[str] = []
     separator = "\n    "
-    for line in _symbol_lines(view, plan.renames):
+    for line in _symbol_lines(view, plan):
         lines.append(line)
         if len(lines) == _LINES:
             yield (separator + ",\n    ".join(lines)).encode()
@@ -125,16 +125,16 @@ def _as_text(names: Iterable[bytes]) -> list[str]:
     return list(found)
 
 
-def _symbol_lines(view: elf.Object, renames: dict[int, bytes]) -> Iterator[str]:
+def _symbol_lines(view: elf.Object, plan: Plan) -> Iterator[str]:
     """One JSON object for each renamed symbol (`read.SymbolRecord`)."""
-    quote = json.encoder.encode_basestring_ascii
-    sections = [quote(section.name) for section in view.sections]
+    sections = [indented(section.name) for section in view.sections]
     kinds = [
-        f'"type":{quote(elf.STT_NAMES.get(info & 15, str(info & 15)))},'
-        f'"binding":{quote(elf.STB_NAMES.get(info >> 4, str(info >> 4)))},"st_name":'
+        f'"type":"{elf.STT_NAMES.get(info & 15, info & 15)}","binding":"{elf.STB_NAMES.get(info >> 4, info >> 4)}",'
+        '"st_name":'
         for info in range(256)
     ]
-    string, new_name = view.string, renames.get
+    names = bytes(view.section_data(view.strtab)).replace(b"\0", b"") + f"{plan.options.template}{plan.suffix}".encode()
+    quote, string, new_name = quoting(names), view.string, plan.renames.get
     for index, (st_name, st_info, _, st_shndx, st_value, st_size) in enumerate(view.symbol_fields()):
         if (new := new_name(index)) is None:
             continue

@@ -13,14 +13,19 @@ import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import NamedTuple
 
 from lpmangle.errors import FileError
+from lpmangle.records import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from typing import Any
 
 # Far above any payload (Xen takes 2 MiB); keeps a path given by mistake, such as a disk image, out of memory.
 MAX_BYTES = 1 << 30
 # Others hold the lock for two renames; whoever holds it longer is not one of us.
 LOCK_SECONDS = 60
+# So many bytes are hashed in the time in which OpenSSL is loaded.
+_OPENSSL_BYTES = 1 << 19
 NAME_MAX = 255  # bytes of a file name on every common file system
 _OLD = ".lpmangle-old."
 # What can be at a path (`kind`).
@@ -391,6 +396,17 @@ def _file_error(what: str, path: str, error: Exception) -> FileError:
 
 def sha256(data: bytes | bytearray) -> str:
     """SHA-256 of a file's content, in hex."""
-    import hashlib  # OpenSSL: a twentieth of the start-up of commands that need no digest
+    digest: str = _sha256_for(len(data))(data).hexdigest()
+    return digest
 
-    return hashlib.sha256(data).hexdigest()
+
+def _sha256_for(size: int) -> "Callable[[bytes | bytearray], Any]":
+    """For so many bytes the quicker of OpenSSL's, which is slow to load, and Python's own (as its random.py does)."""
+    if size < _OPENSSL_BYTES:
+        for name in ("_sha2", "_sha256"):  # of Python 3.12 and newer, of 3.11
+            with suppress(ImportError):
+                found: Callable[[bytes | bytearray], Any] = __import__(name).sha256
+                return found
+    import hashlib
+
+    return hashlib.sha256

@@ -5,10 +5,10 @@ between the supported versions of Xen must not matter to a build: what is said h
 """
 
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
 
 from lpmangle import elf
 from lpmangle.errors import PayloadError, counted
+from lpmangle.records import TYPE_CHECKING, NamedTuple
 from lpmangle.xen.abi import (
     ABSOLUTE_RELOCATION,
     BUILD_ID_SECTION,

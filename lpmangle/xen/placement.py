@@ -1,21 +1,23 @@
 """Where a payload's sections lie in the hypervisor's memory: livepatch.c:move_payload, calc_section."""
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
 
 from lpmangle import elf
+from lpmangle.records import TYPE_CHECKING, NamedTuple
 from lpmangle.xen.abi import PAGE_SIZE
 
+if TYPE_CHECKING:
+    from typing import Protocol
 
-class SectionHeader(Protocol):
-    """The fields of Elf_Shdr that decide."""
+    class SectionHeader(Protocol):
+        """The fields of Elf_Shdr that decide."""
 
-    @property
-    def flags(self) -> int: ...
-    @property
-    def size(self) -> int: ...
-    @property
-    def addralign(self) -> int: ...
+        @property
+        def flags(self) -> int: ...
+        @property
+        def size(self) -> int: ...
+        @property
+        def addralign(self) -> int: ...
 
 
 class Placement(NamedTuple):
@@ -29,12 +31,12 @@ class Placement(NamedTuple):
     total: int
 
 
-def is_ignored(section: SectionHeader, *, empty_sections_placed: bool) -> bool:
+def is_ignored(section: "SectionHeader", *, empty_sections_placed: bool) -> bool:
     """livepatch_elf.c:livepatch_elf_ignore_section; since April 2022 a section of size 0 is placed like any other."""
     return not section.flags & elf.SHF_ALLOC or not (section.size or empty_sections_placed)
 
 
-def place(sections: Sequence[SectionHeader], mask: int, *, empty_sections_placed: bool) -> Placement:
+def place(sections: "Sequence[SectionHeader]", mask: int, *, empty_sections_placed: bool) -> Placement:
     """Loaded sections in three regions, each on pages of its own: code, then writable, then read-only data.
 
     `mask` is the greatest size_t of the hypervisor's machine: sizes close to it wrap around, as they do in Xen.

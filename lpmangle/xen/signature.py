@@ -8,11 +8,11 @@ that is still to be made: the signature is that of the whole file in this state.
 
 from enum import Enum
 from struct import Struct, error
-from typing import NamedTuple
 
 from lpmangle import elf
 from lpmangle.elf import appended
 from lpmangle.errors import PayloadError, counted
+from lpmangle.records import NamedTuple
 
 SECTION = ".note.Xen.signature"
 NAME = b"Xen\0"

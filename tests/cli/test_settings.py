@@ -13,9 +13,9 @@ import pytest
 from builds import environment, run
 from commands import EXAMPLES, ROOT
 
-from lpmangle.cli import cli
 from lpmangle.cli.catalog import command as catalog
 from lpmangle.cli.commands import COMMANDS
+from lpmangle.cli.group import cli
 
 # What the project itself reads, and whatever stands in front of it.
 OTHERS = re.compile(r"(?<![A-Z_])LPMANGLE_[A-Z_]+")

@@ -1,0 +1,129 @@
+"""The command line as click reads it: help, completion and usage errors; commands are loaded when called."""
+
+import gc
+import importlib
+import io
+import signal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lpmangle.cli.commands import COMMANDS, DEFAULT_COMMAND
+from lpmangle.cli.output import forget_stdout, note_lines, print_line, shown
+from lpmangle.cli.paths import PayloadPath
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+EXAMPLES = """\
+\b
+Examples:
+  lpmangle fbab204.livepatch                         rename in place; manifest beside it
+  lpmangle --suffix name -o out.livepatch in.livepatch
+  lpmangle --dry-run fbab204.livepatch               show every symbol and what becomes of it
+  lpmangle query _get_fpu -m fbab204.livepatch       new name, section, size
+  lpmangle restore fbab204.livepatch                 the original again
+  lpmangle build -- livepatch-build -s xen -p ...    as the last step of livepatch-build
+"""
+
+
+class _Commands(click.Group):
+    """A group whose default command is `mangle`: `lpmangle --suffix name x.livepatch` needs no command word.
+
+    A command is what stands first. Anywhere else its name is refused, as is a payload that does not exist
+    (`paths.PayloadPath`): what was meant as a command must not be mangled, nor what was meant for it.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in COMMANDS and args[0] not in ("--help", "-h", "--version"):
+            if args[0][:1] not in ("", "-", "@") and not ctx.resilient_parsing:
+                PayloadPath().check(args[0])  # before the options of a misspelt command are said not to exist
+            args = [DEFAULT_COMMAND, *args]
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # The reader of our output has gone; the work on files was done before the first word.
+            forget_stdout()
+            return 0
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"lpmangle.cli.{cmd_name}")
+        gc.enable()
+        command: click.Command = module.command
+        return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem]":
+        """What may stand first: a command, an option of the default command, a payload."""
+        from click.shell_completion import CompletionItem
+
+        mangle = self.get_command(ctx, DEFAULT_COMMAND)
+        assert mangle is not None
+        own = mangle.make_context(DEFAULT_COMMAND, [], parent=ctx, resilient_parsing=True)
+        items = super().shell_complete(ctx, incomplete) + mangle.shell_complete(own, incomplete)
+        # The file names first: bash's part of click forgets what came before them.
+        return items if incomplete.startswith("-") else [CompletionItem(incomplete, type="file"), *items]
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        mangle = self.get_command(ctx, DEFAULT_COMMAND)
+        assert mangle is not None
+        options = [
+            record for p in mangle.get_params(ctx) if isinstance(p, click.Option) and (record := p.get_help_record(ctx))
+        ]
+        with formatter.section("Options of mangle"):
+            formatter.write_dl([record for record in options if "--help" not in record[0]])
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+def _say_version(ctx: click.Context, option: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        from lpmangle.cli.version import version_lines  # nobody else needs it
+
+        print_line(version_lines())
+        ctx.exit()
+
+
+@click.group(
+    cls=_Commands,
+    help=f"{EXAMPLES}\n\nMake the symbol names of a Xen livepatch payload unique, so that it can be uploaded while"
+    " another payload with the same names is loaded. Only names change; a manifest maps them back.",
+    subcommand_metavar="[mangle] [OPTIONS] PAYLOAD...  |  COMMAND ...",
+    options_metavar="",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_say_version,
+    help="Show the versions of lpmangle, Python, LIEF and the Xens that it knows.",
+)
+def cli() -> None:
+    pass
+
+
+def run(words: Sequence[str]) -> int:
+    """Do what the words of a command line say; the exit code. Raises LpmangleError, OSError, MemoryError."""
+    try:
+        status: int | None = cli.main(list(words), prog_name="lpmangle", standalone_mode=False)
+        return status or 0
+    except click.ClickException as error:
+        text = io.StringIO()
+        error.show(text)
+        for line in text.getvalue().expandtabs().splitlines():
+            print_line(shown(line), err=True)
+        for line in note_lines(error):
+            print_line(line, err=True)
+        return error.exit_code
+    except click.Abort:  # click has ended the line with the terminal's ^C
+        return 128 + signal.SIGINT

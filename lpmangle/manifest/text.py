@@ -1,0 +1,31 @@
+"""JSON as json.dumps writes it, for texts of which nearly all need no escapes: json is slow to load."""
+
+from collections.abc import Callable, Mapping
+
+# Bytes that stand in JSON for themselves: printable ASCII but quote and backslash.
+_PLAIN = bytes(set(range(0x20, 0x7F)) - set(b'"\\'))
+
+
+def quoting(content: bytes) -> Callable[[str], str]:
+    """What writes a JSON string of text that has no other bytes than `content` has."""
+    if not content.translate(None, _PLAIN):
+        return '"{}"'.format
+    from json.encoder import encode_basestring_ascii
+
+    return encode_basestring_ascii
+
+
+def indented(value: object, margin: str = "\n") -> str:
+    """The same as json.dumps(value, indent=2), for what a manifest is made of; `margin` stands before its last line."""
+    if isinstance(value, str):
+        return quoting(value.encode("utf-8", "surrogatepass"))(value)
+    if isinstance(value, Mapping):
+        first, last = "{}"
+        items = [f"{indented(name)}: {indented(item, margin + '  ')}" for name, item in value.items()]
+    elif isinstance(value, list | tuple):
+        first, last = "[]"
+        items = [indented(item, margin + "  ") for item in value]
+    else:
+        return "null" if value is None else str(value).lower()  # a number, True, False
+    between = f"{margin}  "
+    return f"{first}{between}{f',{between}'.join(items)}{margin}{last}" if items else first + last
