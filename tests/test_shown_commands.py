@@ -53,13 +53,16 @@ def prepare(folder: Path, command: str) -> None:
         shutil.copy(ROOT / "examples" / "617712b.livepatch", folder / f"{name}.livepatch")
     for name in ("two", "in", "fbab204", "build/fbab204"):
         shutil.copy(ROOT / "examples" / "fbab204.livepatch", folder / f"{name}.livepatch")
-    if re.search(r"lpmangle (query|restore|verify|retrace|catalog)|--against", command):
+    if re.search(r"lpmangle (query|restore|verify|retrace|catalog|show|compare)|--against", command):
         run(["lpmangle", "-q", "fbab204.livepatch"], folder)
         on_top = stacked(2, bytes.fromhex(BUILD_ID), new=["a.c#f"], undefined=["x86_emulate.c#_get_fpu"], xen=None)
         (folder / "on-top-of-it.livepatch").write_bytes(on_top.data)
         (folder / "shipped").mkdir()
         shutil.copy(folder / "fbab204.livepatch.manifest.json", folder / "shipped" / "fbab204.manifest.json")
-        for name in ("catalog.db", "shipped.db"):
+        (folder / "rebuilt").mkdir()
+        for name in ("rebuilt", "shipped"):
+            shutil.copy(folder / "fbab204.livepatch", folder / name)
+        for name in ("catalog.db", "shipped.db", "from-the-other-site.db"):
             run(["lpmangle", "catalog", "add", name, "shipped"], folder)
     if "catalog add" in command:
         run(["lpmangle", "-q", "build/617712b.livepatch", "build/fbab204.livepatch"], folder)
