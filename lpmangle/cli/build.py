@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from lpmangle.cli.mangle_one import reply_of
-from lpmangle.cli.mangle_options import AGAINST, NAMING, STRICT
+from lpmangle.cli.mangle_options import AGAINST, NAMING, NOTES, STRICT
 from lpmangle.cli.mangle_report import entry, report
 from lpmangle.cli.options import add_options, read_options
 from lpmangle.cli.output import print_json, warn
@@ -98,7 +98,7 @@ say where it is with --result. livepatch-build -k diff makes none.
 @add_options(AGAINST)
 @click.option("--force", is_flag=True, help="Mangle a payload too that is signed, or has bytes appended.")
 @click.option("--embed", is_flag=True, help="Put the manifest into the payload too, as section .debug_lpmangle.")
-@add_options(STRICT)
+@add_options(*NOTES, STRICT)
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON; what COMMAND prints goes to stderr then.")
 @click.option("-v", "--verbose", is_flag=True, help="List the renamed symbols.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings and errors.")

@@ -171,6 +171,8 @@ def _show(manifest: Manifest, *, first: bool) -> None:
         ("options", " ".join(typed)),
         ("original", f"sha256 {manifest.input.sha256}, {counted(manifest.input.size, 'byte')}"),
         ("mangled", f"sha256 {manifest.output.sha256}, {counted(manifest.output.size, 'byte')}"),
+        *(("note", f"{note.key}={note.value}") for note in manifest.notes),
+        *([("source", f"sha256 {manifest.source.sha256}")] if manifest.source else []),
         *(("put on", f"{below.payload}, build-id {below.build_id}") for below in manifest.against),
         *(("kept", name) for name in manifest.kept),
     ]
@@ -251,16 +253,35 @@ def remove(ctx: click.Context, catalog: str, payloads: tuple[str, ...], every: b
 
 @command.command("find", cls=Command, settings="CATALOG_FIND")
 @click.argument("catalog", type=WholeFilePath())
-@click.argument("symbols", nargs=-1, required=True, metavar="SYMBOL...")
+@click.argument("symbols", nargs=-1, metavar="[SYMBOL]...")
+@click.option(
+    "--note",
+    "notes",
+    multiple=True,
+    metavar="KEY[=VALUE]",
+    help="Only payloads with this note; several must all be there. Without SYMBOL these payloads are listed.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
 @click.pass_context
-def find(ctx: click.Context, catalog: str, symbols: tuple[str, ...], as_json: bool) -> None:
-    """Which payloads ever introduced SYMBOL: an old or new name, with or without the part before '#', or a pattern."""
+def find(ctx: click.Context, catalog: str, symbols: tuple[str, ...], notes: tuple[str, ...], as_json: bool) -> None:
+    """Which payloads ever introduced SYMBOL: an old or new name, with or without the part before '#', or a pattern.
+
+    With --note, which payloads have a note: --note XSA=458 those with that fix inside.
+    """
+    if not symbols and not notes:
+        raise click.UsageError("name a SYMBOL, or a --note")
     opened = catalogs.Catalog(catalog)
+    noted = _noted(opened, notes) if notes else None
+    if noted is not None and not symbols:
+        _print_noted(ctx, catalog, notes, noted, as_json)
+        return
     missing = []
     matches = []
     for pattern in symbols:
         found = [*opened.find(pattern)]
+        if noted is not None:
+            known = {(entry.payload, entry.build_id) for entry, _ in noted}
+            found = [match for match in found if (match.payload, match.build_id) in known]
         matches += found
         if not found:
             missing.append(pattern)
@@ -272,4 +293,33 @@ def find(ctx: click.Context, catalog: str, symbols: tuple[str, ...], as_json: bo
     for pattern in missing if not as_json else ():
         warn(catalog, f"no payload introduced {pattern}")
     if missing:
+        ctx.exit(EXIT_NO)
+
+
+def _noted(opened: catalogs.Catalog, wanted: tuple[str, ...]) -> list[tuple[catalogs.Entry, list[str]]]:
+    """The payloads that have all these notes, KEY=VALUE or KEY alone, and what notes they have."""
+    found = []
+    for entry in opened.entries():
+        notes = [(note.key, f"{note.key}={note.value}") for note in opened.head(entry).notes]
+        if all(any(word in note for note in notes) for word in wanted):
+            found.append((entry, [words for _, words in notes]))
+    return found
+
+
+def _print_noted(
+    ctx: click.Context,
+    catalog: str,
+    wanted: tuple[str, ...],
+    noted: list[tuple[catalogs.Entry, list[str]]],
+    as_json: bool,
+) -> None:
+    if as_json:
+        payloads = [{"payload": e.payload, "build_id": e.build_id, "notes": notes} for e, notes in noted]
+        print_json({"payloads": payloads})
+    elif noted:
+        rows = [(entry.payload, entry.build_id or "-", ", ".join(notes)) for entry, notes in noted]
+        print_table([("PAYLOAD", "BUILD-ID", "NOTES"), *rows])
+    if not noted:
+        if not as_json:
+            warn(catalog, f"no payload has the note {' and '.join(wanted)}")
         ctx.exit(EXIT_NO)

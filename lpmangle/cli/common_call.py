@@ -13,7 +13,7 @@ from lpmangle.cli.places import check_output, check_payload
 from lpmangle.cli.reply import Wanted
 from lpmangle.errors import LpmangleError
 from lpmangle.mangle.names import check_naming
-from lpmangle.mangle.options import Options
+from lpmangle.mangle.options import Options, is_note
 from lpmangle.records import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -87,6 +87,8 @@ def _call(payload: str, given: "dict[str, Any]") -> Call | None:
     if not given.keys() <= set(Options._fields):
         return None
     options = Options(**given)
+    if not all(map(is_note, options.note)):
+        return None
     check_payload(payload)
     check_naming(options.suffix, options.template)
     return None if what_does_not_fit(payload, options) else Call(payload, options, wanted)

@@ -124,6 +124,7 @@ def page(found: Comparison, old: str, new: str, state: State) -> Iterator[str]:
     """The comparison in lines that can be printed."""
     yield f"{shown(old)} -> {shown(new)}: {summary(found)}"
     yield from _facts(found)
+    yield from _notes(found)
     yield from _functions(found)
     yield from _symbols("functions of their own", found.helpers)
     yield from _symbols("variables, by their first values", found.variables)
@@ -149,6 +150,14 @@ def _facts(found: Comparison) -> Iterator[str]:
         if side.subject.mark and side.subject.names_from == AS_THEY_STAND:
             rows.append((path, "is mangled, and its original names are not known"))
     yield from _table(rows)
+
+
+def _notes(found: Comparison) -> Iterator[str]:
+    if any(found.notes):
+        yield ""
+        yield "notes"
+        for words, several in zip(("OLD alone: ", "both: ", "NEW alone: "), found.notes, strict=True):
+            yield from _wrapped(words, several) if several else ()
 
 
 def _functions(found: Comparison) -> Iterator[str]:
@@ -335,6 +344,8 @@ def record(found: Comparison, old: str, new: str, state: State) -> dict[str, Any
         "new": {"payload": new, "build_id": found.new.build_id, "trouble": found.new.trouble},
         "summary": summary(found),
         "differs": found.differs,
+        "notes": dict(zip(("gone", "both", "new"), found.notes, strict=True)),
+        "source_sha256": {"old": found.old.subject.source, "new": found.new.subject.source},
         "facts": [{"what": name, "old": one, "new": other} for name, one, other in found.facts],
         "functions": [
             {

@@ -63,6 +63,15 @@ AGAINST = Option(
     "server that has it and those below it: names taken from them become what they are there. May be repeated.",
     "SOURCE",
 )
+NOTES = (
+    Option(
+        ("--note",),
+        TEXTS,
+        "Keep this in the manifest, such as XSA=458, for show and catalog find; may be repeated.",
+        "KEY=VALUE",
+    ),
+    Option(("--source",), FILE, "Keep the digest of the patch, or what it was made from, there.", "FILE"),
+)
 STRICT = Option(("--strict",), FLAG, "Treat warnings as errors: nothing is written.")
 OPTIONS = (
     *NAMING,
@@ -86,6 +95,7 @@ OPTIONS = (
     ),
     Option(("-j", "--jobs"), NUMBER, "Use N processes (default: 1).", "N", default=1),
     Option(("--fail-fast",), FLAG, "Begin no other payload after one that fails."),
+    *NOTES,
     STRICT,
     Option(("--dry-run",), FLAG, "Show what would become of each symbol; write nothing."),
     Option(("--json", "as_json"), FLAG, "Report as JSON."),

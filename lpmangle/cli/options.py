@@ -19,7 +19,7 @@ from lpmangle.cli.mangle_options import (
 from lpmangle.cli.output import shown
 from lpmangle.cli.paths import FilePath, OutputPath, SourceWord
 from lpmangle.mangle.names import check_naming
-from lpmangle.mangle.options import Options
+from lpmangle.mangle.options import Options, is_note
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -72,5 +72,8 @@ def read_options(**given: Any) -> Options:
     for word in (options.suffix, options.template, *options.only, *options.keep):
         if not word.isprintable():
             raise click.UsageError(f"{shown(word)!r} is not printable text")
+    for word in options.note:
+        if not is_note(word):
+            raise click.UsageError(f"{shown(word)!r} is no note: KEY=VALUE, such as XSA=458, in printable text")
     check_naming(options.suffix, options.template)
     return options

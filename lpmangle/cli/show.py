@@ -92,6 +92,10 @@ def _facts(found: Shown) -> Iterable[tuple[str, str]]:
         yield "put on", "the hypervisor" if inventory.depends else "(not said)"
     yield "for Xen", inventory.xen_depends or inventory.depends or "(not said)"
     yield "mangled", _mangled(found)
+    if inventory.subject.notes:
+        yield "notes", ", ".join(inventory.subject.notes)
+    if inventory.subject.source:
+        yield "source", f"sha256 {inventory.subject.source}"
     yield "signed", _signed(inventory)
     if inventory.compilers:
         yield "made with", ", ".join(inventory.compilers)
@@ -202,6 +206,8 @@ def record(found: Shown) -> dict[str, Any]:
         "mangled": mark.words if mark else None,
         "suffix": mark.suffix if mark else None,
         "names_from": inventory.subject.names_from,
+        "notes": inventory.subject.notes,
+        "source_sha256": inventory.subject.source,
         "functions": [entry_record(entry) for entry in inventory.functions],
         "adds": [
             {

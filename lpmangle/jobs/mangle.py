@@ -146,7 +146,7 @@ class Prepared:
         if self._text:
             pieces = [self._text]
         elif not result.plan.already:
-            pieces = manifest_writer.encode(result.payload, result.plan, self.data, result.stem, stack=result.stack)
+            pieces = _encoded(result, self.data)
         elif (found := _existing_manifest(result, self._file)) is None:
             return None
         else:
@@ -174,8 +174,29 @@ def prepare(request: Request, file: files.File, data: bytes | None = None) -> Pr
                 prepared = again
             else:
                 prepared.result.warnings.append("its manifest is not embedded, for it cannot be restored first")
+    if prepared.result.plan.already and not _has_notes(prepared.result, file):
+        if again := _from_original(request, file):
+            prepared = again
+        else:
+            prepared.result.warnings.append("its manifest has other notes, for it cannot be restored first")
     _refuse_warnings(prepared.result)
     return prepared
+
+
+def _has_notes(result: Result, file: files.File) -> bool:
+    """Whether the manifest of a payload that was mangled before has the notes that are asked for, if any are."""
+    options = result.plan.options
+    if not options.note and not options.source:
+        return True
+    text = _existing_manifest(result, file)
+    if text is None:
+        return True  # which is a warning of its own
+    from lpmangle.manifest.read import decode  # loads msgspec
+
+    manifest = decode(text)
+    notes = [f"{note.key}={note.value}" for note in manifest.notes]
+    digest = None if result.source is None else sha256(result.source)
+    return notes == list(dict.fromkeys(options.note)) and digest == (manifest.source and manifest.source.sha256)
 
 
 def _from_original(request: Request, file: files.File) -> Prepared | None:
@@ -217,17 +238,25 @@ def _prepare(request: Request, file: files.File, data: bytes) -> Prepared:
         splice.prove(payload, after, plan.names, plan.function_names)
         manifest_path = targets.manifest_place(options.manifest, target, stem, payload.build_id)
         result = Result(request.path, place, target, stem, manifest_path, payload, plan, stack)
+        result.source = files.read(options.source).data if options.source else None
         text = None
         if options.embed:
             from lpmangle.manifest import embed
 
             if plan.changes:
-                text = b"".join(manifest_writer.encode(payload, plan, after, stem, embedded=True, stack=stack))
+                text = b"".join(_encoded(result, after, embedded=True))
                 after = embed.add(view.moved(bytes(after)), text)
         if signatures:
             result.warnings += signatures.broken()
         warn(result, len(after))
     return Prepared(request, file, result, data, after, text)
+
+
+def _encoded(result: Result, data: bytes | bytearray, *, embedded: bool = False) -> Iterable[bytes]:
+    """The manifest of what was mangled into `data`."""
+    return manifest_writer.encode(
+        result.payload, result.plan, data, result.stem, embedded=embedded, stack=result.stack, source=result.source
+    )
 
 
 def _rule(request: Request, result: Result) -> files.Output:
@@ -238,8 +267,7 @@ def _rule(request: Request, result: Result) -> files.Output:
     assert options.depfile
     layers = result.stack.layers if result.stack else ()
     sources = [layer.where for layer in layers if os.path.isfile(layer.where)]
-    if options.xen:
-        sources.append(options.xen)
+    sources += filter(None, (options.xen, options.source))
     target = files.resolve(options.depfile)
     dependencies.check(target, result.output, result.manifest_path, request.path, *sources)
     return files.Output(target, (dependencies.rule(result.place, request.path, *sources),))

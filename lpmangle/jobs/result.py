@@ -44,6 +44,7 @@ class Result:
         self.view = payload.elf
         self.plan = plan
         self.stack = stack
+        self.source: bytes | None = None  # content of the file that --source names
         self.warnings: list[str] = []
         self.unchanged = False
         self.restored = False

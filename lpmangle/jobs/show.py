@@ -48,7 +48,10 @@ def read_subject(path: str, source: str | None = None) -> "tuple[Subject, Manife
         bare.trouble += trouble
         return bare, None
     originals = {one.name.encode(): one.original.encode() for one in (*manifest.named, *manifest.functions)}
-    return Subject(payload, originals), manifest
+    subject = Subject(payload, originals)
+    subject.notes = [f"{note.key}={note.value}" for note in manifest.notes]
+    subject.source = manifest.source.sha256 if manifest.source else None
+    return subject, manifest
 
 
 def _is_beside(path: str) -> bool:

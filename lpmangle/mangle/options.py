@@ -6,6 +6,12 @@ from lpmangle.records import NamedTuple
 SCOPES = ("local", "new")
 
 
+def is_note(word: str) -> bool:
+    """Whether a word is KEY=VALUE, both printable text and more than blanks."""
+    key, _, value = word.partition("=")
+    return bool(key.strip() and value.strip()) and word.isprintable()
+
+
 # Not a dataclass: that is 3 ms of a start-up of 50, this is 0.5.
 class Options(NamedTuple):
     """What a user may choose, the same for all payloads of a run.
@@ -33,6 +39,12 @@ class Options(NamedTuple):
 
     xen: str | None = None
     """The hypervisor below all (its xen-syms, or a copy of /proc/xen/xensyms): what it has is taken from no payload."""
+
+    note: tuple[str, ...] = ()
+    """What people are to know of the payload, each as KEY=VALUE, such as `XSA=458`: kept in the manifest, no more."""
+
+    source: str | None = None
+    """The patch, or whatever the payload was made from: the manifest has its digest."""
 
     force: bool = False
     """Whether a payload is changed that has a signature or other bytes appended."""

@@ -36,6 +36,13 @@ class SectionPlace(msgspec.Struct, frozen=True):
     size: Unsigned
 
 
+class NoteRecord(msgspec.Struct, frozen=True):
+    """What people are to know of the payload: `--note KEY=VALUE`."""
+
+    key: str
+    value: str
+
+
 class OptionsRecord(msgspec.Struct, frozen=True):
     """The options of the run; `suffix` is what was asked for, the manifest's own `suffix` what it came to."""
 
@@ -96,7 +103,8 @@ class Manifest(msgspec.Struct, frozen=True):
     `section_headers` is where the section header table was (e_shoff) before it was embedded. What was taken from the
     payloads `against` are `references` and `functions`; `string_sections` hold the names of the latter. `kept` are the
     names of new symbols that were not renamed; `unsure` the original names of symbols that are
-    new under some versions of Xen only, and overriding under others.
+    new under some versions of Xen only, and overriding under others. `notes` are what people said of the payload, and
+    `source` is what they said that it was made from (--source).
     """
 
     format: Literal["lpmangle-manifest"]
@@ -119,6 +127,8 @@ class Manifest(msgspec.Struct, frozen=True):
     string_sections: list[SectionPlace] = []
     kept: list[str] = []
     unsure: list[str] = []
+    notes: list[NoteRecord] = []
+    source: FileContent | None = None
 
     @property
     def named(self) -> "list[SymbolRecord | ReferenceRecord]":
@@ -142,6 +152,7 @@ class Head(msgspec.Struct, frozen=True):
     options: OptionsRecord
     depends: Hex | None = None
     against: list[BelowRecord] = []
+    notes: list[NoteRecord] = []
 
 
 class Name(msgspec.Struct, frozen=True, gc=False):

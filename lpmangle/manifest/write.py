@@ -29,10 +29,12 @@ def encode(
     *,
     embedded: bool = False,
     stack: "Stack | None" = None,
+    source: bytes | None = None,
 ) -> Iterator[bytes]:
     """The manifest of `plan`, which made `output` out of `payload`, in pieces. `stem` is what it is uploaded as.
 
-    A manifest to be embedded into `output` says where the section headers were. `stack` is the one of the plan.
+    A manifest to be embedded into `output` says where the section headers were. `stack` is the plan's, `source`
+    the content of the file that --source names.
     """
     view, options, strtab = payload.elf, plan.options, payload.elf.strtab
     head: dict[str, object] = {
@@ -61,6 +63,11 @@ def encode(
         head |= _references(payload, plan, stack)
     if kept := _as_text(_kept(view, plan)):
         head["kept"] = kept
+    if options.note:
+        pairs = (note.partition("=") for note in dict.fromkeys(options.note))
+        head["notes"] = [{"key": key, "value": value} for key, _, value in pairs]
+    if source is not None:
+        head["source"] = {"sha256": sha256(source), "size": len(source)}
     if unsure := _as_text(sorted(payload.unsure_names)):
         head["unsure"] = unsure
     head["symbols"] = []

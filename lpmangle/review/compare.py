@@ -149,6 +149,16 @@ class Comparison:
         return [one for one in pairs if one[1] != one[2]]
 
     @property
+    def notes(self) -> tuple[list[str], list[str], list[str]]:
+        """What people said of the old one alone, of both, and of the new one alone, each as KEY=VALUE."""
+        old, new = self.old.subject.notes, self.new.subject.notes
+        return (
+            [note for note in old if note not in new],
+            [note for note in old if note in new],
+            [note for note in new if note not in old],
+        )
+
+    @property
     def is_tangled(self) -> bool:
         """Whether there is code or data that cannot be looked at, and so counts as another."""
         whys = [one.why for one in (*self.helpers, *self.variables, *self.constants)]

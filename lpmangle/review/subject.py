@@ -48,6 +48,9 @@ class Subject:
         self.view = payload.elf
         self.mark: Mark | None = mark.find(payload.elf)
         self.trouble: list[str] = []
+        # What people said of it when it was mangled, each as KEY=VALUE, and the SHA-256 of what it was made from.
+        self.notes: list[str] = []
+        self.source: str | None = None
         self._originals = originals
 
     @property

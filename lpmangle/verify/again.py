@@ -22,6 +22,7 @@ from lpmangle.xen.payload import Payload
 # So many wrong entries of one kind are told one by one.
 MOST_ENTRIES = 20
 _ELSEWHERE = ("format", "version", "against")
+_SAID_BY_PEOPLE = ("notes", "source")  # nothing in a payload tells
 _KEYS = {"symbols": "index", "references": "index", "functions": "entry", "string_sections": "section"}
 _WORDS = {"index": "symbol", "entry": ".livepatch.funcs entry", "section": "section"}
 
@@ -38,7 +39,7 @@ def differences(before: elf.Object, after: bytes, found: Manifest) -> Iterator[s
         return
     for field in Manifest.__struct_fields__:
         is_now, said = getattr(again, field), getattr(found, field)
-        if field in _ELSEWHERE or is_now == said:
+        if field in (*_ELSEWHERE, *_SAID_BY_PEOPLE) or is_now == said:
             continue
         if field in _KEYS:
             yield from _some(list(_entry_differences(_KEYS[field], is_now, said)), field)

@@ -129,6 +129,9 @@ FALSE: dict[str, list[tuple[Any, str]]] = {
     "against[].build_id": [(HEX, f"not mangled against a payload with build-id {HEX}")],
     "against[].template": [("{name}_{suffix}", "build-id 01.* had another template or suffix")],
     "against[].suffix": [("OTHER", "build-id 01.* had another template or suffix")],
+    "notes[].key": [],  # what people said of the payload: nothing in it tells
+    "notes[].value": [],
+    "source": [],
     "references[].index": [(lambda index: index + 1, "symbol .*: name is"), (lambda index: 10**6, "does not exist")],
     "references[].original": [("m.c#other", "is m.c#helper, the manifest says m.c#other")],
     "references[].name": [("m.c#other_MIDDLE", "name is m.c#helper_MIDDLE, the manifest says m.c#other_MIDDLE")],
