@@ -3,7 +3,8 @@
 # K=retrace runs only the tests with that in a file's or test's name (pytest -k).
 .POSIX:
 .SUFFIXES:
-.PHONY: help demo test test-fast labs faults theorem bench fuzz lint format schema golden lock clean man licences dist
+.PHONY: help demo test test-fast labs faults theorem bench fuzz lint format schema golden lock clean man licences dist \
+	bundle deb rpm
 
 RUN = .venv/bin/python
 # On all cores, in groups that share what is slow to make (tests/conftest.py).
@@ -89,6 +90,10 @@ licences: ## write docs/licences.md from what the locked packages say of themsel
 dist: ## build sdist and wheel of the last commit in dist/, the same bytes everywhere
 	@scripts/setup dev
 	scripts/dist
+
+bundle deb rpm: ## for hosts without a network, into dist/: an archive that installs all by itself, packages for Debian and RPM
+	@scripts/setup dev
+	scripts/package dist $@
 
 clean: ## remove everything that the other targets made
 	rm -rf .venv .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,18 @@ def environment(*folders: Path | str, **variables: str) -> dict[str, str]:
     """With the stand-in for livepatch-build and our lpmangle in PATH, `folders` before them."""
     path = [*map(str, folders), str(STANDIN), str(Path(sys.executable).parent), os.environ["PATH"]]
     return {**os.environ, "PATH": ":".join(path), **variables}
+
+
+def copied(folder: Path) -> Path:
+    """A clone of its own with the files as they are here, those not committed yet too."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, listed.split("\0")):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
+    for command in ("init -q", "add -A", "-c user.name=x -c user.email=x@example.org commit -qm x"):
+        subprocess.run(["git", *command.split()], cwd=folder, check=True)
+    (folder / ".venv").symlink_to(ROOT / ".venv")
+    return folder
 
 
 def make_tree(folder: Path) -> Path:

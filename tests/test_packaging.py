@@ -11,24 +11,12 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from builds import ROOT, STANDIN, is_mangled, make_tree, options, run, write_patch
+from builds import ROOT, STANDIN, copied, is_mangled, make_tree, options, run, write_patch
 from shells import SHELLS, completed
 
 from lpmangle.cli.commands import COMMANDS
 
 PYTHON = sys.executable
-
-
-def copied(folder: Path) -> Path:
-    """A clone of its own with the files as they are here, those not committed yet too."""
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for name in filter(None, listed.split("\0")):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / name, folder / name)
-    for command in ("init -q", "add -A", "-c user.name=x -c user.email=x@example.org commit -qm x"):
-        subprocess.run(["git", *command.split()], cwd=folder, check=True)
-    (folder / ".venv").symlink_to(ROOT / ".venv")
-    return folder
 
 
 @pytest.fixture(scope="module")
