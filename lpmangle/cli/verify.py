@@ -59,7 +59,12 @@ def command(
         done = verify_file(payload.path, source, before)
         lines = [] if as_json else list(_lines(payload.path, done, quiet))
         status, code = ("verified", 0) if done.verified else ("differs", EXIT_NO)
-        what = {"verified": done.verified, "findings": done.findings, "appended_bytes": done.appended_bytes}
+        what = {
+            "verified": done.verified,
+            "findings": done.findings,
+            "appended_bytes": done.appended_bytes,
+            "since": done.since or None,
+        }
         return Reply(status, lines, [], _entry(payload.path, status, code, **what), code)
 
     ctx.exit(do_each(inputs, work, _entry, Wanted(as_json, quiet=quiet), summary=several))
@@ -76,6 +81,7 @@ def _entry(payload: str, status: str, exit_code: int = 0, **what: object) -> dic
         "verified": False,
         "findings": [],
         "appended_bytes": 0,
+        "since": None,
     }
     return nothing | what
 
@@ -85,10 +91,13 @@ def _lines(payload: str, done: Verification, quiet: bool) -> Iterator[str]:
         return
     if done.appended:
         yield f"{shown(payload)}: {done.appended} since; without that:"
+    if done.since and not done.verified:
+        yield f"{shown(payload)}: {done.since}"
     for line in done.findings:
         yield f"{shown(payload)}: {shown(line)}"
     if done.verified:
-        yield f"{shown(payload)}: verified, {_renamed(done.manifest)}, nothing else differs"
+        since = done.since and f"; {done.since}"
+        yield f"{shown(payload)}: verified, {_renamed(done.manifest)}, nothing else differs{since}"
 
 
 def _renamed(manifest: Manifest) -> str:

@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
-from lpmangle.elf import appended as tail
 from lpmangle.errors import FileError, LpmangleError, MangledError, StrictError, about
 from lpmangle.jobs import outputs as targets
 from lpmangle.jobs.result import Result, warn
@@ -16,7 +15,6 @@ from lpmangle.manifest import format as manifest_format
 from lpmangle.manifest import write as manifest_writer
 from lpmangle.records import TYPE_CHECKING, NamedTuple
 from lpmangle.system import files
-from lpmangle.system.files import sha256
 from lpmangle.xen.payload import Payload
 from lpmangle.xen.signature import signed
 
@@ -288,16 +286,14 @@ def _is_there(output: files.Output) -> bool:
 def _existing_manifest(result: Result, file: files.File) -> bytes | None:
     """The manifest of a payload that came to us mangled."""
     from lpmangle.manifest import embed
+    from lpmangle.manifest.belongs import belongs  # loads msgspec
     from lpmangle.manifest.read import decode
 
     if (text := embed.extract(result.view)) is not None:
         return text
-    # It may have been signed since, by something appended.
-    for payload in (file.data, file.data[: len(file.data) - tail.size(result.view)]):
-        digest = sha256(payload)
-        for path in (result.manifest_path, manifest_format.beside(file.path)):
-            with suppress(LpmangleError):
-                data = files.read(files.fitting(path, payload)).data
-                if decode(data).output.sha256 == digest:
-                    return data
+    for path in (result.manifest_path, manifest_format.beside(file.path)):
+        with suppress(LpmangleError):
+            data = files.read(files.fitting(path, file.data)).data
+            if belongs(file.data, decode(data)):  # which may have been signed since
+                return data
     return None

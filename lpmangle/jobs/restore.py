@@ -5,11 +5,14 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from lpmangle import elf
+from lpmangle.elf import appended
 from lpmangle.errors import LpmangleError, ManifestError, about
 from lpmangle.jobs import outputs
 from lpmangle.jobs.manifest_of import manifest_of
 from lpmangle.manifest import embed
+from lpmangle.manifest.belongs import belongs
 from lpmangle.manifest.read import Manifest
+from lpmangle.manifest.rebuild import NO_FRAME, rebuild
 from lpmangle.manifest.undo import undo
 from lpmangle.system import files
 from lpmangle.system.files import sha256
@@ -65,10 +68,13 @@ def original_of(file: files.File, path: str, place: str | None) -> bytes | None:
 
 def _original(data: bytes, manifest: Manifest) -> tuple[str, bytes]:
     """Raises ManifestError for a payload that the manifest does not lead back from."""
-    mangled = embed.without(elf.parse(data))
+    view = elf.parse(data)
+    if size := appended.size(view):  # a signature, which the original does not have
+        view = elf.parse(data[:-size])
+    mangled = embed.without(view)
     digest = sha256(mangled.data)
     if digest == manifest.input.sha256:
-        return "is the original already", data
+        return ("restored", mangled.data) if size else ("is the original already", data)
     if digest == manifest.output.sha256:
         return "restored", undo(mangled, manifest)
     if rewritten.is_unmangled(mangled, manifest):
@@ -76,7 +82,17 @@ def _original(data: bytes, manifest: Manifest) -> tuple[str, bytes]:
             "is not mangled, and its manifest is another payload's, or that of another build",
             hint="there is nothing to restore; take the file that lpmangle wrote",
         )
+    rebuilt = rebuild(view, manifest) if manifest.frame is not None else None
+    if rebuilt and rebuilt.proven:
+        return "restored", rebuilt.view.data
+    if not belongs(data, manifest):
+        why = "was changed since, or the manifest belongs to another payload"
+    elif rebuilt is None:
+        why = f"was laid out anew since (a signature, objcopy, strip), and {NO_FRAME}"
+    else:
+        changed = ", ".join(one.name for one in rebuilt.changed)
+        why = f"was changed since, in section {changed}" if changed else "leads to another original"
     raise ManifestError(
-        "is not what lpmangle wrote: it was changed since, or the manifest belongs to another payload",
+        f"is not what lpmangle wrote: it {why}",
         hint="take the file as lpmangle left it (before signing or stripping), or its own manifest with -m",
     )

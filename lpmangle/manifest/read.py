@@ -104,7 +104,8 @@ class Manifest(msgspec.Struct, frozen=True):
     payloads `against` are `references` and `functions`; `string_sections` hold the names of the latter. `kept` are the
     names of new symbols that were not renamed; `unsure` the original names of symbols that are
     new under some versions of Xen only, and overriding under others. `notes` are what people said of the payload, and
-    `source` is what they said that it was made from (--source).
+    `source` is what they said that it was made from (--source). `frame`, base64, is what other tools do not keep of the
+    input (`frame`); manifests of lpmangle 0.1 have none, nor those of very large payloads.
     """
 
     format: Literal["lpmangle-manifest"]
@@ -129,6 +130,7 @@ class Manifest(msgspec.Struct, frozen=True):
     unsure: list[str] = []
     notes: list[NoteRecord] = []
     source: FileContent | None = None
+    frame: str | None = None
 
     @property
     def named(self) -> "list[SymbolRecord | ReferenceRecord]":

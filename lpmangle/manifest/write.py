@@ -1,6 +1,7 @@
 """Writes the manifest of a plan: one JSON object, its shape typed in `read`.
 
-The head is indented and the symbols stand one to a line, so that a diff or grep of two manifests shows symbols.
+The head is indented and the symbols stand one to a line, so that a diff or grep of two manifests shows symbols. Last
+stands what only programs read.
 """
 
 from collections.abc import Iterable, Iterator
@@ -9,6 +10,7 @@ from contextlib import suppress
 from lpmangle import elf
 from lpmangle.mangle.plan import Outcome, Plan
 from lpmangle.manifest.format import FORMAT, VERSION, payload_name
+from lpmangle.manifest.frame import encode as encode_frame
 from lpmangle.manifest.text import indented, quoting
 from lpmangle.records import TYPE_CHECKING
 from lpmangle.system.files import sha256
@@ -82,7 +84,10 @@ def encode(
             separator = ",\n    "
     if lines:
         yield (separator + ",\n    ".join(lines)).encode()
-    yield b"\n  ]\n}\n" if plan.renames else b"]\n}\n"
+    yield b"\n  ]" if plan.renames else b"]"
+    if frame := encode_frame(view):
+        yield b',\n  "frame": "%b"' % frame.encode()
+    yield b"\n}\n"
 
 
 def _references(payload: Payload, plan: Plan, stack: "Stack") -> dict[str, object]:

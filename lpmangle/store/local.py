@@ -8,12 +8,12 @@ from operator import attrgetter
 from lpmangle import elf
 from lpmangle.errors import FileError, LpmangleError, ManifestError, NoManifestError, about
 from lpmangle.manifest import embed
+from lpmangle.manifest.belongs import belongs
 from lpmangle.manifest.format import ENDING
 from lpmangle.manifest.format import beside as manifest_beside
 from lpmangle.manifest.read import Head, head_in
 from lpmangle.store.source import Found, Shape, warn
 from lpmangle.system import files
-from lpmangle.system.files import sha256
 
 _DEBUG = ".debug"
 _BUILD_ID = re.compile(r"[0-9a-f]{40}").fullmatch
@@ -157,8 +157,7 @@ def load(path: str) -> Found:
         found = beside(path, file.data)
         if not found:
             raise NoManifestError(missing(path), path=path, hint="name its manifest itself, or a place that has it")
-        manifest = found.manifest
-        if sha256(file.data) not in (manifest.input.sha256, manifest.output.sha256):
+        if not belongs(file.data, found.manifest):
             raise ManifestError(
                 f"the manifest beside it, {found.where}, belongs to another payload, or the payload was changed since",
                 hint="to use that manifest all the same, name it itself: " + found.where,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from lpmangle import elf
 from lpmangle.errors import FileError, LpmangleError, NoManifestError, NoSourceError, about
 from lpmangle.manifest import embed
+from lpmangle.manifest.belongs import belongs
 from lpmangle.store import local
 from lpmangle.store.local import LocalSource
 from lpmangle.store.source import SQLITE_MAGIC, Found, Source, Sources
@@ -104,7 +105,7 @@ def of_payload(payload: files.File, name: str, word: str | None = None) -> Found
 
 
 def _choose(sources: Sources, payload: files.File, name: str) -> Found:
-    """The manifest with the payload's build-id; where there are several, the one with its digest."""
+    """The manifest with the payload's build-id; where there are several, the one that belongs to it."""
     with about(name):
         view = elf.parse(payload.data)
         build_id = Payload(view).build_id
@@ -112,6 +113,9 @@ def _choose(sources: Sources, payload: files.File, name: str) -> Found:
     digest = sha256(embed.without(view).data)
     for found in several:
         if digest in (found.manifest.output.sha256, found.manifest.input.sha256):
+            return found
+    for found in several:
+        if belongs(payload.data, found.manifest):
             return found
     if not several:
         raise NoManifestError(

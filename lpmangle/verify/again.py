@@ -4,18 +4,20 @@ So every field is held against the payload, those included that a later version 
 options and the payloads below, is taken from it here, and checked in `claims`.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
 from lpmangle import elf
-from lpmangle.errors import LpmangleError
+from lpmangle.errors import LpmangleError, ManifestError
 from lpmangle.mangle.decide import make_plan
+from lpmangle.mangle.mark import Below, check_of
 from lpmangle.mangle.options import Options
-from lpmangle.mangle.plan import Reference
+from lpmangle.mangle.plan import Plan, Reference
 from lpmangle.mangle.stack import Stack
-from lpmangle.manifest import write
+from lpmangle.manifest import frame, write
 from lpmangle.manifest.read import FunctionNameRecord, Manifest, ReferenceRecord, decode
 from lpmangle.xen.payload import Payload
 
@@ -41,6 +43,10 @@ def differences(before: elf.Object, after: bytes, found: Manifest) -> Iterator[s
         is_now, said = getattr(again, field), getattr(found, field)
         if field in (*_ELSEWHERE, *_SAID_BY_PEOPLE) or is_now == said:
             continue
+        if field == "frame":
+            if said is not None:
+                yield from _frame_differences(is_now, said)
+            continue
         if field in _KEYS:
             yield from _some(list(_entry_differences(_KEYS[field], is_now, said)), field)
         elif isinstance(said, list):
@@ -51,17 +57,34 @@ def differences(before: elf.Object, after: bytes, found: Manifest) -> Iterator[s
             yield f"{field} is {is_now}, the manifest says {said}"
 
 
-def _made_again(before: elf.Object, after: bytes, found: Manifest) -> Manifest:
-    """The manifest that lpmangle writes when it is told what `found` says."""
-    payload = Payload(before)
+def plan_of(before: elf.Object, found: Manifest) -> Plan:
+    """The plan by which lpmangle mangles the original as `found` says. Raises LpmangleError, UnicodeDecodeError."""
     asked = found.options
     options = Options(asked.suffix, asked.template, tuple(asked.only), tuple(asked.keep), asked.scope)
-    plan = make_plan(payload, options, found.payload)
+    plan = make_plan(Payload(before), options, found.payload)
     plan.references = {one.index: _taken(one) for one in found.references}
     plan.functions = {one.entry: _taken(one) for one in found.functions}
+    taken = Counter(one.build_id for one in found.taken)
+    below = [Below(one.build_id, taken[one.build_id], check_of(one.template, one.suffix)) for one in found.against]
+    plan.mark = plan.mark._replace(below=tuple(below))
+    return plan
+
+
+def _made_again(before: elf.Object, after: bytes, found: Manifest) -> Manifest:
+    """The manifest that lpmangle writes when it is told what `found` says."""
     embedded, stack = found.section_headers is not None, Stack([], None) if found.taken else None
-    text = write.encode(payload, plan, after, found.payload, embedded=embedded, stack=stack)
+    plan = plan_of(before, found)
+    text = write.encode(Payload(before), plan, after, found.payload, embedded=embedded, stack=stack)
     return decode(b"".join(text))
+
+
+def _frame_differences(is_now: str | None, said: str) -> Iterator[str]:
+    """What is compressed is compared: other versions of zlib may compress it in another way."""
+    try:
+        if is_now is None or frame.decode(is_now) != frame.decode(said):
+            yield "frame is not that of the original"
+    except ManifestError as error:
+        yield error.message
 
 
 def _taken(one: ReferenceRecord | FunctionNameRecord) -> Reference:

@@ -5,7 +5,7 @@ manifest made again from it. Where there is no way back, each symbol of the mani
 written anew, each name. Then by LIEF (`second_opinion`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from lpmangle import elf
 from lpmangle.errors import LpmangleError
@@ -21,10 +21,17 @@ CHANGED_SINCE = "the payload was changed after lpmangle wrote it (objcopy, strip
 NOT_MANGLED = "it is not mangled, and was built anew, or is another payload"
 
 
-def findings(view: elf.Object, found: Manifest, name: str, original: elf.Object | None = None) -> Iterator[str]:
+def findings(
+    view: elf.Object,
+    found: Manifest,
+    name: str,
+    original: elf.Object | None = None,
+    since: Sequence[str] | None = None,
+) -> Iterator[str]:
     """One line for each disagreement; none if all is well.
 
     `name` is what the payload is uploaded as by its file name, `original` the file that it was made from, if at hand.
+    `since` is all that was changed in what is in a payload that was laid out anew, where that is known.
     """
     digest = sha256(view.data)
     if digest == found.input.sha256 != found.output.sha256:
@@ -48,8 +55,9 @@ def findings(view: elf.Object, found: Manifest, name: str, original: elf.Object 
     if unmangled:
         return
     if restored is None:
-        if digest != found.output.sha256 and _is_rewritten(view, found):
-            yield from rewritten.since(view, found, original)
+        if digest != found.output.sha256 and (since is not None or is_rewritten(view, found)):
+            yield from rewritten.since(view, found, original if since is None else None, named=since is None)
+            yield from since or ()
             return
         yield from _symbol_findings(view, found)
         yield from _place_findings(view, found)
@@ -77,7 +85,7 @@ def _restored(view: elf.Object, found: Manifest) -> tuple[elf.Object | None, str
         return None, error.message
 
 
-def _is_rewritten(view: elf.Object, found: Manifest) -> bool:
+def is_rewritten(view: elf.Object, found: Manifest) -> bool:
     """Whether another tool has written the string table, and may have numbered the symbols, anew.
 
     What lpmangle writes ends with the string table, and that has the mark. objcopy drops the mark, to which nothing
@@ -94,8 +102,9 @@ def _note_findings(view: elf.Object, found: Manifest) -> Iterator[str]:
     if machine != found.machine:
         yield f"machine is {machine}, the manifest says {found.machine}"
     try:
+        if (build_id := payload.build_id and payload.build_id.hex()) != found.build_id:
+            yield f"build-id is {build_id}, the manifest says {found.build_id}: it was changed since (find-debuginfo?)"
         for what, note, said in (
-            ("build-id", payload.build_id, found.build_id),
             ("depends", payload.depends, found.depends),
             ("xen-depends", payload.xen_depends, found.xen_depends),
         ):

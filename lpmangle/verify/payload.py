@@ -1,26 +1,39 @@
-"""A payload's file verified as a whole: what was appended to it, the manifest inside, the payload itself."""
+"""A payload's file verified as a whole: what was appended to it, signed or laid out anew, the manifest, the payload."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from lpmangle import elf
 from lpmangle.elf import appended
+from lpmangle.elf.identity import SectionId, section_ids
+from lpmangle.errors import LpmangleError, ManifestError
+from lpmangle.mangle.apply import apply
 from lpmangle.manifest import embed
-from lpmangle.manifest.read import Manifest
-from lpmangle.verify import embedded
-from lpmangle.verify.findings import findings
+from lpmangle.manifest.read import Manifest, decode
+from lpmangle.manifest.rebuild import Rebuilt, rebuild
+from lpmangle.system.files import sha256
+from lpmangle.verify import embedded, relaid, second_opinion
+from lpmangle.verify.again import plan_of
+from lpmangle.verify.findings import findings, is_rewritten
+from lpmangle.verify.rewritten import is_unmangled
+from lpmangle.xen.abi import BUILD_ID_SECTION
+from lpmangle.xen.signature import SECTION as SIGNATURE_SECTION
+from lpmangle.xen.signature import Note, note_of
 
 
 class Verification(NamedTuple):
     """What was found: one line for each disagreement, none if all is well.
 
     `appended_bytes` were appended since the payload was mangled; `appended` says so in words. They are left
-    out of account: a signature is no disagreement.
+    out of account: a signature is no disagreement. `since` says what else is new and no disagreement, such as
+    "signed since (.note.Xen.signature, RSA, SHA-256)".
     """
 
     manifest: Manifest
     findings: list[str]
     appended_bytes: int = 0
     appended: str = ""
+    since: str = ""
 
     @property
     def verified(self) -> bool:
@@ -34,12 +47,104 @@ def verify_payload(data: bytes, found: Manifest, name: str, original: elf.Object
     """
     view = elf.parse(data)
     size = appended.size(view)
+    words = appended.describe(data, size, "was appended", "were appended") if size else ""
     if size:
         view = elf.parse(data[:-size])
     bare = embed.without(view)
+    if _was_changed(bare, found):
+        lines, since = _seen_through(view, found, name, original)
+        return Verification(found, lines, size, words, since)
     lines = list(findings(bare, found, name, original))
     if view.section_named(embed.SECTION):
         lines = [*embedded.findings(view, bare, found), *lines]
-    return Verification(
-        found, lines, size, appended.describe(data, size, "was appended", "were appended") if size else ""
+    note = note_of(view)
+    before = note is not None and not note.blank and bool(found.named or found.functions)
+    return Verification(found, lines, size, words, f"signed before, which fits no longer ({note})" if before else "")
+
+
+def _was_changed(view: elf.Object, found: Manifest) -> bool:
+    """Whether another tool has laid the file out anew, or a signer has filled in a note."""
+    if sha256(view.data) in (found.input.sha256, found.output.sha256) or is_unmangled(view, found):
+        return False
+    note = note_of(view)
+    return is_rewritten(view, found) or bool(note and not note.blank)
+
+
+def _seen_through(view: elf.Object, found: Manifest, name: str, original: elf.Object | None) -> tuple[list[str], str]:
+    """What differs from what lpmangle wrote; and, if nothing does, what is new.
+
+    What lpmangle wrote is made again from the original, and digests prove both. Then nothing is taken on trust.
+    """
+    bare = embed.without(view)
+    try:
+        rebuilt = _original(view, found, original)
+        mangled = elf.parse(bytes(apply(rebuilt.view, plan_of(rebuilt.view, found))))
+    except (LpmangleError, UnicodeDecodeError) as error:  # the latter: of a manifest that is not this payload's
+        reason = error.message if isinstance(error, LpmangleError) else "a name is no text"
+        return [*findings(bare, found, name, original), f"nothing more can be told without the original: {reason}"], ""
+    note, was = note_of(view), note_of(mangled)
+    is_now, wrote = (
+        {one: of.sections[number].size for number, one in enumerate(section_ids(of))} for of in (view, mangled)
     )
+    since = [
+        *_about_embedded(view, found),
+        *_about_note(note, was),
+        # Where their size is the same, the comparison cannot see it: what is in them was taken from this very file.
+        *(f"section changed: {one.name}" for one in rebuilt.changed if is_now.get(one) == wrote.get(one)),
+        *relaid.differences(mangled, view),
+    ]
+    if not rebuilt.proven and not since:
+        since = [f"the original that comes of it has sha256 {sha256(rebuilt.view.data)}, not {found.input.sha256}"]
+    build_id = [section.name for section in view.sections].count(BUILD_ID_SECTION)
+    if since or _build_id(view) != _build_id(mangled) or build_id > 1:
+        return list(findings(bare, found, name, original, since=since)), _signed_since(note, was, view, mangled)
+    lines = [*findings(mangled, found, name, original), *second_opinion.on_laying_out(mangled.data, view.data)]
+    return lines, _signed_since(note, was, view, mangled) or "laid out anew since (by objcopy or the like)"
+
+
+def _original(view: elf.Object, found: Manifest, original: elf.Object | None) -> Rebuilt:
+    if original and sha256(original.data) == found.input.sha256:
+        return Rebuilt(original, True, [])
+    return rebuild(view, found)
+
+
+def _sizes(view: elf.Object) -> dict[SectionId, int]:
+    return {one: view.sections[number].size for number, one in enumerate(section_ids(view))}
+
+
+def _build_id(view: elf.Object) -> bytes:
+    section = view.section_named(BUILD_ID_SECTION)
+    return bytes(view.section_data(section)) if section else b""
+
+
+def _about_embedded(view: elf.Object, found: Manifest) -> Iterator[str]:
+    """The manifest inside, if there is to be one."""
+    section = view.section_named(embed.SECTION)
+    if section is None or found.section_headers is None:
+        if section or found.section_headers is not None:
+            yield f"section {'added' if section else 'gone'}: {embed.SECTION}"
+        return
+    if section.flags & elf.SHF_ALLOC:
+        yield f"section changed: {embed.SECTION}: would be loaded (SHF_ALLOC)"
+    try:
+        text = embed.extract(view)
+        if text is None or decode(text) != found:
+            yield f"the manifest in section {embed.SECTION} is not the one that was given"
+    except ManifestError as error:
+        yield error.message
+
+
+def _about_note(note: Note | None, was: Note | None) -> Iterator[str]:
+    if note is None and was:
+        yield f"section gone: {SIGNATURE_SECTION}"
+    if note and note.problem:
+        yield str(note)
+
+
+def _signed_since(note: Note | None, was: Note | None, view: elf.Object, mangled: elf.Object) -> str:
+    """What a signer has done since; empty if that is nothing."""
+    content, before = (one.section_named(SIGNATURE_SECTION) for one in (view, mangled))
+    same = content and before and view.section_data(content) == mangled.section_data(before)
+    if note is None or same:
+        return ""
+    return f"has a place for a signature since, not signed yet ({note})" if note.blank else f"signed since ({note})"

@@ -18,8 +18,11 @@ from lpmangle.xen.payload import Payload
 MOST_NAMES = 20
 
 
-def since(view: elf.Object, found: Manifest, original: elf.Object | None = None) -> Iterator[str]:
-    """What is different, a line for each, by the manifest and the original; the first line says how much is not."""
+def since(view: elf.Object, found: Manifest, original: elf.Object | None = None, named: bool = True) -> Iterator[str]:
+    """What is different, a line for each, by the manifest and the original; the first line says how much is not.
+
+    Without `named` only that line, and names of functions.
+    """
     present: dict[str, list[int]] = defaultdict(list)
     for index, name in enumerate(_names(view)):
         present[name].append(index)
@@ -40,8 +43,9 @@ def since(view: elf.Object, found: Manifest, original: elf.Object | None = None)
     else:
         there = counted(count, "renamed symbol is", "renamed symbols are")
     yield f"since then: {count - len(gone)} of {there} there, {moved} of them at another index"
-    yield from _named("gone", gone)
-    yield from _named("changed", differing)
+    if named:
+        yield from _named("gone", gone)
+        yield from _named("changed", differing)
     yield from _named("changed", list(function_differences(view, found)))
     if original:
         yield from _section_changes(original, view)

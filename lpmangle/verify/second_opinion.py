@@ -5,13 +5,16 @@ our strict reader has taken, reads nothing but sections and symbols, and never w
 """
 
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 from lpmangle import elf
 from lpmangle.manifest import embed
 from lpmangle.manifest.read import Manifest
+from lpmangle.xen.signature import SECTION as SIGNATURE_SECTION
 
+_SHF_INFO_LINK = 0x40
 Tables = dict[str, list[tuple[Any, ...]]]
 
 
@@ -55,6 +58,36 @@ def on_embedding(bare: elf.Object, view: elf.Object) -> Iterator[str]:
             yield f"LIEF: section {index} is {is_now} with the manifest embedded, was {was}"
     if last[0] != embed.SECTION:
         yield f"LIEF: the last section is {last[0]}, not {embed.SECTION}"
+
+
+def on_laying_out(before: bytes, after: bytes) -> Iterator[str]:
+    """What LIEF sees that differs between a payload and the same laid out anew, beyond places, tables and signature."""
+    old, new = tables(before), tables(after)
+    if old is None or new is None:
+        yield "LIEF cannot read it as it was laid out anew"
+        return
+    for what in ("symbols", "sections"):
+        was, is_now = (Counter(_meaning(one)[what]) for one in (old, new))
+        for one in (was - is_now) + (is_now - was):
+            yield f"LIEF: of {what} that are {one} there are {is_now[one]}, there were {was[one]}"
+
+
+def _meaning(found: Tables) -> Tables:
+    """Symbols with names for the numbers of sections; sections without places and links."""
+    names = [section[0] for section in found["sections"]]
+    symbols = []
+    for name, value, size, kind, binding, other, shndx in found["symbols"]:
+        # An undefined symbol is found by its name; GNU objcopy makes a LOCAL one GLOBAL.
+        bound = "any" if not shndx else binding
+        symbols.append((name, value, size, kind, bound, other, names[shndx] if shndx < len(names) else shndx))
+    # GNU objcopy sets SHF_INFO_LINK where it belongs.
+    relocations = (elf.SHT_REL, elf.SHT_RELA)
+    sections = [
+        (name, kind, size, flags & ~(_SHF_INFO_LINK * (kind in relocations)), alignment, entry_size)
+        for name, kind, _, size, flags, _, _, alignment, entry_size in found["sections"]
+        if name not in (embed.SECTION, SIGNATURE_SECTION) and kind not in (elf.SHT_SYMTAB, elf.SHT_STRTAB)
+    ]
+    return {"symbols": symbols, "sections": sections}
 
 
 def tables(data: bytes) -> Tables | None:

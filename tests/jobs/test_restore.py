@@ -65,11 +65,25 @@ def test_another_payload_is_not_mangled(payload: Path) -> None:
 
 
 @pytest.mark.parametrize("command", [["objcopy"], ["eu-strip"], ["strip", "-g"]], ids=" ".join)
-def test_what_was_changed_since(payload: Path, command: list[str]) -> None:
+def test_what_was_laid_out_anew(payload: Path, command: list[str]) -> None:
+    """Its sections are as they were, and the manifest has the rest."""
     subprocess.run([*command, payload], check=True)
+    assert "restored" in lpmangle("restore", payload).stdout
+    assert payload.read_bytes() == EXAMPLE.read_bytes()
+
+
+def test_a_signature_appended_to_the_original(payload: Path) -> None:
+    payload.write_bytes(EXAMPLE.read_bytes() + b"SIGNATURE")
+    assert restore_file(str(payload)).status == "restored"
+    assert payload.read_bytes() == EXAMPLE.read_bytes()
+
+
+def test_what_was_changed_since(payload: Path) -> None:
+    (payload.parent / "data").write_bytes(b"x")
+    subprocess.run(["objcopy", f"--update-section=.data={payload.parent}/data", payload], check=True)
     before = payload.read_bytes()
     said = lpmangle("restore", payload, code=3).stderr
-    assert "is not what lpmangle wrote: it was changed since" in said
+    assert "is not what lpmangle wrote: it was changed since, in section .data" in said
     assert "hint: take the file as lpmangle left it" in said
     assert payload.read_bytes() == before
 

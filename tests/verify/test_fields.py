@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import zlib
+from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
@@ -88,6 +90,12 @@ def test_the_good_one_is_good() -> None:
     assert manifest["section_headers"]
 
 
+def other_frame(text: str) -> str:
+    """One with another byte."""
+    raw = zlib.decompress(b64decode(text))
+    return b64encode(zlib.compress(raw[:-1] + bytes([raw[-1] ^ 1]))).decode()
+
+
 HEX = "ab" * 20
 # Field -> (false value or what makes it of the true one, what is said). Of lists the first entry is falsified.
 FALSE: dict[str, list[tuple[Any, str]]] = {
@@ -156,6 +164,12 @@ FALSE: dict[str, list[tuple[Any, str]]] = {
         (["u.c#kept", "other", "x"], "kept: x does not belong into the manifest"),
     ],
     "unsure": [(["other"], "unsure: other does not belong into the manifest")],
+    "frame": [
+        ("", "frame in the manifest is damaged"),
+        ("no base64", "frame in the manifest is damaged"),
+        (lambda text: text[:-4], "frame in the manifest is damaged"),
+        (lambda text: other_frame(text), "frame is not that of the original"),
+    ],
     "symbols[].index": [(lambda index: index + 1, "symbol .*: name is"), (10**6, "does not exist")],
     "symbols[].original": [("u.c#other", "is u.c#one, the manifest says u.c#other")],
     "symbols[].name": [("other.030303030303", "name is one.030303030303, the manifest says other.030303030303")],

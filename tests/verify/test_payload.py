@@ -46,6 +46,7 @@ def test_it_holds(payload: Path) -> None:
         "verified": True,
         "findings": [],
         "appended_bytes": 0,
+        "since": None,
     }
 
 

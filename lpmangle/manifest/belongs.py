@@ -1,0 +1,57 @@
+"""Does a manifest belong to a payload? Told by digests, or, where another tool laid the file out anew, by all names."""
+
+from collections import defaultdict
+
+from lpmangle import elf
+from lpmangle.elf import appended
+from lpmangle.errors import LpmangleError
+from lpmangle.mangle import function_names
+from lpmangle.manifest import embed
+from lpmangle.manifest.read import Manifest, SymbolRecord
+from lpmangle.system.files import sha256
+from lpmangle.xen.payload import Payload
+
+
+def belongs(data: bytes, found: Manifest) -> bool:
+    """Whether `found` is the manifest of this payload: of its original, of what lpmangle wrote, or of that signed.
+
+    Raises ElfError for what is no payload.
+    """
+    if sha256(data) in (found.input.sha256, found.output.sha256):
+        return True
+    view = elf.parse(data)
+    if size := appended.size(view):
+        view = elf.parse(data[:-size])
+    bare = embed.without(view)
+    return sha256(bare.data) in (found.input.sha256, found.output.sha256) or has_names(bare, found)
+
+
+def has_names(view: elf.Object, found: Manifest) -> bool:
+    """Whether a payload has the build-id and every name that a manifest speaks of, each where it says.
+
+    The new names are those of a payload's symbols, so they say whose manifest it is, whatever else was changed since.
+    """
+    try:
+        payload = Payload(view)
+        build_id = payload.build_id
+        if build_id is None or build_id.hex() != found.build_id or not (found.named or found.functions):
+            return False
+        functions = {entry.entry: entry.name for entry in function_names.by_name(payload)} if found.functions else {}
+    except LpmangleError:
+        return False
+    if any(functions.get(one.entry) != one.name.encode() for one in found.functions):
+        return False
+    there: dict[str, list[elf.Symbol]] = defaultdict(list)
+    for symbol in view.symbols():
+        there[elf.text(view.string(symbol.st_name))].append(symbol)
+    if not there.keys() >= {*found.kept, *(entry.name for entry in found.named)}:
+        return False
+    return all(any(is_like(view, symbol, entry) for symbol in there[entry.name]) for entry in found.symbols) and all(
+        any(symbol.st_shndx == elf.SHN_UNDEF for symbol in there[entry.name]) for entry in found.references
+    )
+
+
+def is_like(view: elf.Object, symbol: elf.Symbol, entry: SymbolRecord) -> bool:
+    """Whether a symbol is what the manifest says, its name and index aside."""
+    section = view.sections[symbol.st_shndx].name if symbol.st_shndx < len(view.sections) else ""
+    return (section, symbol.st_value, symbol.st_size) == (entry.section, entry.value, entry.size)

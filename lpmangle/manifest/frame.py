@@ -1,0 +1,124 @@
+"""The frame of a payload: all of its bytes that a tool which lays the file out anew does not keep, for the manifest.
+
+objcopy and the like keep what is in a section, and write everything else as they like: headers, tables of names and
+symbols, padding. Whoever has such a file and the frame of what it was made from can put that together again
+(`rebuild`), and its digest says whether it is the same. In the frame as well are relocations of what is loaded, so that
+one that was changed can be told, and the notes that signers and RPM's find-debuginfo change.
+
+Compressed by zlib, in base64, it is: where the section headers begin (u64), and their number (u32); the ELF header; the
+section headers; a byte for each section, 1 if its content is not in the frame; a CRC-32 of each of these (u32); all
+bytes that are in none of the above, in order. Numbers are little endian.
+"""
+
+import zlib
+from binascii import a2b_base64, b2a_base64
+from collections.abc import Iterable, Iterator
+from struct import Struct
+
+from lpmangle import elf
+from lpmangle.errors import ElfError, ManifestError
+from lpmangle.xen.abi import BUILD_ID_SECTION
+from lpmangle.xen.signature import SECTION as SIGNATURE_SECTION
+
+# Half of what Xen takes. Most of a large payload is in its sections.
+MAX_SIZE = 1 << 20
+_LEVEL = 6  # what 9 saves more is 2 percent, for twenty times the time
+_HEAD = Struct("<QI")
+_CRC = Struct("<I")
+_SHT_SYMTAB_SHNDX, _SHT_LLVM_ADDRSIG = 18, 0x6FFF4C03
+_WRITTEN_ANEW = (
+    *(elf.SHT_NULL, elf.SHT_NOBITS, elf.SHT_SYMTAB, elf.SHT_STRTAB, elf.SHT_GROUP),
+    *(_SHT_SYMTAB_SHNDX, _SHT_LLVM_ADDRSIG),
+)
+_CHANGED_BY_DESIGN = (SIGNATURE_SECTION, BUILD_ID_SECTION)
+
+
+def encode(view: elf.Object) -> str | None:
+    """The frame of a file; None for one that is too large."""
+    data, sections, e_shoff = view.data, view.sections, view.e_shoff
+    end = view.section_header_offset(len(sections))
+    flags = bytes(_is_content(view, section) for section in sections)
+    contents = [section for section in sections if flags[section.number]]
+    taken = [(0, view.layout.ehdr_size), (e_shoff, end), *((section.offset, section.end) for section in contents)]
+    rest = [data[start:stop] for start, stop in _gaps(taken, len(data))]
+    checks = [_CRC.pack(check(view.section_data(section))) for section in contents]
+    head = _HEAD.pack(e_shoff, len(sections)), data[: view.layout.ehdr_size], data[e_shoff:end], flags
+    raw = b"".join((*head, *checks, *rest))
+    if len(raw) > MAX_SIZE:
+        return None
+    return b2a_base64(zlib.compress(raw, _LEVEL), newline=False).decode()
+
+
+def _is_content(view: elf.Object, section: elf.Section) -> bool:
+    """Whether other tools keep what is in a section as it is."""
+    if section.type in _WRITTEN_ANEW or section.name in _CHANGED_BY_DESIGN:
+        return False
+    if section.type in (elf.SHT_REL, elf.SHT_RELA):
+        return not view.sections[section.info].flags & elf.SHF_ALLOC
+    return True
+
+
+def check(content: memoryview | bytes) -> int:
+    """What tells a section that was changed; that none was, the digest of the whole file tells."""
+    return zlib.crc32(content)
+
+
+def decode(text: str) -> bytes:
+    """The frame without its compression. Raises ManifestError."""
+    stream = zlib.decompressobj()
+    try:
+        raw = stream.decompress(a2b_base64(text, strict_mode=True), MAX_SIZE)
+    except (ValueError, zlib.error) as error:  # ValueError: binascii.Error, or what is not ASCII
+        raise ManifestError(f"the frame in the manifest is damaged: {error}") from None
+    if not stream.eof or stream.unused_data:
+        raise ManifestError("the frame in the manifest is damaged: it does not end with its bytes")
+    return raw
+
+
+def unfold(raw: bytes, size: int, most: int) -> tuple[elf.Object, dict[int, int]]:
+    """The file of `size` bytes with zeros for what the frame does not have; of each such section number the check.
+
+    There are no more than `most` bytes in such sections. Raises ElfError for what is no frame.
+    """
+    e_shoff, count = _HEAD.unpack_from(raw.ljust(_HEAD.size, b"\0"))
+    raw = raw[_HEAD.size :]
+    layout = elf.Layout(raw[4:5] == bytes([elf.ELFCLASS64]), raw[5:6] == bytes([elf.ELFDATA2MSB]))
+    headers_end = e_shoff + count * layout.shdr.size
+    parts = [layout.ehdr_size, count * layout.shdr.size, count]
+    if size > len(raw) + most or headers_end > size or sum(parts) > len(raw) or layout.ehdr_size > e_shoff:
+        raise ElfError("it is cut short")
+    out = bytearray(size)
+    ehdr, headers, flags = (raw[sum(parts[:n]) : sum(parts[: n + 1])] for n in range(3))
+    rest = memoryview(raw)[sum(parts) :]
+    contents = [
+        (number, offset, offset + length)
+        for number, (_, _, _, _, offset, length, *_) in enumerate(layout.shdr.iter_unpack(headers))
+        if flags[number]
+    ]
+    lengths = sum(stop - start for _, start, stop in contents)
+    if lengths > size + most or len(rest) < _CRC.size * len(contents):
+        raise ElfError("it is cut short")
+    checks = {number: _CRC.unpack_from(rest, _CRC.size * at)[0] for at, (number, _, _) in enumerate(contents)}
+    rest = rest[_CRC.size * len(contents) :]
+    out[: layout.ehdr_size] = ehdr
+    out[e_shoff:headers_end] = headers
+    taken = [(0, layout.ehdr_size), (e_shoff, headers_end), *((start, stop) for _, start, stop in contents)]
+    gaps = list(_gaps(taken, size))
+    if sum(stop - start for start, stop in gaps) != len(rest):
+        raise ElfError("it does not have as many bytes as it says")
+    for start, stop in gaps:
+        out[start:stop] = rest[: stop - start]
+        rest = rest[stop - start :]
+    return elf.parse(bytes(out)), checks
+
+
+def _gaps(taken: Iterable[tuple[int, int]], size: int) -> Iterator[tuple[int, int]]:
+    """What of a file of that size is in none of some places, each from its first byte to behind its last."""
+    at = 0
+    for start, stop in sorted(taken):
+        if at < start:
+            yield at, min(start, size)
+        at = max(at, stop)
+        if at >= size:
+            return
+    yield at, size

@@ -1,0 +1,221 @@
+"""What differs between two files of which one tool has laid the other out anew, such as objcopy for a signature.
+
+Compared is what the files mean: every section that is no table of names or symbols, by name, type, flags, alignment and
+content; every symbol by name, section, value, size, type, binding and visibility; every relocation by place, type,
+addend and the symbol that it means, not its number. The order of what Xen loads counts, for it places sections in
+that order, and of equal names it takes the first. A section with a signature is nobody's difference.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+
+from lpmangle import elf
+from lpmangle.elf.identity import SectionId, SymbolId, matched, renumbered, section_ids, symbol_ids
+from lpmangle.errors import counted
+from lpmangle.manifest import embed
+from lpmangle.xen.abi import BUILD_ID_SECTION
+from lpmangle.xen.signature import SECTION as SIGNATURE_SECTION
+
+# So many are named of one kind; the number is said always.
+MOST = 20
+_E_FIELDS = ("e_type", "e_machine", "e_version", "e_entry", "e_phoff", "", "e_flags", "e_ehsize", "", "e_phnum")
+_SHF_INFO_LINK, _SHF_LINK_ORDER, _GRP_COMDAT = 0x40, 0x80, 1
+# Looked at by `verify` on their own.
+_ELSEWHERE = (SIGNATURE_SECTION, BUILD_ID_SECTION, embed.SECTION)
+
+
+def differences(before: elf.Object, after: elf.Object) -> Iterator[str]:
+    """One line for each; none if a signature is all that came."""
+    yield from _headers(before, after)
+    old, new = _sections(before), _sections(after)
+    yield from _some("section gone: ", [one.name for one in old if one not in new])
+    yield from _some("section added: ", [one.name for one in new if one not in old])
+    both = [one for one in old if one in new]
+    loaded = [one for one in both if old[one].flags & elf.SHF_ALLOC]
+    if loaded != [one for one in new if one in loaded]:
+        yield "sections that Xen loads are in another order"
+    symbols = _Symbols(before, after)
+    yield from symbols.differences()
+    for one in both:
+        yield from _some(f"section changed: {one.name}: ", list(_section(before, old[one], after, new[one])))
+        if one.type in (elf.SHT_REL, elf.SHT_RELA):
+            yield from _some("relocation changed: ", list(symbols.relocations(old[one], new[one])))
+        elif one.type == elf.SHT_GROUP:
+            if _group(before, old[one]) != _group(after, new[one]):
+                yield f"section changed: {one.name}: it has other members"
+        else:
+            yield from _content(before, old[one], after, new[one])
+
+
+def _headers(before: elf.Object, after: elf.Object) -> Iterator[str]:
+    if before.data[:16] != after.data[:16]:
+        yield "the first bytes of the ELF header (e_ident) are others"
+    was, is_now = (view.layout.ehdr.unpack_from(view.data, 16) for view in (before, after))
+    for field, old, new in zip(_E_FIELDS, was, is_now, strict=False):
+        if field and old != new:
+            yield f"the ELF header's {field} is {new:#x}, it was {old:#x}"
+
+
+def _sections(view: elf.Object) -> dict[SectionId, elf.Section]:
+    """All that are to be compared, in order."""
+    tables = (view.symtab.number, view.strtab.number, view.section_names.number)
+    return {
+        one: view.sections[number]
+        for number, one in enumerate(section_ids(view))
+        if number and number not in tables and one.name not in _ELSEWHERE
+    }
+
+
+def _section(before: elf.Object, old: elf.Section, after: elf.Object, new: elf.Section) -> Iterator[str]:
+    """What of the header differs that means something: sh_link and sh_info are numbers, and mean sections."""
+    # GNU objcopy sets SHF_INFO_LINK where it belongs, of relocations: sh_info is a section's number.
+    apart = _SHF_INFO_LINK if old.type in (elf.SHT_REL, elf.SHT_RELA) else 0
+    for field, was, is_now in (
+        ("flags", old.flags & ~apart, new.flags & ~apart),
+        ("addralign", old.addralign, new.addralign),
+        ("entsize", old.entsize, new.entsize),
+    ):
+        if was != is_now:
+            yield f"sh_{field} is {is_now:#x}, it was {was:#x}"
+    pairs = []
+    if old.type in (elf.SHT_REL, elf.SHT_RELA):
+        pairs = [("sh_link", old.link, new.link), ("sh_info", old.info, new.info)]
+    elif old.flags & _SHF_LINK_ORDER or old.type == elf.SHT_GROUP:
+        pairs = [("sh_link", old.link, new.link)]
+    ids = section_ids(before), section_ids(after)
+    for field, was, is_now in pairs:
+        if ids[0][was] != ids[1][is_now]:
+            yield f"{field} is {after.sections[is_now]}, it was {before.sections[was]}"
+
+
+def _content(before: elf.Object, old: elf.Section, after: elf.Object, new: elf.Section) -> Iterator[str]:
+    if old.size != new.size:
+        yield f"section changed: {old.name}: has {counted(new.size, 'byte')}, it had {old.size}"
+        return
+    was, is_now = before.section_data(old), after.section_data(new)
+    if was != is_now:
+        at = next(at for at, (one, other) in enumerate(zip(was, is_now, strict=True)) if one != other)
+        count = sum(one != other for one, other in zip(was, is_now, strict=True))
+        what = counted(count, "byte differs", "bytes differ")
+        yield f"section changed: {old.name}: {what}, the first at {old.name}+{at:#x}"
+
+
+def _group(view: elf.Object, section: elf.Section) -> tuple[object, ...]:
+    """The flags of a section group, its members and its signature (gABI, "Section Groups").
+
+    Without GRP_COMDAT: only a linker asks for it, and llvm-objcopy 14 takes it away.
+    """
+    ids, symbol = section_ids(view), view.symbol(section.info)
+    content = bytes(view.section_data(section))
+    words = [one for (one,) in view.layout.word.iter_unpack(content[: len(content) // 4 * 4])]
+    members = [ids[number] if number < len(ids) else number for number in words[1:]]
+    return (
+        [flags & ~_GRP_COMDAT for flags in words[:1]],
+        members,
+        content[len(words) * 4 :],
+        view.string(symbol.st_name),
+    )
+
+
+class _Symbols:
+    """The symbols of both files, each of the second matched with the one of the first that it is."""
+
+    def __init__(self, before: elf.Object, after: elf.Object) -> None:
+        self._before, self._after = before, after
+        self._old, self._new = symbol_ids(before), symbol_ids(after)
+        self._matched = matched(self._old, self._new)
+        self._same = self._matched == list(range(len(self._old)))
+
+    def differences(self) -> Iterator[str]:
+        if self._same:
+            return
+        there = {index for index in self._matched if index is not None}
+        gone = [symbol for index, symbol in enumerate(self._old) if index not in there]
+        came = [symbol for symbol, index in zip(self._new, self._matched, strict=True) if index is None]
+        # What has the name of one that is gone is that one, changed.
+        changed, others = [], defaultdict[bytes, list[SymbolId]](list)
+        for symbol in came:
+            others[symbol.name].append(symbol)
+        lost = []
+        for symbol in gone:
+            if symbol.name and others[symbol.name]:
+                changed += [f"{elf.text(symbol.name)}: {w}" for w in _unlike(symbol, others[symbol.name].pop(0))]
+            else:
+                lost.append(symbol)
+        yield from _some("symbol gone: ", [str(symbol) for symbol in lost])
+        yield from _some("symbol added: ", [str(symbol) for several in others.values() for symbol in several])
+        yield from _some("symbol changed: ", changed)
+        yield from _some("symbols of one name are in another order: ", self._reordered())
+
+    def _reordered(self) -> list[str]:
+        """Names of several symbols, to which it matters which is the first."""
+        several = {name for name, count in Counter(one.name for one in {*self._old}).items() if count > 1 and name}
+        old, new = _orders(self._old, several), _orders(self._new, several)
+        return [
+            elf.text(name)
+            for name in sorted(several)
+            if old[name] != new[name] and Counter(old[name]) == Counter(new[name])
+        ]
+
+    def relocations(self, old: elf.Section, new: elf.Section) -> Iterator[str]:
+        """Each that is not what it was, in the words of its place."""
+        is_now = bytes(self._after.section_data(new))
+        if self._same and is_now == self._before.section_data(old):
+            return
+        if not self._same:
+            is_now = renumbered(self._after, new, self._number)
+        was = bytes(self._before.section_data(old))
+        layout = self._before.layout
+        entry = layout.rela if old.type == elf.SHT_RELA else layout.rel
+        if is_now == was:
+            return
+        if len(was) != len(is_now) or old.entsize != new.entsize or old.entsize != entry.size or len(was) % entry.size:
+            count = len(is_now) // entry.size, len(was) // entry.size
+            yield f"{old.name} has {counted(count[0], 'entry', 'entries')}, it had {count[1]}"
+            return
+        target = self._before.sections[old.info].name
+        pairs = zip(entry.iter_unpack(was), entry.iter_unpack(bytes(self._after.section_data(new))), strict=True)
+        for at, (first, second) in enumerate(pairs):
+            if was[at * entry.size : (at + 1) * entry.size] == is_now[at * entry.size : (at + 1) * entry.size]:
+                continue
+            old_words, new_words = self._words(first, self._old), self._words(second, self._new)
+            moved = "" if first[0] == second[0] else f", at {target}+{second[0]:#x}"
+            yield f"{target}+{first[0]:#x} means {new_words}{moved}; it meant {old_words}"
+
+    def _words(self, fields: Sequence[int], symbols: Sequence[SymbolId]) -> str:
+        """A relocation's symbol, addend and type."""
+        shift, mask = (32, 0xFFFFFFFF) if self._before.layout.is_64 else (8, 0xFF)
+        _, info, *addend = fields
+        number = info >> shift
+        symbol = str(symbols[number]) if number < len(symbols) else f"symbol {number}"
+        plus = f" {'-' if addend[0] < 0 else '+'} {abs(addend[0]):#x}" if addend and addend[0] else ""
+        return f"{symbol}{plus}, type {info & mask}"
+
+    def _number(self, index: int) -> int:
+        """The number that a symbol of the second file has in the first; one that no symbol has if it was not there."""
+        found = self._matched[index] if index < len(self._matched) else None
+        return (1 << 24) - 1 if found is None else found
+
+
+def _orders(ids: Sequence[SymbolId], names: set[bytes]) -> dict[bytes, list[SymbolId]]:
+    found = defaultdict[bytes, list[SymbolId]](list)
+    for one in ids:
+        if one.name in names:
+            found[one.name].append(one)
+    return found
+
+
+def _unlike(old: SymbolId, new: SymbolId) -> Iterator[str]:
+    if old.section != new.section:
+        yield f"is in {new.place}, it was in {old.place}"
+    for field in ("value", "size", "type", "binding", "other"):
+        if (was := getattr(old, field)) != (is_now := getattr(new, field)):
+            names = {"type": elf.STT_NAMES, "binding": elf.STB_NAMES}.get(field, {})
+            yield f"{field} is {names.get(is_now, is_now)}, it was {names.get(was, was)}"
+
+
+def _some(what: str, lines: Sequence[str]) -> Iterator[str]:
+    for line in lines[:MOST]:
+        yield what + line
+    if len(lines) > MOST:
+        yield f"{what}{len(lines) - MOST} more"
