@@ -22,9 +22,10 @@ Examples:
   lpmangle restore -o original.livepatch -m shipped/fbab204.manifest.json fbab204.livepatch
   lpmangle restore -m shipped.db -o originals/ build/*.livepatch
 
-Turn mangled PAYLOADs back into the originals, byte for byte, in place unless -o is given. A payload
-is refused if it or its manifest is not what lpmangle wrote; the others are restored all the same.
-@FILE stands for the payloads that FILE names, one on each line.
+Turn mangled PAYLOADs back into the originals, byte for byte, in place unless -o is given, also those
+that were signed since. A payload is refused if what comes of it is not the original, by its digest;
+the others are restored all the same. @FILE stands for the payloads that FILE names, one on each
+line.
 """,
 )
 @click.argument("payloads", nargs=-1, required=True, type=PayloadPath(lists=True), metavar="PAYLOAD...")

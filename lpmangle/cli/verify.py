@@ -30,9 +30,10 @@ Examples:
 Check that each PAYLOAD and its manifest agree in every field (options, digests, build-id, the file's
 name, every symbol), that the original can be had back, and that nothing but names differs from it;
 a second reading by LIEF must agree. One line for each finding; the exit code is 1 if there is any.
-Of a payload that objcopy or strip has written anew it says, by name, what changed since. Bytes
-appended since, such as a signature, are left out of account and mentioned. If SOURCE is a folder, a
-catalog or a server, the manifests of the payloads below must agree as well.
+A payload that was laid out anew, such as by objcopy for a signature, is compared by what is in it:
+a signature is mentioned, any other difference is named. Bytes appended since are left out of
+account and mentioned. If SOURCE is a folder, a catalog or a server, the manifests of the payloads
+below must agree as well.
 """,
 )
 @click.argument("payloads", nargs=-1, required=True, type=PayloadPath(lists=True), metavar="PAYLOAD...")

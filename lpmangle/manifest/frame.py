@@ -17,8 +17,7 @@ from struct import Struct
 
 from lpmangle import elf
 from lpmangle.errors import ElfError, ManifestError
-from lpmangle.xen.abi import BUILD_ID_SECTION
-from lpmangle.xen.signature import SECTION as SIGNATURE_SECTION
+from lpmangle.xen.abi import BUILD_ID_SECTION, SIGNATURE_SECTION
 
 # Half of what Xen takes. Most of a large payload is in its sections.
 MAX_SIZE = 1 << 20

@@ -16,8 +16,7 @@ from lpmangle.verify import embedded, relaid, second_opinion
 from lpmangle.verify.again import plan_of
 from lpmangle.verify.findings import findings, is_rewritten
 from lpmangle.verify.rewritten import is_unmangled
-from lpmangle.xen.abi import BUILD_ID_SECTION
-from lpmangle.xen.signature import SECTION as SIGNATURE_SECTION
+from lpmangle.xen.abi import BUILD_ID_SECTION, SIGNATURE_SECTION
 from lpmangle.xen.signature import Note, note_of
 
 

@@ -13,8 +13,7 @@ from lpmangle import elf
 from lpmangle.elf.identity import SectionId, SymbolId, matched, renumbered, section_ids, symbol_ids
 from lpmangle.errors import counted
 from lpmangle.manifest import embed
-from lpmangle.xen.abi import BUILD_ID_SECTION
-from lpmangle.xen.signature import SECTION as SIGNATURE_SECTION
+from lpmangle.xen.abi import BUILD_ID_SECTION, SIGNATURE_SECTION
 
 # So many are named of one kind; the number is said always.
 MOST = 20

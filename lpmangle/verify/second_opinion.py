@@ -12,7 +12,7 @@ from typing import Any
 from lpmangle import elf
 from lpmangle.manifest import embed
 from lpmangle.manifest.read import Manifest
-from lpmangle.xen.signature import SECTION as SIGNATURE_SECTION
+from lpmangle.xen.abi import SIGNATURE_SECTION
 
 _SHF_INFO_LINK = 0x40
 Tables = dict[str, list[tuple[Any, ...]]]

@@ -13,6 +13,7 @@ HOOKS_PREFIX = ".livepatch.hooks."
 BUILD_ID_SECTION = ".note.gnu.build-id"
 DEPENDS_SECTION = ".livepatch.depends"
 XEN_DEPENDS_SECTION = ".livepatch.xen_depends"
+SIGNATURE_SECTION = ".note.Xen.signature"  # of vendors; `signature` says where it comes from
 NT_GNU_BUILD_ID = 3
 
 # Relocation types that store a whole address: what livepatch_func.new_addr is filled in by.

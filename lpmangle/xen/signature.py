@@ -1,20 +1,20 @@
 """Is a payload signed, and how: the note that a hypervisor checks, and what a signer has appended behind the file.
 
 The note is what vendors use and what was posted to xen-devel in 2025; upstream's loader does not look at it. It stands
-alone in its section, and is named `Xen`. What it says of itself is packed into its type (`Form.NOTE_TYPE`); a vendor's
-older form has type 0, and a struct before the signature (`Form.STRUCT`). A note of zeros is a place for a signature
-that is still to be made: the signature is that of the whole file in this state.
+alone in its section, and is named `Xen`. Its type says how it was made: version in bits 0 to 15, algorithm in 16 to 23,
+hash in 24 to 31; its descriptor is the signature. In a vendor's older form the type is 0, and the descriptor begins
+with u16 version, u8 algorithm, u8 hash, u32 length. A note of zeros is a place for a signature that is still to be
+made: the signature is that of the whole file in this state.
 """
 
-from enum import Enum
 from struct import Struct, error
 
 from lpmangle import elf
 from lpmangle.elf import appended
 from lpmangle.errors import PayloadError, counted
 from lpmangle.records import NamedTuple
+from lpmangle.xen.abi import SIGNATURE_SECTION
 
-SECTION = ".note.Xen.signature"
 NAME = b"Xen\0"
 VERSION = 1
 ALGORITHM_RSA, HASH_SHA256 = 0, 0
@@ -26,11 +26,6 @@ _NAME_AT, _DESCRIPTOR_AT = 12, 16  # behind Elf_Note: namesz, descsz, type
 _HINT = "mangle first and sign what comes out; --force goes on all the same, and a signature will not fit"
 
 
-class Form(Enum):
-    NOTE_TYPE = "version in bits 0 to 15 of the note's type, algorithm in 16 to 23, hash in 24 to 31"
-    STRUCT = "type 0; before the signature u16 version, u8 algorithm, u8 hash, u32 length"
-
-
 class Note(NamedTuple):
     """The note; the signature's `size` bytes are at `offset` of the file. `blank`: nothing has been signed yet.
 
@@ -39,7 +34,7 @@ class Note(NamedTuple):
 
     problem: str = ""
     blank: bool = False
-    form: Form = Form.NOTE_TYPE
+    older: bool = False
     version: int = VERSION
     algorithm: int = ALGORITHM_RSA
     hash: int = HASH_SHA256
@@ -48,14 +43,14 @@ class Note(NamedTuple):
 
     def __str__(self) -> str:
         if self.problem:
-            return f"{SECTION}, malformed: {self.problem}"
-        older = ", older form" if self.form is Form.STRUCT else ""
-        return f"{SECTION}, {ALGORITHMS[self.algorithm]}, {HASHES[self.hash]}{older}"
+            return f"{SIGNATURE_SECTION}, malformed: {self.problem}"
+        older = ", older form" if self.older else ""
+        return f"{SIGNATURE_SECTION}, {ALGORITHMS[self.algorithm]}, {HASHES[self.hash]}{older}"
 
 
 def note_of(view: elf.Object) -> Note | None:
     """The note of a payload; None if there is none. Whatever its bytes are, this is no error."""
-    several = [section for section in view.sections if section.name == SECTION]
+    several = [section for section in view.sections if section.name == SIGNATURE_SECTION]
     if not several:
         return None
     blank = not any(view.data.count(0, s.offset, s.end) < s.end - s.offset for s in several)
@@ -83,10 +78,9 @@ def _read(view: elf.Object, section: elf.Section) -> Note:
     if any(data[at + size : end]) or end - at - size >= _NAME_AT:
         return Note("there are two notes, or bytes behind the one", blank and not any(data[at + size : end]))
     if kind:
-        form, version, algorithm, digest = Form.NOTE_TYPE, kind & 0xFFFF, kind >> 16 & 0xFF, kind >> 24
+        version, algorithm, digest = kind & 0xFFFF, kind >> 16 & 0xFF, kind >> 24
     else:
         head = Struct(">HBBI" if view.layout.big_endian else "<HBBI")
-        form = Form.STRUCT
         version, algorithm, digest, length = head.unpack_from(descriptor)
         at, size = at + head.size, size - head.size
         blank = not any(descriptor[head.size :])
@@ -96,7 +90,7 @@ def _read(view: elf.Object, section: elf.Section) -> Note:
         if length > size or any(descriptor[head.size + length :]):
             return Note(f"it says {counted(length, 'byte')} where it has {size}", blank)
         size = length
-    return Note(_problem(version, algorithm, digest, size), blank, form, version, algorithm, digest, at, size)
+    return Note(_problem(version, algorithm, digest, size), blank, not kind, version, algorithm, digest, at, size)
 
 
 def _problem(version: int, algorithm: int, digest: int, size: int) -> str:

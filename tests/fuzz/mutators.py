@@ -296,4 +296,6 @@ MUTATORS: dict[str, Callable[[bytes, random.Random], bytes]] = {
     "debuginfod": mutate_answer,
     "verify": mutate_elf,
     "signature": mutate_bytes,
+    "frame": mutate_bytes,
+    "relaid": mutate_elf,
 }

@@ -14,12 +14,15 @@ import re
 import shutil
 import socket
 import tempfile
+import zlib
+from binascii import b2a_base64
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from elfbuild import TEXT, Sec, Sym, build, build_id, plain
 from manifests import plain as manifest_of
 from stacked import ident, stacked
@@ -44,6 +47,7 @@ from lpmangle.mangle.stack import Layer, Stack
 from lpmangle.manifest import embed
 from lpmangle.manifest import read as manifest
 from lpmangle.manifest import search as query
+from lpmangle.manifest.rebuild import rebuild
 from lpmangle.manifest.undo import prove_manifest, undo
 from lpmangle.manifest.write import encode
 from lpmangle.review.compare import Comparison
@@ -59,9 +63,11 @@ from lpmangle.trace.missed import Missed
 from lpmangle.trace.retrace import Retracer
 from lpmangle.verify.claims import about_one_below
 from lpmangle.verify.findings import findings
+from lpmangle.verify.payload import verify_payload
+from lpmangle.verify.relaid import differences
 from lpmangle.verify.rewritten import since
 from lpmangle.xen import signature
-from lpmangle.xen.abi import MAX_SECTIONS
+from lpmangle.xen.abi import MAX_SECTIONS, SIGNATURE_SECTION
 from lpmangle.xen.payload import Payload
 from lpmangle.xen.versions import parse_version
 from lpmangle.xen.xensyms import captured_symbols, hypervisor_symbols
@@ -390,8 +396,8 @@ def read_debuginfod(data: bytes) -> None:
 
 def read_signature(data: bytes) -> None:
     """The content of a section with a signature: what is taken is inside, and without it the note is blank."""
-    view = elf.parse(build([TEXT, Sec(signature.SECTION, data, 0, 7), build_id()], [Sym(b"f")]).data)
-    note, section = signature.note_of(view), view.section_named(signature.SECTION)
+    view = elf.parse(build([TEXT, Sec(SIGNATURE_SECTION, data, 0, 7), build_id()], [Sym(b"f")]).data)
+    note, section = signature.note_of(view), view.section_named(SIGNATURE_SECTION)
     assert note
     assert section
     str(note).encode()
@@ -425,6 +431,28 @@ def read_review(data: bytes) -> None:
                     print(line)
 
 
+def read_frame(data: bytes) -> None:
+    """A manifest's frame: what comes of it is proven to be the original, or is not taken for it."""
+    before, view, text = _mangled()
+    with suppress(LpmangleError):
+        rebuilt = rebuild(view, _with_frame(text, data))
+        assert not rebuilt.proven or rebuilt.view.data == before.data
+
+
+def _with_frame(text: bytes, raw: bytes) -> manifest.Manifest:
+    found = manifest.decode(text)
+    return msgspec.structs.replace(found, frame=b2a_base64(zlib.compress(raw, 1), newline=False).decode())
+
+
+def read_relaid(data: bytes) -> None:
+    """A payload that another tool has changed: what is verified is what lpmangle wrote, but for a signature."""
+    _, view, text = _mangled()
+    with suppress(LpmangleError):
+        done = verify_payload(data, manifest.decode(text), "stem")
+        "\n".join((*done.findings, done.since, done.appended)).encode(errors="surrogateescape")
+        assert not done.verified or not list(differences(view, elf.parse(data)))
+
+
 READERS: dict[str, Callable[[bytes], None]] = {
     "elf": read_elf,
     "manifest": read_manifest,
@@ -438,4 +466,6 @@ READERS: dict[str, Callable[[bytes], None]] = {
     "verify": read_verify,
     "review": read_review,
     "signature": read_signature,
+    "frame": read_frame,
+    "relaid": read_relaid,
 }

@@ -36,9 +36,10 @@ from signing import older
 from stacked import ARM, ident, stacked
 
 from lpmangle import elf
-from lpmangle.manifest import embed
+from lpmangle.manifest import embed, frame
 from lpmangle.store.catalog import add
 from lpmangle.store.source import Found
+from lpmangle.xen.abi import SIGNATURE_SECTION
 
 from .readers import BUILD_ID, MANIFEST, SEPARATOR, XENSYMS, _mangled
 
@@ -346,6 +347,32 @@ SLOW = (
 )
 
 
+def frames() -> dict[str, bytes]:
+    before, _, _ = _mangled()
+    text = frame.encode(before)
+    assert text
+    raw = frame.decode(text)
+    return {
+        "good": raw,
+        "cut": raw[:-1],
+        "empty": b"",
+        "many-sections": raw[:8] + b"\xff" * 4 + raw[12:],
+        "far-headers": b"\xff" * 8 + raw[8:],
+        "class": raw[:16] + b"\1" + raw[17:],
+    }
+
+
+def laid_out_anew() -> dict[str, bytes]:
+    """As it was, and with a signature in a section that is put in as the manifest is."""
+    _, view, _ = _mangled()
+    name, embed.SECTION = embed.SECTION, SIGNATURE_SECTION
+    try:
+        signed = embed.embed(view, signature_note(b"\x01" * 256))
+    finally:
+        embed.SECTION = name
+    return {"good": view.data, "signed": signed, "example": (EXAMPLES / "fbab204.livepatch").read_bytes()}
+
+
 def signatures() -> dict[str, bytes]:
     return {
         "good": signature_note(b"\x01" * 256),
@@ -373,4 +400,6 @@ SEEDS: dict[str, Callable[[], dict[str, bytes]]] = {
     "verify": payloads,
     "review": payloads,
     "signature": signatures,
+    "frame": frames,
+    "relaid": laid_out_anew,
 }

@@ -10,7 +10,7 @@ from elfbuild import TEXT, Sec, Sym, build, build_id
 from signing import SECTION, note, older
 
 from lpmangle import elf
-from lpmangle.xen.signature import Form, Note, blanked, note_of, signed
+from lpmangle.xen.signature import Note, blanked, note_of, signed
 
 
 def payload(*contents: bytes, big: bool = False) -> elf.Object:
@@ -33,16 +33,16 @@ def test_none() -> None:
     assert not signed(payload())
 
 
-@pytest.mark.parametrize("form", [Form.NOTE_TYPE, Form.STRUCT])
-def test_both_forms(form: Form) -> None:
-    view = payload(note(SIGNATURE) if form is Form.NOTE_TYPE else older(SIGNATURE))
+@pytest.mark.parametrize("is_older", [False, True])
+def test_both_forms(is_older: bool) -> None:
+    view = payload(older(SIGNATURE) if is_older else note(SIGNATURE))
     found = note_of(view)
     assert found
-    assert (found.problem, found.blank, found.form, found.version, found.algorithm, found.hash) == (
-        *("", False, form, 1, 0, 0),
+    assert (found.problem, found.blank, found.older, found.version, found.algorithm, found.hash) == (
+        *("", False, is_older, 1, 0, 0),
     )
     assert view.data[found.offset : found.offset + found.size] == SIGNATURE
-    assert str(found) == f".note.Xen.signature, RSA, SHA-256{', older form' if form is Form.STRUCT else ''}"
+    assert str(found) == f".note.Xen.signature, RSA, SHA-256{', older form' if is_older else ''}"
     assert signed(view)
     after = note_of(elf.parse(blanked(view, found)))
     assert after == found._replace(blank=True)
