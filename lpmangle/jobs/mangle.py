@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
+from lpmangle import elf
 from lpmangle.errors import FileError, LpmangleError, MangledError, StrictError, about
 from lpmangle.jobs import outputs as targets
 from lpmangle.jobs.result import Result, warn
@@ -204,8 +205,13 @@ def _from_original(request: Request, file: files.File) -> Prepared | None:
     original = original_of(file, request.path, request.options.manifest)
     if original is None:
         return None
+    signatures = signed(elf.parse(file.data))
+    if signatures and not request.options.force:
+        raise signatures.refusal()
     prepared = _prepare(request, file, original)
     prepared.result.restored = True
+    if signatures and not signed(elf.parse(original)):
+        prepared.result.warnings += signatures.dropped()
     return prepared
 
 

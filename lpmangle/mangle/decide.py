@@ -176,7 +176,7 @@ def holds_build_id(view: elf.Object, build_id: bytes | None) -> bool:
 def _check_build_id(view: elf.Object, build_id: bytes | None) -> None:
     """A name that holds the build-id was made in another way than asked for now."""
     if build_id and holds_build_id(view, build_id):
-        raise PlanError(
+        raise MangledError(
             f"is mangled already: names hold its build-id {build_id.hex()}",
             hint="it was changed since, by objcopy or strip; start from the payload as the linker left it",
         )

@@ -5,7 +5,6 @@ from collections import defaultdict
 from lpmangle import elf
 from lpmangle.elf import appended
 from lpmangle.errors import LpmangleError
-from lpmangle.mangle import function_names
 from lpmangle.manifest import embed
 from lpmangle.manifest.read import Manifest, SymbolRecord
 from lpmangle.system.files import sha256
@@ -36,7 +35,7 @@ def has_names(view: elf.Object, found: Manifest) -> bool:
         build_id = payload.build_id
         if build_id is None or build_id.hex() != found.build_id or not (found.named or found.functions):
             return False
-        functions = {entry.entry: entry.name for entry in function_names.by_name(payload)} if found.functions else {}
+        functions = {entry.entry: entry.name for entry in payload.looked_up} if found.functions else {}
     except LpmangleError:
         return False
     if any(functions.get(one.entry) != one.name.encode() for one in found.functions):

@@ -17,6 +17,7 @@ from lpmangle.verify.again import plan_of
 from lpmangle.verify.findings import findings, is_rewritten
 from lpmangle.verify.rewritten import is_unmangled
 from lpmangle.xen.abi import BUILD_ID_SECTION, SIGNATURE_SECTION
+from lpmangle.xen.payload import Payload
 from lpmangle.xen.signature import Note, note_of
 
 
@@ -77,7 +78,7 @@ def _seen_through(view: elf.Object, found: Manifest, name: str, original: elf.Ob
     bare = embed.without(view)
     try:
         rebuilt = _original(view, found, original)
-        mangled = elf.parse(bytes(apply(rebuilt.view, plan_of(rebuilt.view, found))))
+        mangled = elf.parse(bytes(apply(Payload(rebuilt.view), plan_of(rebuilt.view, found))))
     except (LpmangleError, UnicodeDecodeError) as error:  # the latter: of a manifest that is not this payload's
         reason = error.message if isinstance(error, LpmangleError) else "a name is no text"
         return [*findings(bare, found, name, original), f"nothing more can be told without the original: {reason}"], ""

@@ -132,6 +132,14 @@ class Signed(NamedTuple):
             lines.append(f"{words}; a signature fits no longer")
         return lines
 
+    def dropped(self) -> list[str]:
+        """The same when the payload was made again, from what it was before it was signed."""
+        lines = [f"its signature ({self.note}) is gone: sign it again"] if self.note else []
+        if self.appended:
+            words = appended.describe(self.data, self.appended, "is gone", "are gone")
+            lines.append(f"{words}: sign it again")
+        return lines
+
 
 def signed(view: elf.Object) -> Signed:
     """Is this payload signed, and how? A note that is blank is no signature."""

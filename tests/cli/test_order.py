@@ -1,5 +1,6 @@
 """Things done in the wrong order: signed before, changed after. Detected, named, and as much told as can be."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -131,3 +132,21 @@ def test_both_kinds_of_signature(payload: Path) -> None:
 def test_a_blank_note_is_no_signature(payload: Path) -> None:
     add_note(payload, note(bytes(SIZE)))
     assert lpmangle(payload.name, cwd=payload.parent).stderr == ""
+
+
+@pytest.mark.parametrize("how", ["note", "appended"])
+def test_signed_and_then_mangled_in_another_way(payload: Path, how: str) -> None:
+    """The original could be had back, but it has no signature: whoever wants that says so."""
+    lpmangle(payload.name, cwd=payload.parent)
+    if how == "note":
+        add_note(payload, note(b"\x01" * SIZE))
+    else:
+        append(payload, SIGNATURE)
+    before = payload.read_bytes()
+    for options in (["--suffix", "text:OTHER"], ["--embed"]):
+        done = lpmangle(*options, payload.name, cwd=payload.parent, code=3)
+        assert "is signed" in done.stderr or "bytes of a signature follow its last section" in done.stderr
+        assert payload.read_bytes() == before
+    done = lpmangle("--force", "--suffix", "text:OTHER", payload.name, cwd=payload.parent)
+    assert re.search("warning: .* gone: sign it again", done.stderr)
+    lpmangle("verify", "--original", EXAMPLE, payload.name, cwd=payload.parent)
