@@ -20,6 +20,8 @@ from lpmangle.xen.abi import BUILD_ID_SECTION, SIGNATURE_SECTION
 from lpmangle.xen.payload import Payload
 from lpmangle.xen.signature import Note, note_of
 
+_SHF_COMPRESSED = 0x800
+
 
 class Verification(NamedTuple):
     """What was found: one line for each disagreement, none if all is well.
@@ -124,8 +126,8 @@ def _about_embedded(view: elf.Object, found: Manifest) -> Iterator[str]:
         if section or found.section_headers is not None:
             yield f"section {'added' if section else 'gone'}: {embed.SECTION}"
         return
-    if section.flags & elf.SHF_ALLOC:
-        yield f"section changed: {embed.SECTION}: would be loaded (SHF_ALLOC)"
+    if section.flags & ~_SHF_COMPRESSED or (section.link, section.info, section.entsize) != (0, 0, 0):
+        yield f"section changed: {embed.SECTION}: its header is not as lpmangle wrote it"
     try:
         text = embed.extract(view)
         if text is None or decode(text) != found:

@@ -18,14 +18,16 @@ from lpmangle.xen.abi import BUILD_ID_SECTION, SIGNATURE_SECTION
 # So many are named of one kind; the number is said always.
 MOST = 20
 _E_FIELDS = ("e_type", "e_machine", "e_version", "e_entry", "e_phoff", "", "e_flags", "e_ehsize", "", "e_phnum")
-_SHF_INFO_LINK, _SHF_LINK_ORDER, _GRP_COMDAT = 0x40, 0x80, 1
+_SHF_INFO_LINK, _GRP_COMDAT = 0x40, 1
+_SHT_LLVM_ADDRSIG = 0x6FFF4C03  # objcopy drops its sh_link
 # Looked at by `verify` on their own.
-_ELSEWHERE = (SIGNATURE_SECTION, BUILD_ID_SECTION, embed.SECTION)
+_ELSEWHERE = (SIGNATURE_SECTION, embed.SECTION)
 
 
 def differences(before: elf.Object, after: elf.Object) -> Iterator[str]:
     """One line for each; none if a signature is all that came."""
     yield from _headers(before, after)
+    yield from _tables(before, after)
     old, new = _sections(before), _sections(after)
     yield from _some("section gone: ", [one.name for one in old if one not in new])
     yield from _some("section added: ", [one.name for one in new if one not in old])
@@ -42,7 +44,7 @@ def differences(before: elf.Object, after: elf.Object) -> Iterator[str]:
         elif one.type == elf.SHT_GROUP:
             if _group(before, old[one]) != _group(after, new[one]):
                 yield f"section changed: {one.name}: it has other members"
-        else:
+        elif one.name != BUILD_ID_SECTION:  # which `verify` holds against the manifest
             yield from _content(before, old[one], after, new[one])
 
 
@@ -53,6 +55,17 @@ def _headers(before: elf.Object, after: elf.Object) -> Iterator[str]:
     for field, old, new in zip(_E_FIELDS, was, is_now, strict=False):
         if field and old != new:
             yield f"the ELF header's {field} is {new:#x}, it was {old:#x}"
+
+
+def _tables(before: elf.Object, after: elf.Object) -> Iterator[str]:
+    """Of tables of names and symbols the name and what is no place; names of sections may get a table of their own."""
+    for table in ("symtab", "strtab", "section_names"):
+        old, new = getattr(before, table), getattr(after, table)
+        names = (old.name, ".shstrtab") if table == "section_names" else (old.name,)
+        if new.name not in names:
+            yield f"section changed: {old.name} is called {new.name}"
+        elif (old.flags, old.entsize) != (new.flags, new.entsize):
+            yield f"section changed: {old.name}: sh_flags or sh_entsize is another"
 
 
 def _sections(view: elf.Object) -> dict[SectionId, elf.Section]:
@@ -76,15 +89,28 @@ def _section(before: elf.Object, old: elf.Section, after: elf.Object, new: elf.S
     ):
         if was != is_now:
             yield f"sh_{field} is {is_now:#x}, it was {was:#x}"
-    pairs = []
+    was, is_now = _address(before, old), _address(after, new)
+    if was != is_now:
+        yield f"sh_addr is {is_now:#x}, it was {was:#x}"
+    pairs = [("sh_link", old.link, new.link)] if old.type != _SHT_LLVM_ADDRSIG else []
     if old.type in (elf.SHT_REL, elf.SHT_RELA):
-        pairs = [("sh_link", old.link, new.link), ("sh_info", old.info, new.info)]
-    elif old.flags & _SHF_LINK_ORDER or old.type == elf.SHT_GROUP:
-        pairs = [("sh_link", old.link, new.link)]
+        pairs.append(("sh_info", old.info, new.info))
+    elif old.info != new.info and old.type != elf.SHT_GROUP:
+        yield f"sh_info is {new.info:#x}, it was {old.info:#x}"
     ids = section_ids(before), section_ids(after)
-    for field, was, is_now in pairs:
-        if ids[0][was] != ids[1][is_now]:
-            yield f"{field} is {after.sections[is_now]}, it was {before.sections[was]}"
+    for field, one, other in pairs:
+        if _role(before, ids[0], one) != _role(after, ids[1], other):
+            yield f"{field} is {after.sections[other]}, it was {before.sections[one]}"
+
+
+def _role(view: elf.Object, ids: Sequence[SectionId], number: int) -> object:
+    """What another section's header means by a section's number; the symbol table may be called as it likes."""
+    return "symbols" if number == view.symtab.number else ids[number]
+
+
+def _address(view: elf.Object, section: elf.Section) -> int:
+    address: int = view.layout.shdr.unpack_from(view.data, view.section_header_offset(section.number))[3]
+    return address
 
 
 def _content(before: elf.Object, old: elf.Section, after: elf.Object, new: elf.Section) -> Iterator[str]:

@@ -286,6 +286,12 @@ def damaged(view: elf.Object, rng: random.Random) -> tuple[bytes, str]:
         if section.end > section.offset and section.number not in tables and section.name != SECTION
     ]
     section = rng.choice(sections)
+    if rng.random() < 0.3 and section is not view.symtab:
+        # Of a section header all but sh_offset; the other fields have a meaning, or are 0.
+        places = [*range(24), *range(32, 64)] if view.layout.is_64 else [*range(16), *range(20, 40)]
+        field = rng.choice(places)
+        data[view.section_header_offset(section.number) + field] ^= 1 << rng.randrange(8)
+        return bytes(data), f"{section} header {field}"
     at = rng.randrange(section.offset, section.end)
     what = f"{section} {at - section.offset:#x}"
     if section is view.symtab:
