@@ -118,7 +118,7 @@ def test_settings_in_the_environment_are_for_click(place: Path, monkeypatch: pyt
 SLOW = {
     "click", "typing", "re", "json", "hashlib", "inspect", "dataclasses", "importlib.metadata", "pathlib", "tempfile",
     "subprocess", "shutil", "datetime", "uuid", "gettext", "random", "fnmatch", "difflib", "ast", "warnings",
-    "argparse", "msgspec", "lief", "sqlite3", "urllib", "multiprocessing", "threading", "logging", "jinja2", "zlib",
+    "argparse", "msgspec", "lief", "sqlite3", "urllib", "multiprocessing", "threading", "logging", "jinja2",
 }  # fmt: skip
 
 
@@ -151,4 +151,4 @@ def test_loads_nothing_slow(words: list[str], place: Path) -> None:
 
 
 def test_embedding_loads_little_more(place: Path) -> None:
-    assert SLOW & loaded(["--embed", PAYLOAD], place) == {"zlib"}
+    assert not SLOW & loaded(["--embed", PAYLOAD], place)
