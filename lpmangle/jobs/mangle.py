@@ -16,6 +16,7 @@ from lpmangle.manifest import format as manifest_format
 from lpmangle.manifest import write as manifest_writer
 from lpmangle.records import TYPE_CHECKING, NamedTuple
 from lpmangle.system import files
+from lpmangle.system.files import sha256
 from lpmangle.xen.payload import Payload
 from lpmangle.xen.signature import signed
 
