@@ -6,6 +6,7 @@ Every text that a template shows is made safe to print, as there, and then escap
 
 import os
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -31,10 +32,10 @@ _MOST_NAMES = 8
 def of_uploads(verdicts: list[Verdict], state: State) -> bytes:
     """The page about uploads, one after the other."""
     payloads = [_upload(verdict) for verdict in verdicts]
-    return _page(
+    return page(
         "check",
         headline=summary(verdicts),
-        tone=max((one["tone"] for one in payloads), key=_WORST_LAST.index),
+        tone=worst(one["tone"] for one in payloads),
         rules=rules_line(state),
         payloads=payloads,
     )
@@ -42,13 +43,12 @@ def of_uploads(verdicts: list[Verdict], state: State) -> bytes:
 
 def of_fleet(rows: list[Row], payloads: list[Upload], state: State) -> bytes:
     """The page about uploads to many hosts: who takes what, equal hosts together."""
-    tones = {_cell_tone(cell) for row in rows for cell in row.cells}
     takers = taken_by_words(sum(all(cell.good for cell in row.cells) for row in rows), len(rows))
     several = f"{counted(len(payloads), 'payload')}: all of them {takers}"
-    return _page(
+    return page(
         "fleet",
         headline=several if len(payloads) > 1 else f"{payloads[0].path}: {takers}",
-        tone=max(tones, key=_WORST_LAST.index),
+        tone=worst(_cell_tone(cell) for row in rows for cell in row.cells),
         rules=rules_line(state),
         payloads=[
             {"path": payload.path, "taken_by": taken_by(rows, number), "parts": _parts(rows, number)}
@@ -59,7 +59,8 @@ def of_fleet(rows: list[Row], payloads: list[Upload], state: State) -> bytes:
     )
 
 
-def _page(template: str, **values: Any) -> bytes:
+def page(template: str, **values: Any) -> bytes:
+    """What the template of that name makes of the values."""
     environment = Environment(
         loader=FileSystemLoader(os.path.join(os.path.dirname(__file__), "templates")),
         autoescape=True,
@@ -77,34 +78,47 @@ def _sign(tone: str) -> Markup:
     return Markup('<svg class="sign" aria-hidden="true"><use href="#{}"/></svg>').format(tone)
 
 
-def _upload(verdict: Verdict) -> dict[str, Any]:
+def worst(tones: Iterable[str]) -> str:
+    """The one that a page about all of them has."""
+    return max(tones, key=_WORST_LAST.index)
+
+
+def tone_of(verdict: Verdict) -> str:
+    """By which colour and sign a verdict is known."""
     if verdict.first:
-        tone = _TONES[verdict.first.severity]
-    else:
-        tone = BAD if not verdict.good else GOOD if verdict.complete else INFO
+        return _TONES[verdict.first.severity]
+    return BAD if not verdict.good else GOOD if verdict.complete else INFO
+
+
+def _upload(verdict: Verdict) -> dict[str, Any]:
     return {
         "path": verdict.upload.path,
-        "tone": tone,
+        "tone": tone_of(verdict),
         "verdict": outcome(verdict),
         "errno": errno_words(verdict.first),
         "says": says(verdict),
         "build_id": verdict.build_id.hex(),
         "sha256": sha256(verdict.upload.data),
         "console": list(map(spaced, verdict.printed)),
-        "kinds": [
-            {
-                "tone": _TONES[kind.findings[0].severity],
-                "severity": kind.findings[0].severity,
-                "errno": kind.errno,
-                "meaning": kind.findings[0].meaning,
-                "rule": str(kind.findings[0].rule),
-                "reported": kind.reported,
-                "findings": list(map(_finding, kind.findings)),
-                "remedies": kind.remedies,
-            }
-            for kind in kinds(verdict)
-        ],
+        "kinds": findings(verdict),
     }
+
+
+def findings(verdict: Verdict) -> list[dict[str, Any]]:
+    """All findings, for findings.html.j2."""
+    return [
+        {
+            "tone": _TONES[kind.findings[0].severity],
+            "severity": kind.findings[0].severity,
+            "errno": kind.errno,
+            "meaning": kind.findings[0].meaning,
+            "rule": str(kind.findings[0].rule),
+            "reported": kind.reported,
+            "findings": list(map(_finding, kind.findings)),
+            "remedies": kind.remedies,
+        }
+        for kind in kinds(verdict)
+    ]
 
 
 def _finding(finding: Finding) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""check --html: a page for a change ticket, as a real browser shows it."""
+"""check --html and compare --html: a page for a change ticket, as a real browser shows it."""
 
 from __future__ import annotations
 
@@ -91,6 +91,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lpmangle("check", "--html", "one.html", "617712b.livepatch", cwd=path)
     lpmangle("check", "--html", "fleet.html", "--stack", "fleet", "fbab204.livepatch", cwd=path, code=1)
     lpmangle("check", "--html", "fleets.html", "--stack", "fleet", *payloads, cwd=path, code=1)
+    lpmangle("compare", "--html", "compare.html", "617712b.livepatch", "fbab204.livepatch", cwd=path)
+    lpmangle("compare", "--html", "compare-odd.html", "617712b.livepatch", "odd.livepatch", cwd=path)
     return path
 
 
@@ -112,7 +114,7 @@ def seen(folder: Path) -> list[dict[str, Any]]:
     found = re.search(r'<pre id="found">(.*)</pre>', done.stdout, re.DOTALL)
     assert found, done.stdout[-2000:] + done.stderr
     answers: list[dict[str, Any]] = json.loads(html.unescape(found[1]))
-    assert len(answers) == len(frames) == 16
+    assert len(answers) == len(frames) == 24
     return answers
 
 
@@ -138,7 +140,7 @@ def test_can_be_read_in_both_schemes(seen: list[dict[str, Any]]) -> None:
 def test_names_are_text(seen: list[dict[str, Any]]) -> None:
     for one in seen:
         assert one["scripts"] == 0
-        assert (NASTY in one["text"]) == (one["page"] in ("check", "fleets"))
+        assert (NASTY in one["text"]) == (one["page"] in ("check", "fleets", "compare-odd"))
         assert ("rack-2 <b>" in one["text"]) == ("1\\u202e0" in one["text"]) == ("fleet" in one["page"])
 
 
@@ -201,6 +203,24 @@ def test_a_fleet_as_the_terminal_has_it(folder: Path) -> None:
     assert "rack-1, rack-2 <b> 2 stacks; 617712b.livepatch refused fbab204: duplicate new symbol" in page
     assert "node-07 and 22 more" in page
     assert "✓" not in page  # signs are drawn: not every font has them
+
+
+def test_a_comparison_as_the_terminal_has_it(folder: Path) -> None:
+    pair = ("617712b.livepatch", "fbab204.livepatch")
+    said = lpmangle("compare", *pair, cwd=folder).stdout
+    text = (folder / "compare.html").read_text()
+    page = " ".join(Text(text).words)
+    summary, *lines = said.replace("All 8 findings: lpmangle check --loaded OLD NEW", "").splitlines()
+    for sentence in summary.removeprefix("617712b.livepatch -> fbab204.livepatch: ").split("; "):
+        assert f"<li>{sentence}</li>" in text
+    for line in lines:
+        for sentence in re.split(r"  +|: (?=refused)", line.strip()):
+            assert re.sub(r" *\[([\w-]+)\]$", "", sentence) in page, sentence
+    found = lpmangle("check", "--loaded", *pair, cwd=folder, code=1).stdout
+    assert all(remedy in page for remedy in re.findall("remedy: .*", found))
+    assert "state that is lost" in text.partition('class="is-lost fill-warn"')[2].partition("</h2>")[0]
+    said = lpmangle("compare", "--html", "fleet", *pair, cwd=folder, code=4).stderr
+    assert said.startswith("lpmangle: fleet: exists and is no HTML page: not replaced\n")
 
 
 def test_colours_are_not_all(folder: Path) -> None:

@@ -242,7 +242,7 @@ PAYLOADS = [
     ["restore", "-o", "x"],
 ]
 OUTPUTS = [["-o"], ["--manifest"], ["-o", "new", "--depfile"], ["restore", "-o"], ["--embed", "-qo"]]
-OUTPUTS += [["check", "--junit"], ["check", "--html"]]
+OUTPUTS += [["check", "--junit"], ["check", "--html"], ["compare", "--html"]]
 CATALOGS = [["catalog", "add"], ["catalog", "list"], ["catalog", "find"], ["catalog", "remove"]]
 
 

@@ -177,6 +177,7 @@ SCENARIOS = (
         readers=(("catalog", "list", "c.db"),),
     ),
     Scenario("check", _examples, ("check", "--junit", "r.xml", "--html", "r.html", OLD), (("r.html", "r.xml"),)),
+    Scenario("compare", _examples, ("compare", "--html", "c.html", OLD, NEW), (("c.html",),)),
 )
 
 # Those that differ most in what they write, for `make test`, and what may befall them.
