@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from itertools import chain, islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lpmangle.errors import CatalogError, FileError, LpmangleError, about
 from lpmangle.manifest.embed import decompress
@@ -99,8 +99,8 @@ class Catalog:
     def manifests(self) -> Iterator[Found]:
         """All, in the order of adding, one at a time; the file is being read until the last."""
         with self._file.errors():
-            rows = self._file.select((str, bytes), "SELECT payload, text FROM manifest ORDER BY id", {})
-            for payload, text in rows:
+            rows = self._file.select((int, str, bytes), "SELECT id, payload, text FROM manifest ORDER BY id", {})
+            for _, payload, text in self._each_once(rows):
                 yield self._unpacked(payload, text)
 
     def __len__(self) -> int:
@@ -165,7 +165,16 @@ class Catalog:
             f"SELECT id, payload, build_id, suffix, symbols FROM manifest WHERE {where} ORDER BY id",
             values,
         )
-        return [Entry(*row) for row in rows]
+        return [Entry(*row) for row in self._each_once(rows)]
+
+    def _each_once(self, rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+        """Rows in the order of their numbers, which begin them. In a hostile file a few pages can be many rows."""
+        last = None
+        for row in rows:
+            if last is not None and row[0] <= last:
+                raise CatalogError("is damaged: its manifests are not in order", path=self.path)
+            last = row[0]
+            yield row
 
 
 def are_several(entries: Sequence[Entry]) -> bool:

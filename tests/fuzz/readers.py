@@ -55,7 +55,7 @@ from lpmangle.review.inventory import take_inventory
 from lpmangle.review.subject import Subject
 from lpmangle.review.transition import transition
 from lpmangle.store import debuginfod, local
-from lpmangle.store.catalog import Catalog, add
+from lpmangle.store.catalog import Catalog, add, merge
 from lpmangle.store.open import open_sources
 from lpmangle.store.source import Found
 from lpmangle.trace.lookup import Lookup
@@ -213,6 +213,10 @@ def read_catalog_add(data: bytes) -> None:
         assert path.read_bytes() == data
     with suppress(LpmangleError):
         Catalog(str(path)).remove(["stem"], every=True)
+    other = _scratch() / "merged.db"
+    with suppress(LpmangleError):
+        merge(str(other), [Catalog(str(path))])
+    other.unlink(missing_ok=True)
     assert os.listdir(path.parent) == [path.name], os.listdir(path.parent)
 
 
@@ -232,6 +236,9 @@ def _look_up(path: str) -> None:
     opened = Catalog(path)
     for way in (
         lambda: [f"{e.payload} {e.build_id} {e.suffix} {e.symbols:d}".encode() for e in opened.entries()],
+        lambda: [opened.head(entry) for entry in opened.entries()],
+        lambda: [opened.found(e) for entries in opened.named(["stem", "ab" * 20]).values() for e in entries],
+        lambda: [found.manifest for found in opened.manifests()],
         lambda: [f"{m.original} {m.name} {m.payload} {m.build_id}".encode() for m in opened.find("_get_*")],
         lambda: list(opened.find("x86_emulate.c#_get_fpu")),
         lambda: [f"{template} {suffix}".encode() for template, suffix in opened.shapes()],
