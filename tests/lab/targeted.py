@@ -88,6 +88,12 @@ def _old_function(name: str, old_size: int) -> Defect:
     return lambda e, r: replace_function(e, name, old_size)
 
 
+def _wrap(e: Editor, section: str) -> Editor:
+    """So many bytes that the section ends early in the file, behind a NUL: the sum wraps around."""
+    size = (1 << 64) - e.content(section) + 10
+    return e.edit(section, size=size + -size % max(e.field(section, "entsize"), 1))
+
+
 EVERYWHERE: dict[str, Defect] = {
     **{f"a symbol called {name}": _named(name) for name in (".text", ".bss", ".rodata", ".init.text", ".data")},
     "a symbol in an empty section": _empty_before(3),
@@ -109,6 +115,9 @@ EVERYWHERE: dict[str, Defect] = {
     # What takes a hypervisor down
     "crash: symbol table without strings": lambda e, r: e.edit(".symtab", link=0),
     "crash: symbol table of 2^64 bytes": lambda e, r: e.edit(".symtab", size=(1 << 64) // 24 * 24),
+    "names of nearly 2^64 bytes": lambda e, r: _wrap(e, ".strtab"),
+    "names of sections of nearly 2^64 bytes": lambda e, r: _wrap(e, ".shstrtab"),
+    "relocations of nearly 2^64 bytes": lambda e, r: _wrap(e, e.relocations_of(".text")),
     "crash: relocations for section 0": lambda e, r: e.edit(e.relocations_of(".text"), info=0),
     **{f"crash: {name} not loaded": _not_loaded(name) for name in (*NOTES, FUNCS)},
     "crash: hook not loaded": lambda e, r: e.add(f".livepatch.hooks.{HOOKS[3]}", bytes(e.format.pointer), flags=0),
@@ -126,6 +135,7 @@ EVERYWHERE: dict[str, Defect] = {
 _WORDS = range(13, 24)
 _FEATURES = [*(32 * words + below for words in _WORDS for below in (-1, 0)), 0x7FFF, 0x8005, 0x8000 + 32 * 24]
 ON_X86: dict[str, Defect] = {
+    "crash: a name far outside": lambda e, r: _wrap(e, ".strtab").edit_symbol("lp_data", name=0xF0000000),
     **{f"alternative, feature {feature:#x}": _feature(feature) for feature in _FEATURES},
     "alternative, 254 bytes": _lengths(4, 4, 250, 3),
     "alternative, 255 bytes": _lengths(4, 4, 251, 3),
@@ -186,6 +196,9 @@ ON_ARM32: dict[str, Defect] = {
     **{f"thumb symbol {name}": _named(name) for name in ("$t", "$t.1", "$tx")},
     "relocation outside": lambda e, r: e.relocation(
         ".text", r.randrange(8), type=r.choice((0, 2, 3)), offset=e.field(".text", "size") + 4 * r.randrange(4)
+    ),
+    "crash: relocation far outside": lambda e, r: e.relocation(
+        ".text", r.randrange(8), type=r.choice((2, 3)), offset=1 << 28
     ),
     "odd bytes before the notes": lambda e, r: [
         e.edit(strings(e), size=e.field(strings(e), "size") - 1),

@@ -33,10 +33,12 @@ class RelocationTable:
         entry: Struct = layout.rel if self.in_place else layout.rela
         shift, mask = (32, 0xFFFFFFFF) if layout.is_64 else (8, 0xFF)
         data = image.file_content(self.number)
+        if image.wraps(self.number):  # up to the end of the file
+            data = data[: len(data) // header.entsize * header.entsize]
         if header.entsize == entry.size:
             rows = entry.iter_unpack(data)
         else:  # a larger one is legal: the step from one entry to the next
-            rows = (entry.unpack_from(data, at) for at in range(0, header.size, header.entsize))
+            rows = (entry.unpack_from(data, at) for at in range(0, len(data), header.entsize))
         if self.in_place:
             return ((offset, info >> shift, info & mask, 0) for offset, info in rows)
         return ((offset, info >> shift, info & mask, addend) for offset, info, addend in rows)

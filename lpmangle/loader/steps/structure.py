@@ -141,10 +141,6 @@ def _read_sections(image: Image, report: Report) -> bool:
     if not _is_string_table(image, image.shstrndx):
         report.refuse(Rule.SECTION_STRING_TABLE, "Section string table is corrupted")
         return False
-    for number in (header.link, image.shstrndx):
-        if image.wraps(number):
-            report.crash(Rule.SECTION_WRAPS, f"section {number}: Xen reads far outside the file")
-            return False
     image.symtab = symtab
     return True
 
@@ -166,6 +162,9 @@ def _read_section_names(image: Image, report: Report) -> bool:
         if name >= table.size:
             report.refuse(Rule.SECTION_NAME, f"Section {number} name is not within .shstrtab")
             readable = False
+        elif table.offset + name >= len(image.data):  # the table's end wraps around
+            report.crash(Rule.SECTION_WRAPS, f"section {number}: Xen reads its name far outside the file")
+            return False
         else:
             image.names[number] = _string(image.data, table.offset + name)
     return readable
@@ -206,6 +205,9 @@ def _read_symbols(image: Image, report: Report) -> bool:
             readable = False
             continue
         at = names + st_name
+        if at >= len(data):  # the string table's end wraps around
+            report.crash(Rule.SECTION_WRAPS, f"symbol {index}: Xen reads its name far outside the file")
+            return False
         name = _string(data, at)
         if not layout.is_64 and name[:2] == b"$t" and name[2:3] in (b"", b"."):
             report.refuse(Rule.THUMB_SYMBOL, f"Symbol '{text(name)}' should not be in payload", symbol=text(name))
