@@ -106,19 +106,21 @@ def boot_again(lab: Lab, jobs: Sequence[Job], keep: Path | None = None) -> Run:
     with tempfile.TemporaryDirectory(prefix="xen-run.") as name:
         work, saved = Path(name), Path(name) / "saved"
         _fill(work, lab, jobs, wait=True)
-        left, console, results = list(jobs), "", dict[str, list[Result]]()
+        left, console, results, fresh = list(jobs), "", dict[str, list[Result]](), True
         while left:
-            with Qemu(lab.machine, work, saved if results else None) as qemu:
-                if not results:
-                    qemu.listen(READY)
-                    if "@@ ready" in qemu.console:
-                        qemu.save(saved)
-                else:
+            with Qemu(lab.machine, work, None if fresh else saved) as qemu:
+                if not fresh:
                     qemu.wait_until_it_runs()
+                elif qemu.listen(READY) and "@@ ready" in qemu.console:
+                    qemu.save(saved)
                 if saved.exists():
                     qemu.type(left[0].name)
                     qemu.listen(END)
-                run = _run(qemu, left)
+                if not fresh and "@@ job " not in qemu.console:  # it did not come out of the file as it was
+                    fresh = True
+                    saved.unlink()
+                    continue
+                run, fresh = _run(qemu, left), False
             console += run.console
             if keep:
                 keep.write_text(console)

@@ -25,18 +25,21 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             raise pytest.UsageError(str(error)) from None
         if not thorough() and metafunc.definition.get_closest_marker("one_lab"):
             labs = labs[:1]
+        if not metafunc.definition.get_closest_marker("vendors"):
+            labs = [lab for lab in labs if not lab.vendor]
         for mark in metafunc.definition.iter_markers("only"):
             labs = [lab for lab in labs if mark.args[0](lab)]
         metafunc.parametrize("lab", labs, ids=str, indirect=True, scope="session")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Scenarios that are none for Arm are not run there; nothing fails in a lab that is on trial."""
-    for item in items:
-        lab = _lab_of(item)
-        if lab and lab.trial:
-            item.add_marker(pytest.mark.xfail(reason=f"{lab} is on trial", strict=False))
-    left_out = [item for item in items if _is_none_for_arm(item)]
+    """Tests of which no selected lab is, or not every one, and scenarios that are none for Arm, are not run."""
+    every = "all" in os.environ.get("LPMANGLE_LABS", "").split()
+    left_out = [
+        item
+        for item in items
+        if _has_no_lab(item) or _is_none_for_arm(item) or (item.get_closest_marker("all_labs") and not every)
+    ]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
@@ -45,6 +48,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _lab_of(item: pytest.Item) -> Lab | None:
     lab = item.callspec.params.get("lab") if isinstance(item, pytest.Function) and hasattr(item, "callspec") else None
     return lab if isinstance(lab, Lab) else None
+
+
+def _has_no_lab(item: pytest.Item) -> bool:
+    """pytest makes one, to be skipped, for a test that is to run with none."""
+    return isinstance(item, pytest.Function) and "lab" in item.fixturenames and _lab_of(item) is None
 
 
 def _is_none_for_arm(item: pytest.Item) -> bool:

@@ -23,6 +23,7 @@ from lab.boot import cpio
 from lab.labs import Lab, Machine
 from lab.packages import Packages, call
 from lab.qemu import LabError
+from lpmangle.loader.profile import XENSERVER
 
 RECIPE = 1  # raise it when what is prepared changes: what is in the cache is then made anew
 MODULES = ("xen-privcmd", "xen-evtchn", "xenfs")
@@ -92,7 +93,10 @@ def _fill(lab: Lab, folder: Path, packages: Packages) -> None:
     packages.unpack(*kernel, only=("./boot/vmlinuz-*", "*/drivers/xen/*"))  # of 400 MB
 
     if lab.built:
-        _build_xen(lab, folder, packages.source("xen"))
+        source = packages.source("xen")
+        if lab.vendor == XENSERVER:
+            _take_duplicates(source / "xen" / "common" / "livepatch.c")
+        _build_xen(lab, folder, source)
     else:
         (folder / "xen").write_bytes(_read(packages.file("boot/xen-*.gz")))
         symbols = packages.files("usr/lib/debug/boot/xen-syms-*") + packages.files("usr/lib/debug/xen-syms-*.gz")
@@ -145,6 +149,15 @@ def _needed(tool: Path, root: Path) -> tuple[str, dict[str, Path]]:
             found[name] = places[0]
             queue.append(places[0].resolve())
     return loader, found
+
+
+def _take_duplicates(source: Path) -> None:
+    """XenServer's "livepatch: Ignore duplicate new symbols": build_symbol_table prints its message and goes on."""
+    refusal = r"(duplicate new symbol[^;]*;\n)\s*xfree\(symtab\);\n\s*xfree\(strtab\);\n\s*return -EEXIST;\n"
+    code, count = re.subn(refusal, r"\1", source.read_text())
+    if count != 1:
+        raise LabError(f"{source.name}: what XenServer changes is not there")
+    source.write_text(code)
 
 
 def _build_xen(lab: Lab, folder: Path, source: Path) -> None:

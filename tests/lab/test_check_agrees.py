@@ -26,6 +26,7 @@ SEEDS = [int(seed) for seed in os.environ.get("LPMANGLE_SEED", "1 2" if thorough
 FEWEST = 300
 
 
+@pytest.mark.vendors
 @pytest.mark.parametrize("seed", SEEDS)
 def test_every_verdict(lab: Lab, seed: int, tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     sent, left_out = choose(make(lab, seed, tmp_path), crashes=thorough() and seed == SEEDS[0])
@@ -53,7 +54,7 @@ def make(lab: Lab, seed: int, folder: Path) -> list[Uploads]:
         xen_depends=identity,
         machine=lab.machine.compiler,
     )
-    return list(make_scenarios(seed, base.read_bytes(), Hypervisor.read_from(lab.xen_syms.read_bytes())))
+    return list(make_scenarios(seed, base.read_bytes(), Hypervisor.read_from(lab.xen_syms.read_bytes()), lab.vendor))
 
 
 def choose(scenarios: list[Uploads], crashes: bool) -> tuple[list[Uploads], int]:

@@ -60,9 +60,9 @@ def seed(xen: Scenario) -> None:
 @scenario
 def static_hooks(xen: Scenario) -> None:
     """Hooks are static and named alike in every payload that has them."""
-    one, two = (xen.build(name, source("hooks", f'NAME="{name}"', file="hooks.c")) for name in ("one", "two"))
+    one, two = (xen.build(name, source("hooks", f'NAME="{name}"', file="lp-hooks.c")) for name in ("one", "two"))
     xen.load(one, console="one: apply_hook check_fnc 1\n")
-    xen.refused(two, "hooks.c#check_fnc")
+    xen.refused(two, local_symbols(two)[0])  # which one comes first depends on the machine
     xen.unload("one", console="one: revert_hook check_fnc 2\n")
     one, two = xen.mangle(one), xen.mangle(two)
     xen.load(one, console="one: apply_hook check_fnc 1\n")
@@ -265,9 +265,6 @@ def hundred_payloads(xen: Scenario) -> None:
 @scenario
 def symbol_table(xen: Scenario) -> None:
     """The hypervisor's own table, rebuilt from xen-syms, has the same names at the same addresses."""
-
-    if xen.lab.name == "x86_64-4.14":
-        xen.known = "symbols of sections are in its table, and are left out when it is rebuilt"
 
     def check(result: Result) -> str:
         if xen.lab.machine.x86:

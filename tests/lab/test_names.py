@@ -47,7 +47,7 @@ def hidden_by_a_template(xen: Scenario) -> None:
     (xen.folder / "hidden").mkdir()
     hidden = [Path(shutil.copy(payload, xen.folder / "hidden")) for payload in (lower, upper)]
     for payload in hidden:
-        rename(payload, {"merged": ".Lmerged"})
+        rename(payload, {"merged": ".Lmerged"}, xen.lab.machine.compiler)
     xen.load(hidden[0])
     xen.upload(hidden[1], error=errno.ENOENT, console="(XEN) livepatch: upper: Unknown symbol: .Lmerged\n")
     xen.unload("lower")

@@ -172,7 +172,7 @@ def stack_replaced(xen: Scenario) -> None:
     stack.shows("-a by all", "all")
 
 
-@scenario
+@x86_only(NOT_ON_ARM)
 def stack_of_the_examples(xen: Scenario) -> None:
     """The story of docs/stacked.md: 8d4a1c7 on 617712b, then fbab204 in the place of both."""
     stack = Stack(xen)

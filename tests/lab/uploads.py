@@ -53,9 +53,9 @@ class Uploads:
         return next((f"{step.rule} {step.detail}" for step in self.steps if step.crash), "")
 
 
-def make_scenarios(seed: int, base: bytes, xen: Hypervisor) -> Iterator[Uploads]:
+def make_scenarios(seed: int, base: bytes, xen: Hypervisor, vendor: str = "") -> Iterator[Uploads]:
     """All scenarios of a seed. Those that would take the hypervisor down are marked."""
-    maker = _Maker(Random(seed), base, xen)
+    maker = _Maker(Random(seed), base, xen, vendor)
     special = targeted(Editor(base).machine, maker.endbr, maker.init)
     for name, defect in {**DEFECTS, **special}.items():
         yield maker.defects({name: defect})
@@ -79,7 +79,7 @@ def make_scenarios(seed: int, base: bytes, xen: Hypervisor) -> Iterator[Uploads]
 
 
 class _Maker:
-    def __init__(self, random: Random, base: bytes, xen: Hypervisor) -> None:
+    def __init__(self, random: Random, base: bytes, xen: Hypervisor, vendor: str) -> None:
         self.random = random
         self.base = base
         start, end = (xen.symbols.get(name, 0) for name in (b"_sinittext", b"_einittext"))
@@ -89,8 +89,8 @@ class _Maker:
         self.init = next((name for name, at in names if start < at < end), "")
         self.lp_data = Editor(base).symbol("lp_data")
         self.xen = xen
-        self.state = State(xen)
-        self.uploads = Uploads("")
+        self.vendor = vendor
+        self._begin("")
         self.number = 0
 
     def defects(self, defects: dict[str, Defect]) -> Uploads:
@@ -217,7 +217,7 @@ class _Maker:
         editor.data[at : at + len(code)] = code if kind == "the code" else b"\xcc" * len(code)
 
     def _begin(self, title: str) -> None:
-        self.state, self.uploads = State(self.xen), Uploads(title)
+        self.state, self.uploads = State(self.xen, vendor=self.vendor), Uploads(title)
 
     def _upload(self, data: bytes, name: str = "") -> Verdict:
         self.number += 1
@@ -227,6 +227,7 @@ class _Maker:
         step = Step("upload", name, data)
         if first:
             _expect(step, first)
+        step.message = "\n".join(verdict.printed)
         self.uploads.steps.append(step)
         if verdict.loaded:
             self.state.loaded.append(verdict.loaded)
