@@ -48,4 +48,4 @@ def test_contributing_names_every_room() -> None:
     assert len(rooms) > 5
     assert {room for room in rooms if not re.search(rf"^    (\w+ +)?{room}\b", picture, re.MULTILINE)} == set()
     modules = {path.stem for path in (ROOT / "lpmangle").glob("*.py")}
-    assert modules == {"__init__", "__main__", "errors"}
+    assert modules == {"__init__", "__main__", "errors", "records"}

@@ -26,9 +26,9 @@ class Section(NamedTuple):
     """A part of the comparison: sentences, then what is said of each name, then lists of names, each with its head."""
 
     title: str = ""
-    lines: list[str] = []  # noqa: RUF012  (never changed)
-    rows: list[tuple[str, str]] = []  # noqa: RUF012
-    lists: list[tuple[str, list[str]]] = []  # noqa: RUF012
+    lines: Sequence[str] = ()
+    rows: Sequence[tuple[str, str]] = ()
+    lists: Sequence[tuple[str, list[str]]] = ()
     behind: str = ""
     is_loss: bool = False  # what is lost is worth more attention than the rest
 

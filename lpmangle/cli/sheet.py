@@ -65,13 +65,18 @@ def page(template: str, **values: Any) -> bytes:
         loader=FileSystemLoader(os.path.join(os.path.dirname(__file__), "templates")),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=lambda value: shown(value) if type(value) is str else value,  # what a template makes is Markup
+        finalize=_safe,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.globals["sign"] = _sign
     text = environment.get_template(f"{template}.html.j2").render(version=__version__, **values)
     return f"{text}\n".encode()
+
+
+def _safe(value: Any) -> Any:
+    """What a template is to show: all texts but what a template or `_sign` has made."""
+    return shown(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _sign(tone: str) -> Markup:
