@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from lpmangle.cli.complete import command_words
 from lpmangle.cli.mangle_one import reply_of
 from lpmangle.cli.mangle_options import AGAINST, NAMING, NOTES, STRICT
 from lpmangle.cli.mangle_report import entry, report
@@ -46,7 +47,9 @@ it, also where env, nice, timeout, sh -c and the like run livepatch-build. For e
 say where it is with --result. livepatch-build -k diff makes none.
 """,
 )
-@click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED, metavar="COMMAND...")
+@click.argument(
+    "words", nargs=-1, required=True, type=click.UNPROCESSED, metavar="COMMAND...", shell_complete=command_words
+)
 @add_options(*NAMING)
 @click.option(
     "--result",

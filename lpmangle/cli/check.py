@@ -5,6 +5,7 @@ import os
 import click
 
 from lpmangle.cli.check_report import print_report, report
+from lpmangle.cli.complete import xen_versions
 from lpmangle.cli.output import print_json
 from lpmangle.cli.paths import FilePath, OutputPath, PayloadPath
 from lpmangle.cli.settings import Command
@@ -41,6 +42,7 @@ hypervisor itself replaces what is applied. The exit code is 1 if any is refused
 )
 @click.option(
     "--xen-version",
+    shell_complete=xen_versions,
     metavar="VERSION",
     help="Whose rules to follow, such as 4.17 or 4.17.7. Default: what xen-syms says, else the newest.",
 )

@@ -16,7 +16,7 @@ COMMANDS = {
     "verify": "Check that a payload and its manifest agree and only names differ.",
     "build": "Run livepatch-build, or any command, and mangle the payload that it makes.",
 }
-HELP = "help"  # no command; whoever types it does not mean a file
+HELP = "help"  # lpmangle help COMMAND: COMMAND --help
 
 
 def refuse_command(word: str) -> None:
@@ -24,11 +24,7 @@ def refuse_command(word: str) -> None:
 
     A command stands first, before its options. A file of that name is called with its folder, such as ./verify.
     """
-    if word == HELP:
-        raise WordError(
-            "is no command", path=word, hint="lpmangle --help, lpmangle COMMAND --help; a file of that name is ./help"
-        )
-    if word in COMMANDS:
+    if word in COMMANDS or word == HELP:
         raise WordError(
             "is a command, which stands first: lpmangle " + word,
             path=word,
@@ -40,8 +36,19 @@ def missing_payload(word: str) -> WordError:
     """What to say about a payload that does not exist: it may be a misspelt command."""
     if not (word.isascii() and word.isalpha()):
         return WordError("there is no such file", path=word)
+    close = _nearest(word)
+    hint = f"is {close!r} meant? A command stands first: lpmangle {close} ..." if close else ""
+    return WordError("is no file and no command", path=word, hint=hint or "lpmangle --help lists the commands")
+
+
+def missing_command(word: str) -> WordError:
+    """What to say about a word that should be a command and is none."""
+    close = _nearest(word)
+    hint = f"is {close!r} meant?" if close else "lpmangle --help lists the commands"
+    return WordError("is no command", path=word, hint=hint)
+
+
+def _nearest(word: str) -> str:
     from difflib import get_close_matches  # only for an error
 
-    close = get_close_matches(word.lower(), COMMANDS, n=1)
-    hint = f"is {close[0]!r} meant? A command stands first: lpmangle {close[0]} ..." if close else ""
-    return WordError("is no file and no command", path=word, hint=hint or "lpmangle --help lists the commands")
+    return next(iter(get_close_matches(word.lower(), [*COMMANDS, HELP], n=1)), "")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lpmangle.cli.commands import COMMANDS, DEFAULT_COMMAND
+from lpmangle.cli.commands import COMMANDS, DEFAULT_COMMAND, HELP, missing_command
 from lpmangle.cli.output import forget_stdout, note_lines, print_line, shown
 from lpmangle.cli.paths import PayloadPath
 
@@ -36,11 +36,21 @@ class _Commands(click.Group):
     """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args[:1] == [HELP]:
+            args = self._help_args(ctx, args[1:])
         if args and args[0] not in COMMANDS and args[0] not in ("--help", "-h", "--version"):
             if args[0][:1] not in ("", "-", "@") and not ctx.resilient_parsing:
                 PayloadPath().check(args[0])  # before the options of a misspelt command are said not to exist
             args = [DEFAULT_COMMAND, *args]
         return super().parse_args(ctx, args)
+
+    def _help_args(self, ctx: click.Context, words: list[str]) -> list[str]:
+        """What `lpmangle help WORDS` stands for."""
+        if ctx.resilient_parsing:  # for completion
+            return words
+        if words and words[0] not in COMMANDS:
+            raise missing_command(words[0])
+        return [*words, "--help"]
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -69,6 +79,9 @@ class _Commands(click.Group):
         assert mangle is not None
         own = mangle.make_context(DEFAULT_COMMAND, [], parent=ctx, resilient_parsing=True)
         items = super().shell_complete(ctx, incomplete) + mangle.shell_complete(own, incomplete)
+        items += [CompletionItem(HELP)] if HELP.startswith(incomplete) else []
+        if incomplete.startswith("@"):
+            return PayloadPath(lists=True).shell_complete(ctx, mangle.params[0], incomplete)
         # The file names first: bash's part of click forgets what came before them.
         return items if incomplete.startswith("-") else [CompletionItem(incomplete, type="file"), *items]
 
@@ -81,7 +94,7 @@ class _Commands(click.Group):
         with formatter.section("Options of mangle"):
             formatter.write_dl([record for record in options if "--help" not in record[0]])
         with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+            formatter.write_dl([*COMMANDS.items(), (HELP, "Show the help of a command: lpmangle help COMMAND.")])
 
 
 def _say_version(ctx: click.Context, option: click.Parameter, wanted: bool) -> None:

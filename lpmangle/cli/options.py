@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 import click
 
+from lpmangle.cli.complete import suffixes
 from lpmangle.cli.mangle_options import (
     CHOICE,
     FILE,
@@ -33,6 +34,8 @@ _KINDS: dict[str, dict[str, Any]] = {
     OUTPUT: {"type": OutputPath()},
     OUTPUT_OR_FOLDER: {"type": OutputPath(folders=True)},
 }
+# What a shell offers for it.
+_COMPLETIONS = {"--suffix": suffixes}
 
 
 def add_options(*options: Option) -> Callable[[F], F]:
@@ -43,6 +46,8 @@ def add_options(*options: Option) -> Callable[[F], F]:
             settings: dict[str, Any] = {"help": option.help, "metavar": option.metavar, **_KINDS.get(option.kind, {})}
             if option.kind == CHOICE:
                 settings["type"] = click.Choice(option.choices)
+            if complete := _COMPLETIONS.get(option.names[0]):
+                settings["shell_complete"] = complete
             if option.default is not None:
                 settings["default"] = option.default
             command = click.option(*option.names, **settings)(command)

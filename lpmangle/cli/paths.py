@@ -61,6 +61,15 @@ class PayloadPath(FilePath):
         super().__init__()
         self._lists = lists
 
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> "list[click.shell_completion.CompletionItem]":
+        if self._lists and incomplete.startswith("@"):
+            from lpmangle.cli.complete import list_files  # only for shells
+
+            return list_files(incomplete)
+        return super().shell_complete(ctx, param, incomplete)
+
     def check(self, path: str) -> None:
         if self._lists and path.startswith("@"):
             check_list(path)

@@ -12,8 +12,10 @@ from lpmangle.errors import EXIT_NO, counted
 from lpmangle.jobs.query import query
 from lpmangle.manifest.read import FunctionNameRecord, Manifest, ReferenceRecord, SymbolRecord
 from lpmangle.manifest.search import file_of
+from lpmangle.store.open import has_servers
 
 FORMATS = ("text", "json", "objcopy")
+_BUILD_ID = re.compile("[0-9a-f]{16}")  # what is long enough to be one
 
 
 @click.command(
@@ -59,6 +61,9 @@ def command(ctx: click.Context, symbols: tuple[str, ...], words: tuple[str, ...]
             _print_taken(manifest, entry)
     for pattern in missing if not as_json and form != "json" else ():
         click.echo(f"lpmangle: {shown(pattern)}: not renamed by any manifest that was found", err=True)
+        if has_servers(words) and not _BUILD_ID.search(pattern):
+            hint = "a server can only be asked by build-id: give the whole new name, with the build-id in it"
+            click.echo(f"  hint: {hint}", err=True)
     if missing:
         ctx.exit(EXIT_NO)
 

@@ -1,5 +1,8 @@
 """From bytes to the view: every bound is checked here, once, before it is used."""
 
+from contextlib import suppress
+
+from lpmangle.elf.other import not_elf, not_relocatable
 from lpmangle.elf.view import (
     ELFCLASS32,
     ELFCLASS64,
@@ -46,7 +49,7 @@ def parse_sections(data: bytes, accept: int = ET_REL) -> Object:
     Such as the .debug file that eu-strip -f makes of a payload: what is not in it are sections of type SHT_NOBITS.
     """
     if data[:4] != ELFMAG:
-        raise ElfError("not an ELF file")
+        raise ElfError(not_elf(data) if accept == ET_REL else "not an ELF file")
     if len(data) < 16:
         raise ElfError("truncated inside the ELF header")
     ei_class, ei_data, ei_version = data[4:7]
@@ -62,12 +65,16 @@ def parse_sections(data: bytes, accept: int = ET_REL) -> Object:
     )
     if ei_version != EV_CURRENT or e_version != EV_CURRENT:
         raise ElfError(f"ELF version {e_version} (ident: {ei_version}) is not 1")
+    view = Object(data, layout, machine, e_shoff)
+    if e_type != accept == ET_REL:
+        with suppress(ElfError):
+            _read_sections(view, e_shentsize, e_shnum, e_shstrndx)
+        raise ElfError(not_relocatable(view, e_type))
     if e_type != accept:
         raise ElfError(
             f"is {ET_NAMES.get(e_type, f'of ELF type {e_type}')}, not {ET_NAMES[accept]}",
             hint="a payload is the relocatable object (ET_REL) that livepatch-build writes, xen-syms an executable",
         )
-    view = Object(data, layout, machine, e_shoff)
     _read_sections(view, e_shentsize, e_shnum, e_shstrndx)
     return view
 

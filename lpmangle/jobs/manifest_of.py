@@ -1,6 +1,7 @@
 """The manifest of one payload; where there is none, what the payload says of itself."""
 
 from lpmangle import elf
+from lpmangle.elf.other import linux_module
 from lpmangle.errors import NoManifestError, about
 from lpmangle.mangle import mark
 from lpmangle.mangle.decide import holds_build_id
@@ -26,6 +27,8 @@ def manifest_of(payload: File, path: str, source: str | None) -> Manifest:
 
 
 def _explained(error: NoManifestError, view: elf.Object) -> NoManifestError:
+    if what := linux_module(view):
+        return NoManifestError(what, path=error.path)
     if mark.find(view):
         return NoManifestError(f"is mangled, but {error.message}", hint=error.hint, path=error.path)
     if holds_build_id(view, Payload(view).build_id):

@@ -73,6 +73,11 @@ def with_servers(sources: Sources) -> Sources:
     return Sources([*sources.sources, DebuginfodSource(servers_in(_servers()), share_misses=True)], sources.trouble)
 
 
+def has_servers(words: Sequence[str]) -> bool:
+    """Whether a debuginfod server is among the sources that `words` name; without words, those of the environment."""
+    return any(map(_URL.match, words or named_in_environment())) or (not words and bool(_servers()))
+
+
 def named_in_environment() -> list[str]:
     """What LPMANGLE_MANIFESTS names."""
     return split_words(os.environ.get("LPMANGLE_MANIFESTS", ""))

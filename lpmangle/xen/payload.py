@@ -7,6 +7,7 @@ between the supported versions of Xen must not matter to a build: what is said h
 from functools import cached_property
 
 from lpmangle import elf
+from lpmangle.elf.other import linux_module
 from lpmangle.errors import PayloadError, counted
 from lpmangle.records import TYPE_CHECKING, NamedTuple
 from lpmangle.xen.abi import (
@@ -24,6 +25,10 @@ from lpmangle.xen.symbols import UNUSUAL, Kind, SymbolRules
 
 if TYPE_CHECKING:
     from lpmangle.xen.function_names import FunctionName
+
+
+# GCC aligns large variables more than their type asks for.
+FUNCS_PADDED = "the compiler put padding between the entries: declare each with __attribute__((aligned(8)))"
 
 
 class Location(NamedTuple):
@@ -51,6 +56,8 @@ class Payload:
     def parse(cls, data: bytes) -> "Payload":
         """The payload whose file is `data`. Raises ElfError, PayloadError."""
         view = elf.parse(data)
+        if what := linux_module(view):
+            raise PayloadError(what)
         if len(view.sections) > MAX_SECTIONS:
             raise PayloadError(
                 f"has {len(view.sections)} sections; Xen refuses a payload with {MAX_SECTIONS + 1} or more",
@@ -78,7 +85,10 @@ class Payload:
             raise PayloadError(f"{FUNCS_SECTION}: payload version {version}; Xen knows 1 and 2")
         entry = version_at + 32 + (40 if version == 2 else 0)
         if section.size % entry:
-            raise PayloadError(f"{FUNCS_SECTION}: {section.size} bytes are no multiple of {entry} (version {version})")
+            raise PayloadError(
+                f"{FUNCS_SECTION}: {section.size} bytes are no multiple of {entry} (version {version})",
+                hint=FUNCS_PADDED if section.size > entry else "",
+            )
         if self.elf.machine not in ABSOLUTE_RELOCATION:
             raise PayloadError(f"is for machine {self.elf.machine}; Xen takes livepatches for x86_64, aarch64 and arm")
         replacements = self._replacements(section, entry, pointer)

@@ -19,10 +19,10 @@ import pytest
 from commands import ROOT
 
 from lpmangle.cli import run
-from lpmangle.cli.commands import COMMANDS
+from lpmangle.cli.commands import COMMANDS, HELP
 
 EXAMPLE = ROOT / "examples" / "fbab204.livepatch"
-NAMES = (*COMMANDS, "help")
+NAMES = (*COMMANDS, HELP)
 OPTIONS = [
     *(["--json"], ["-v"], ["-q"], ["--dry-run"], ["--embed"], ["--if-changed"], ["--fail-fast"], ["--force"], ["--"]),
     *(["--suffix", "name"], ["--suffix=text:x"], ["-j", "2"], ["--keep", "f"], ["-o", "out"], ["-oout"]),

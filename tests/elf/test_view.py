@@ -93,7 +93,7 @@ CORRUPT = {
     "byte order": (_ident(5, 0), "ELF byte order 0"),
     "ident version": (_ident(6, 0), "ELF version"),
     "e_version": (_edit("ehdr", "e_version", 2), "ELF version 2"),
-    "executable": (_edit("ehdr", "e_type", 2), "is ET_EXEC, not ET_REL"),
+    "executable": (_edit("ehdr", "e_type", 2), "is an executable; lpmangle is only for"),
     "unknown type": (_edit("ehdr", "e_type", 0xFE00), "of ELF type 65024"),
     "no section headers": (_edit("ehdr", "e_shoff", 0), "has no section header table"),
     "e_shentsize": (_edit("ehdr", "e_shentsize", 65), "section headers have 65 bytes each, expected 64"),

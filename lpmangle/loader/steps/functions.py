@@ -9,6 +9,7 @@ from lpmangle.loader.steps.memory import did_you_mean
 from lpmangle.xen.abi import FUNCS_SECTION, PAGE_SIZE
 from lpmangle.xen.hypervisor import ENDBR64_FORMS
 from lpmangle.xen.machines import X86_64, Machine
+from lpmangle.xen.payload import FUNCS_PADDED
 
 FUNCS = FUNCS_SECTION.encode()
 PAYLOAD_VERSION = 2  # LIVEPATCH_PAYLOAD_VERSION since 4.13
@@ -24,7 +25,9 @@ def check_functions(image: Image, state: State, report: Report) -> None:
     image.functions_writable = bool(image.headers[number].flags & elf.SHF_WRITE)
     address, size, entry = image.addresses[number], image.headers[number].size, machine.func_size
     if size % entry:
-        report.refuse(Rule.SECTION_SIZE, f"Wrong size {size} of {text(FUNCS)} (must be multiple of {entry})")
+        advice = FUNCS_PADDED if size > entry else ""
+        says = f"Wrong size {size} of {text(FUNCS)} (must be multiple of {entry})"
+        report.refuse(Rule.SECTION_SIZE, says, advice=advice)
     elif address is not None:
         for start in range(address, address + size, entry):
             content = image.read(start, entry)
