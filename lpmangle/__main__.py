@@ -1,14 +1,12 @@
 """`python -m lpmangle`, and the console script."""
 
-import gc
 import signal
 
-gc.disable()  # while modules are loaded (cli.get_command ends it): there is no garbage, but ever more to look at
 # While modules are loaded there is nothing to tidy up: Ctrl-C just ends the process, without a traceback.
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-from lpmangle.cli import main  # noqa: E402 (the two settings come first)
+from lpmangle.cli import main  # noqa: E402 (the setting comes first)
 
 if __name__ == "__main__":
     main()

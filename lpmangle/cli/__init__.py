@@ -32,7 +32,7 @@ def main() -> "NoReturn":
             stream.reconfigure(errors="backslashreplace")
     status = _status_of(act)
     if "lief" not in sys.modules:  # whose own exit needs the collector
-        gc.freeze()  # the process ends here: a last search for garbage is a tenth of a short run
+        gc.freeze()  # the process ends here: a last search for garbage is a twelfth of a short run
     sys.exit(status)
 
 

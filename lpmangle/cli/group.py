@@ -1,6 +1,5 @@
 """The command line as click reads it: help, completion and usage errors; commands are loaded when called."""
 
-import gc
 import importlib
 import io
 import signal
@@ -67,7 +66,6 @@ class _Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"lpmangle.cli.{cmd_name}")
-        gc.enable()
         command: click.Command = module.command
         return command
 

@@ -140,16 +140,17 @@ def _as_text(names: Iterable[bytes]) -> list[str]:
 def _symbol_lines(view: elf.Object, plan: Plan) -> Iterator[str]:
     """One JSON object for each renamed symbol (`read.SymbolRecord`)."""
     sections = [indented(section.name) for section in view.sections]
-    kinds = [
-        f'"type":"{elf.STT_NAMES.get(info & 15, info & 15)}","binding":"{elf.STB_NAMES.get(info >> 4, info >> 4)}",'
-        '"st_name":'
-        for info in range(256)
-    ]
+    kinds: dict[int, str] = {}  # by st_info, of which a payload has few
     names = bytes(view.section_data(view.strtab)).replace(b"\0", b"") + f"{plan.options.template}{plan.suffix}".encode()
     quote, string, new_name = quoting(names), view.string, plan.renames.get
     for index, (st_name, st_info, _, st_shndx, st_value, st_size) in enumerate(view.symbol_fields()):
         if (new := new_name(index)) is None:
             continue
+        if st_info not in kinds:
+            kind, binding = st_info & 15, st_info >> 4
+            kinds[st_info] = (
+                f'"type":"{elf.STT_NAMES.get(kind, kind)}","binding":"{elf.STB_NAMES.get(binding, binding)}","st_name":'
+            )
         yield (
             f'{{"index":{index},"original":{quote(string(st_name).decode())},"name":{quote(new.decode())},'
             f'"section":{sections[st_shndx]},"value":{st_value},"size":{st_size},{kinds[st_info]}{st_name}}}'
