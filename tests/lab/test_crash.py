@@ -105,6 +105,22 @@ def test_crash_in_a_stack(lab: Lab, tmp_path: Path) -> None:
         assert new not in retraced
 
 
+def test_init_memory(lab: Lab, tmp_path: Path) -> None:
+    """What `check` warns of: after boot init memory is gone, and who touches it dies."""
+    xen = Scenario("init", lab, tmp_path)
+    payload = xen.build("init", Source((PAYLOADS / "init.c").read_text(), file="init-memory.c"))
+    said = xen.lpmangle("check", "--xen", lab.xen_syms, payload)
+    assert "[init-symbol]" in said
+    assert "_sinittext" in said
+    xen.load(payload)
+    run = boot(lab, [xen.job()])
+
+    fault = run.results["init"][1]
+    assert fault.code == -1, run.console
+    assert "Panic on CPU 0:" in fault.console
+    assert "init-memory.c#look" in fault.console
+
+
 @pytest.mark.only(lambda lab: lab.machine.x86, reason=NOT_ON_ARM)
 def test_lower_payload_unloaded_first(lab: Lab, tmp_path: Path) -> None:
     """Why docs/stacked.md says to unload from the top: the upper payload writes to where the lower one was."""

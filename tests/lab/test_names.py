@@ -10,6 +10,7 @@ import pytest
 from livepatch import Source, build_id, rename
 
 from lab.scenario import Scenario, Shared, scenario, scenarios_of
+from lpmangle.loader import Hypervisor
 
 pytestmark = pytest.mark.xen
 
@@ -67,6 +68,27 @@ def twins(xen: Scenario) -> None:
         xen.extra("-first")
         xen.unload("upper")
         xen.unload("lower")
+
+
+@scenario
+def copied_variable(xen: Scenario) -> None:
+    """A variable that the hypervisor has under another folder is a copy with a value of its own; `check` says so."""
+    names = Hypervisor.at(str(xen.xen_syms)).symbols
+    original, copy = "common/version.c", "version.c"
+    if f"{original}#build_id_len".encode() not in names:
+        original, copy = copy, original
+    code = (PAYLOADS / "copy.c").read_text()
+    payload = xen.build(
+        "copy",
+        Source(code, file=copy, defines=("COPY",), plain=("lp_copy",)),
+        Source(code, file="look.c", foreign=(f"{original}#build_id_len",)),
+    )
+    said = f"{copy}#build_id_len: the hypervisor has {original}#build_id_len"
+    xen.lpmangle("check", "--xen", xen.xen_syms, payload, says=said)
+    xen.lpmangle(
+        "check", "--xen", xen.xen_syms, xen.mangle(payload), says=f"the hypervisor has {original}#build_id_len"
+    )
+    xen.load(payload, console="copy 7, hypervisor 20\n")
 
 
 @pytest.mark.parametrize("name", scenarios_of(__name__))
