@@ -38,7 +38,7 @@ def error_lines(error: Exception) -> tuple[list[str], int]:
         hint = [f"  hint: {shown(error.hint)}"] if error.hint else []
         return [message_line(error.path, error.message), *hint], error.exit_code
     if isinstance(error, OSError):
-        what = "" if error.filename else "cannot print: "  # files.py names the file of every error of its own
+        what = "" if error.filename else "cannot print: "  # system.files names the file of every error of its own
         return [message_line(error.filename or "", what + (error.strerror or str(error)))], EXIT_FILES
     if isinstance(error, MemoryError):
         return [message_line("", "not enough memory")], EXIT_FILES

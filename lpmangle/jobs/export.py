@@ -9,7 +9,7 @@ from contextlib import suppress
 from lpmangle.errors import FileError
 from lpmangle.manifest.format import ENDING
 from lpmangle.store.catalog import Catalog, Entry
-from lpmangle.system import files
+from lpmangle.system import files, writing
 
 # What a manifest says of its payload's name may be no name of a file.
 _NO_NAME = re.compile(r"[/\0-\x1f\x7f]")
@@ -36,7 +36,7 @@ def export(catalog: Catalog, entries: Sequence[Entry], folder: str) -> list[str]
     try:
         missing = [path for path, entry in paths.items() if not _is_there(path, catalog, entry)]
         if missing:
-            files.replace([files.Output(files.resolve(path), _pieces(catalog, paths[path])) for path in missing])
+            writing.replace([writing.Output(files.resolve(path), _pieces(catalog, paths[path])) for path in missing])
     except BaseException:
         if is_new:
             with suppress(OSError):
@@ -60,7 +60,7 @@ def _names(catalog: Catalog, entries: Sequence[Entry]) -> dict[str, Entry]:
 
 def _name(entry: Entry) -> str:
     name = _NO_NAME.sub("_", entry.payload + (f"-{entry.build_id}" if entry.build_id else ""))
-    room = files.NAME_MAX - len(ENDING) - 2 * _DIGITS
+    room = writing.NAME_MAX - len(ENDING) - 2 * _DIGITS
     return os.fsencode(name)[-room:].decode("utf-8", "ignore")
 
 

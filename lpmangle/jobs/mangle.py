@@ -15,7 +15,7 @@ from lpmangle.mangle.options import Options
 from lpmangle.manifest import format as manifest_format
 from lpmangle.manifest import write as manifest_writer
 from lpmangle.records import TYPE_CHECKING, NamedTuple
-from lpmangle.system import files
+from lpmangle.system import files, writing
 from lpmangle.system.files import sha256
 from lpmangle.xen.payload import Payload
 from lpmangle.xen.signature import signed
@@ -78,7 +78,7 @@ def mangle(request: Request) -> Result:
 def until_unchanged(work: Callable[[], Result]) -> Result:
     """`work` done again if another process has mangled the payload meanwhile: what is found then decides."""
     for _ in range(ATTEMPTS - 1):
-        with suppress(files.ChangedError):
+        with suppress(writing.ChangedError):
             return work()
     return work()
 
@@ -126,7 +126,7 @@ class Prepared:
             outputs.append(manifest)
         if not in_place or data is not file.data:
             links = request.links if in_place else ()
-            outputs.append(files.Output(result.output, (data,), like=file.state, links=links))
+            outputs.append(writing.Output(result.output, (data,), like=file.state, links=links))
         if options.if_changed:
             outputs = [output for output in map(_in_one_piece, outputs) if not _is_there(output)]
             result.unchanged = not in_place and result.output not in [output.path for output in outputs]
@@ -135,11 +135,11 @@ class Prepared:
             from lpmangle.store.source import Found  # loads msgspec
 
             with adding(catalog, Found(manifest.path, b"".join(manifest.pieces))) as commit:
-                files.replace(outputs, unchanged=file, before_last=commit) if outputs else commit()
+                writing.replace(outputs, unchanged=file, before_last=commit) if outputs else commit()
         elif outputs:
-            files.replace(outputs, unchanged=file)
+            writing.replace(outputs, unchanged=file)
 
-    def _manifest(self) -> files.Output | None:
+    def _manifest(self) -> writing.Output | None:
         """None if the payload came to us mangled and no manifest fits it."""
         result = self.result
         pieces: Iterable[bytes]
@@ -151,7 +151,7 @@ class Prepared:
             return None
         else:
             pieces = [found]
-        return files.Output(result.manifest_path, pieces)
+        return writing.Output(result.manifest_path, pieces)
 
 
 def prepare(request: Request, file: files.File, data: bytes | None = None) -> Prepared:
@@ -264,7 +264,7 @@ def _encoded(result: Result, data: bytes | bytearray, *, embedded: bool = False)
     )
 
 
-def _rule(request: Request, result: Result) -> files.Output:
+def _rule(request: Request, result: Result) -> writing.Output:
     """What the output is made of: the payload, and the files that said what those below it are called."""
     from lpmangle.jobs import depfile as dependencies
 
@@ -275,14 +275,14 @@ def _rule(request: Request, result: Result) -> files.Output:
     sources += filter(None, (options.xen, options.source))
     target = files.resolve(options.depfile)
     dependencies.check(target, result.output, result.manifest_path, request.path, *sources)
-    return files.Output(target, (dependencies.rule(result.place, request.path, *sources),))
+    return writing.Output(target, (dependencies.rule(result.place, request.path, *sources),))
 
 
-def _in_one_piece(output: files.Output) -> files.Output:
+def _in_one_piece(output: writing.Output) -> writing.Output:
     return output._replace(pieces=(b"".join(output.pieces),))
 
 
-def _is_there(output: files.Output) -> bool:
+def _is_there(output: writing.Output) -> bool:
     """Whether the file has that content already."""
     try:
         return (files.read(output.path).data,) == output.pieces
@@ -300,7 +300,7 @@ def _existing_manifest(result: Result, file: files.File) -> bytes | None:
         return text
     for path in (result.manifest_path, manifest_format.beside(file.path)):
         with suppress(LpmangleError):
-            data = files.read(files.fitting(path, file.data)).data
+            data = files.read(writing.fitting(path, file.data)).data
             if belongs(file.data, decode(data)):  # which may have been signed since
                 return data
     return None

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from lpmangle.errors import FileError, LpmangleError, PlanError
 from lpmangle.manifest import format as manifest_format
 from lpmangle.records import TYPE_CHECKING, NamedTuple
-from lpmangle.system import files
+from lpmangle.system import files, writing
 
 if TYPE_CHECKING:
     from lpmangle.jobs.result import Result
@@ -105,8 +105,8 @@ def check_report(path: str, kind: Kind) -> None:
 
 def write_reports(reports: Iterable[tuple[str, bytes]]) -> None:
     """Write each to its path, all or none. Raises FileError."""
-    if found := [files.Output(files.resolve(path), (content,)) for path, content in reports]:
-        files.replace(found)
+    if found := [writing.Output(files.resolve(path), (content,)) for path, content in reports]:
+        writing.replace(found)
 
 
 def _names_made_before(result: "Result", start: bytes) -> list[str]:

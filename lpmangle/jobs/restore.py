@@ -14,7 +14,7 @@ from lpmangle.manifest.belongs import belongs
 from lpmangle.manifest.read import Manifest
 from lpmangle.manifest.rebuild import NO_FRAME, rebuild
 from lpmangle.manifest.undo import undo
-from lpmangle.system import files
+from lpmangle.system import files, writing
 from lpmangle.system.files import sha256
 from lpmangle.verify import rewritten
 
@@ -50,7 +50,7 @@ def restore_file(
     outputs.check_output(target)
     if target != file.path or original is not file.data:
         links = links if target == file.path else ()
-        files.replace([files.Output(target, (original,), like=file.state, links=links)], unchanged=file)
+        writing.replace([writing.Output(target, (original,), like=file.state, links=links)], unchanged=file)
     return Restored(path, place, target, status, manifest.input.sha256)
 
 

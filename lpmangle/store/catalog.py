@@ -14,7 +14,7 @@ from lpmangle.manifest.read import Head, head_in
 from lpmangle.manifest.search import wanted
 from lpmangle.store.catalog_file import CatalogFile
 from lpmangle.store.source import Found, Shape
-from lpmangle.system import files
+from lpmangle.system import files, writing
 from lpmangle.xen.abi import MAX_NAME
 
 # So many manifests are added in one transaction: others get their turn in between.
@@ -272,12 +272,12 @@ def adding(path: str, found: Found) -> Iterator[Callable[[], None]]:
 def _made(path: str, several: Iterable[Found]) -> Iterator[tuple[list[bool], Callable[[], bool]]]:
     """A new catalog with those in it, as `_insert` says; and what brings it to `path`, False if one is there by now."""
     place = files.resolve(path)
-    temporary = files.temporary_for(place)
+    temporary = writing.temporary_for(place)
     try:
         file = CatalogFile(path, empty_ok=True, made_at=temporary)
         with closing(file.db), file.transaction():
             added = _insert(file, several)
-        yield added, lambda: files.place_new(temporary, place)
+        yield added, lambda: writing.place_new(temporary, place)
     finally:
         with suppress(OSError):
             os.unlink(temporary)

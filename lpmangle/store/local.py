@@ -178,7 +178,7 @@ def beside(payload_path: str, payload: bytes) -> Found | None:
     """The manifest beside a payload, or beside the target if `payload_path` is a symbolic link."""
     for path in (manifest_beside(payload_path), manifest_beside(os.path.realpath(payload_path))):
         if os.path.exists(path):
-            path = files.fitting(path, payload)
+            path = writing.fitting(path, payload)
             return Found(path, files.read(path).data)
     return None
 

@@ -11,7 +11,7 @@ from lpmangle.manifest.belongs import belongs
 from lpmangle.store import local
 from lpmangle.store.local import LocalSource
 from lpmangle.store.source import SQLITE_MAGIC, Found, Source, Sources
-from lpmangle.system import files
+from lpmangle.system import files, writing
 from lpmangle.system.files import sha256
 from lpmangle.xen.payload import Payload
 
@@ -105,7 +105,7 @@ def of_payload(payload: files.File, name: str, word: str | None = None) -> Found
         if not (named_in_environment() or _servers()):
             raise NoManifestError(local.missing(name), path=name, hint=HINT)
     elif is_single(word):
-        return local.load(files.fitting(word, payload.data))
+        return local.load(writing.fitting(word, payload.data))
     return _choose(open_sources([word] if word else []), payload, name)
 
 

@@ -1,10 +1,10 @@
 """The names in .livepatch.funcs by which Xen finds the functions to replace."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from lpmangle import elf
 from lpmangle.errors import PayloadError
+from lpmangle.records import NamedTuple
 from lpmangle.xen.abi import ABSOLUTE_RELOCATION, FUNCS_SECTION
 
 

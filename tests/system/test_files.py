@@ -1,4 +1,4 @@
-"""files.py and job.py: a path holds its old content or its new one, whatever happens."""
+"""system and jobs: a path holds its old content or its new one, whatever happens."""
 
 import errno
 import fcntl
@@ -22,7 +22,7 @@ from lpmangle.jobs.mangle import mangle_file
 from lpmangle.mangle import apply as splice
 from lpmangle.mangle.options import Options
 from lpmangle.manifest.read import decode
-from lpmangle.system import files
+from lpmangle.system import files, writing
 from lpmangle.system.files import sha256
 
 SUF = Options(suffix="text:SUF")
@@ -80,22 +80,22 @@ def test_a_failing_second_rename_brings_the_first_back(tmp_path: Path) -> None:
     """The manifest of another build must not be lost to a payload that could not be replaced."""
     manifest, target = tmp_path / "p.manifest.json", tmp_path / "p"
     manifest.write_bytes(b"old")
-    outputs = [files.Output(str(manifest), [b"new"]), files.Output(str(target), [b"payload"])]
+    outputs = [writing.Output(str(manifest), [b"new"]), writing.Output(str(target), [b"payload"])]
 
     def occupy() -> Iterator[bytes]:
         # While the payload is being written, its path becomes a folder: rename(2) fails.
         yield b"payload"
         target.mkdir()
 
-    outputs[1] = files.Output(str(target), occupy())
+    outputs[1] = writing.Output(str(target), occupy())
     with pytest.raises(FileError, match="cannot replace"):
-        files.replace(outputs)
+        writing.replace(outputs)
     assert state(tmp_path) == {"p.manifest.json": b"old"}
     manifest.unlink()
     target.rmdir()
-    outputs[1] = files.Output(str(target), occupy())
+    outputs[1] = writing.Output(str(target), occupy())
     with pytest.raises(FileError, match="cannot replace"):
-        files.replace(outputs)
+        writing.replace(outputs)
     assert state(tmp_path) == {}
 
 
@@ -168,8 +168,8 @@ def test_nothing_is_written_without_proof(payload: Path, monkeypatch: pytest.Mon
 def test_input_replaced_meanwhile(payload: Path) -> None:
     file = files.read(str(payload))
     os.utime(payload, ns=(1, 1))
-    with pytest.raises(files.ChangedError):
-        files.replace([files.Output(str(payload), [b"x"])], unchanged=file)
+    with pytest.raises(writing.ChangedError):
+        writing.replace([writing.Output(str(payload), [b"x"])], unchanged=file)
     assert state(payload.parent) == {payload.name: plain().data}
 
 
@@ -177,7 +177,7 @@ def test_input_gone_meanwhile(payload: Path) -> None:
     file = files.read(str(payload))
     payload.unlink()
     with pytest.raises(FileError, match="No such file"):
-        files.replace([files.Output(str(payload), [b"x"])], unchanged=file)
+        writing.replace([writing.Output(str(payload), [b"x"])], unchanged=file)
     assert state(payload.parent) == {}
 
 
@@ -277,7 +277,7 @@ def test_only_regular_files(tmp_path: Path, make: Callable[[str], None]) -> None
     with pytest.raises(FileError, match=r"not a regular file|Is a directory"):
         files.read(odd)
     with pytest.raises(FileError, match="not a regular file"):
-        files.replace([files.Output(odd, [b"x"])])
+        writing.replace([writing.Output(odd, [b"x"])])
     assert [entry.name for entry in tmp_path.iterdir()] == ["odd"]
 
 

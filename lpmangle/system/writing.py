@@ -1,0 +1,272 @@
+"""Files are read whole and replaced whole: at every moment a path holds its old content or its new one.
+
+New content goes to a temporary file in the same folder, is synced, and takes its place by rename. Several outputs that
+belong together (manifest, then payload) are all written before the first is renamed, and go back if a later one fails.
+If the process is killed between two renames, the old payload's manifest is where `fitting` finds it.
+"""
+
+import errno
+import fcntl
+import os
+import signal
+import stat
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+
+from lpmangle.errors import FileError
+from lpmangle.records import NamedTuple
+from lpmangle.system.files import File, content, failed, kind_of, not_regular, sha256
+
+# Others hold the lock for two renames; whoever holds it longer is not one of us.
+LOCK_SECONDS = 60
+NAME_MAX = 255  # bytes of a file name on every common file system
+_OLD = ".lpmangle-old."
+
+
+class Output(NamedTuple):
+    """New content for `path`, in pieces. `like` gives mode and owner to a file that does not exist yet.
+
+    `links` are other paths that are to lead to the same file as `path` (hard links).
+    """
+
+    path: str
+    pieces: Iterable[bytes | bytearray | memoryview]
+    like: os.stat_result | None = None
+    links: Sequence[str] = ()
+
+
+class ChangedError(FileError):
+    """The input was replaced while we worked on what it was before."""
+
+
+def replace(
+    outputs: list[Output], unchanged: File | None = None, before_last: Callable[[], None] = lambda: None
+) -> None:
+    """Bring all `outputs` into place, in order, or none.
+
+    `unchanged` must still be the file that was read, and the last output's links lead to it, else ChangedError.
+    `before_last` is called when only the last output is not yet in its place. Raises FileError, and what `before_last`
+    raises; then every path is as it was and no temporary file is left. Other processes that write into the last
+    output's folder with this function wait.
+    """
+    paths = [path for output in outputs for path in (*output.links, output.path)]
+    temporaries = [temporary_for(path) for path in paths]
+    try:
+        waiting = iter(temporaries)
+        for output in outputs:
+            links = [next(waiting) for _ in output.links]
+            _write(next(waiting), output, links)
+        # An interrupt between the renames would leave a manifest without its payload.
+        with _folder_locked(outputs[-1].path), _signals_held():
+            if unchanged is not None:
+                for path in (unchanged.path, *outputs[-1].links):
+                    _check_unchanged(unchanged._replace(path=path))
+            _rename(temporaries, paths, before_last)
+            temporaries.clear()
+    finally:
+        for temporary in temporaries:
+            with suppress(OSError):
+                os.unlink(temporary)
+
+
+def place_new(temporary: str, path: str) -> bool:
+    """Give a finished file its name; False if there is something by that name by now. Raises FileError."""
+    try:
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+        except OSError:  # no hard links on this file system
+            with _folder_locked(path):
+                if os.path.lexists(path):
+                    return False
+                os.rename(temporary, path)
+    except OSError as error:
+        raise failed("cannot write", path, error) from None
+    with suppress(OSError):  # it is in place; only when that reaches the disk is not known
+        _sync_folder(path)
+    return True
+
+
+def fitting(path: str, payload: bytes) -> str:
+    """`path`, or the file beside it that `replace` kept of it, if that and not `path` holds the SHA-256 of `payload`.
+
+    As a manifest does that belongs to a payload. There is such a file only after a process was killed.
+    """
+    kept = _kept(path)
+    if not os.path.exists(kept):
+        return path
+    digest = sha256(payload).encode()
+    return kept if _holds(kept, digest) and not _holds(path, digest) else path
+
+
+def _holds(path: str, word: bytes) -> bool:
+    try:
+        return word in content(path)
+    except FileError:
+        return False
+
+
+def _write(temporary: str, output: Output, links: Sequence[str] = ()) -> None:
+    like = output.like
+    try:
+        with suppress(FileNotFoundError):
+            like = os.stat(output.path)
+        if like is not None and not stat.S_ISREG(like.st_mode):
+            raise not_regular(kind_of(like), output.path)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        with open(os.open(temporary, flags, 0o666 if like is None else 0o600), "wb", buffering=0) as file:
+            for piece in output.pieces:
+                view = memoryview(piece)
+                while view:
+                    view = view[file.write(view) :]
+            if like is not None:
+                with suppress(PermissionError):
+                    os.fchown(file.fileno(), like.st_uid, like.st_gid)
+                os.fchmod(file.fileno(), like.st_mode & 0o777)
+            os.fsync(file.fileno())
+        for link in links:
+            os.link(temporary, link)
+    except FileNotFoundError:
+        raise FileError("there is no such folder", path=os.path.dirname(output.path)) from None
+    except OSError as error:
+        raise failed("cannot write", output.path, error) from None
+
+
+def _rename(temporaries: list[str], paths: list[str], before_last: Callable[[], None]) -> None:
+    """All but the last are synced before the last is renamed; after that there is no way back."""
+    *companions, last = paths
+    had_content: dict[str, bool] = {}
+    path = last
+    try:
+        for temporary, path in zip(temporaries, companions, strict=False):
+            had_content[path] = _keep(path, last)
+            os.replace(temporary, path)
+            # File systems do not swap what is done in one folder: what was kept is on disk with it.
+            _sync_folder(path)
+        path = last
+        before_last()
+        os.replace(temporaries[-1], path)
+    except BaseException as error:
+        for companion, had in had_content.items():
+            with suppress(OSError, FileError):
+                _put_back(companion) if had else os.unlink(companion)
+        if isinstance(error, OSError):
+            raise failed("cannot replace", path, error) from None
+        raise
+    for companion in companions:
+        with suppress(OSError):  # it does no harm
+            os.unlink(_kept(companion))
+    with suppress(OSError):  # all is in place and in order; only when it reaches the disk is not known
+        _sync_folder(last)
+
+
+def _kept(path: str) -> str:
+    """Where the old content of `path` is until all is in place: named so that a folder of manifests shows it."""
+    folder, name = os.path.split(path)
+    return os.path.join(folder, _OLD + os.fsdecode(os.fsencode(name)[len(_OLD) - NAME_MAX :]))
+
+
+def _keep(path: str, payload: str) -> bool:
+    """Give what `path` holds a second name, or make a copy; False if there is nothing."""
+    kept = _kept(path)
+    if os.path.lexists(kept):  # by a process that was killed
+        with suppress(FileError):
+            if fitting(path, content(payload)) == kept:
+                return True
+        os.unlink(kept)
+    try:
+        os.link(path, kept)
+    except FileNotFoundError:
+        return False
+    except OSError:  # no hard links on this file system, or not to files of others
+        temporary = temporary_for(path)
+        try:
+            _write(temporary, Output(path, (content(path),)))
+            os.replace(temporary, kept)
+        finally:
+            with suppress(OSError):
+                os.unlink(temporary)
+    return True
+
+
+def _put_back(path: str) -> None:
+    kept = _kept(path)
+    try:
+        os.replace(kept, path)
+    except OSError:  # others' files in a folder with the sticky bit; they are as they were
+        if content(kept) != content(path):
+            raise
+    with suppress(FileNotFoundError):  # rename(2) leaves two names of one file as they are
+        os.unlink(kept)
+
+
+def _check_unchanged(file: File) -> None:
+    try:
+        now = os.stat(file.path)
+    except OSError as error:
+        raise failed("cannot read", file.path, error) from None
+    then = file.state
+    if (now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns) != (
+        then.st_dev, then.st_ino, then.st_size, then.st_mtime_ns,
+    ):  # fmt: skip
+        raise ChangedError("was changed by another process meanwhile", path=file.path, hint="run the command again")
+
+
+def temporary_for(path: str) -> str:
+    """A name that nothing has yet, in the folder of `path`."""
+    return os.path.join(os.path.dirname(path), f".lpmangle-{os.urandom(8).hex()}.tmp")
+
+
+def _sync_folder(path: str) -> None:
+    folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some file systems cannot sync a folder
+            raise
+    finally:
+        _close(folder)
+
+
+def _close(folder: int) -> None:
+    with suppress(OSError):  # nothing was written through it
+        os.close(folder)
+
+
+@contextmanager
+def _folder_locked(path: str) -> Iterator[None]:
+    try:
+        folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise failed("cannot write", path, error) from None
+    try:
+        _lock(folder, path)
+        yield
+    finally:
+        _close(folder)
+
+
+def _lock(folder: int, path: str) -> None:
+    patience = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > patience:
+                raise FileError("another process keeps the folder locked", path=path) from None
+            time.sleep(0.01)
+        except OSError:  # some network file systems cannot lock a folder; renames are atomic all the same
+            return
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    held = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, held)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
