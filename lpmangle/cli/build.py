@@ -13,7 +13,7 @@ from lpmangle.cli.mangle_options import AGAINST, NAMING, NOTES, STRICT
 from lpmangle.cli.mangle_report import entry, report
 from lpmangle.cli.options import add_options, read_options
 from lpmangle.cli.output import print_json, warn
-from lpmangle.cli.paths import CommandText, FilePath, OutputPath, PayloadPath
+from lpmangle.cli.paths import CommandText, FilePath, OutputPath, PayloadFile
 from lpmangle.cli.reply import Reply, Wanted, failed, say
 from lpmangle.cli.settings import Command, is_typed, origin_lines
 from lpmangle.errors import LpmangleError, StoppedError
@@ -94,7 +94,7 @@ say where it is with --result. livepatch-build -k diff makes none.
 @click.option(
     "--loaded",
     multiple=True,
-    type=PayloadPath(),
+    type=PayloadFile(),
     metavar="PAYLOAD",
     help="For --check: is loaded and applied; repeatable.",
 )

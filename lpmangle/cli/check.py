@@ -7,7 +7,7 @@ import click
 from lpmangle.cli.check_report import print_report, report
 from lpmangle.cli.complete import xen_versions
 from lpmangle.cli.output import print_json
-from lpmangle.cli.paths import FilePath, OutputPath, PayloadPath
+from lpmangle.cli.paths import FilePath, OutputPath, PayloadFile, PayloadPath
 from lpmangle.cli.settings import Command
 from lpmangle.errors import EXIT_NO
 from lpmangle.jobs import outputs
@@ -53,7 +53,7 @@ hypervisor itself replaces what is applied. The exit code is 1 if any is refused
     "A hypervisor does not tell.",
 )
 @click.option(
-    "--loaded", multiple=True, type=PayloadPath(), metavar="PAYLOAD", help="Is loaded and applied; repeatable."
+    "--loaded", multiple=True, type=PayloadFile(), metavar="PAYLOAD", help="Is loaded and applied; repeatable."
 )
 @click.option(
     "--stack",

@@ -89,6 +89,6 @@ def _call(payload: str, given: "dict[str, Any]") -> Call | None:
     options = Options(**given)
     if not all(map(is_note, options.note)):
         return None
-    check_payload(payload)
+    check_payload(payload, or_command=True)
     check_naming(options.suffix, options.template)
     return None if what_does_not_fit(payload, options) else Call(payload, options, wanted)

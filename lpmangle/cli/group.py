@@ -39,7 +39,8 @@ class _Commands(click.Group):
             args = self._help_args(ctx, args[1:])
         if args and args[0] not in COMMANDS and args[0] not in ("--help", "-h", "--version"):
             if args[0][:1] not in ("", "-", "@") and not ctx.resilient_parsing:
-                PayloadPath().check(args[0])  # before the options of a misspelt command are said not to exist
+                # Before the options of a misspelt command are said not to exist.
+                PayloadPath(default=True).check(args[0])
             args = [DEFAULT_COMMAND, *args]
         return super().parse_args(ctx, args)
 

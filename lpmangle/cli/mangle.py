@@ -45,7 +45,7 @@ Several paths to one file are one PAYLOAD, named after that file. @FILE stands f
 that FILE names, one on each line (@- reads them from stdin).
 """,
 )
-@click.argument("payloads", nargs=-1, required=True, type=PayloadPath(lists=True), metavar="PAYLOAD...")
+@click.argument("payloads", nargs=-1, required=True, type=PayloadPath(lists=True, default=True), metavar="PAYLOAD...")
 @add_options(*OPTIONS)
 @click.pass_context
 def command(

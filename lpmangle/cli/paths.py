@@ -54,12 +54,23 @@ class WholeFilePath(FilePath):
         check_whole_file(path)
 
 
-class PayloadPath(FilePath):
-    """A payload, which must be there; with `lists` also @FILE, which stands for several."""
+class PayloadFile(FilePath):
+    """A payload that an option names; it must be there."""
 
-    def __init__(self, *, lists: bool = False) -> None:
+    def check(self, path: str) -> None:
+        check_payload(path)
+
+
+class PayloadPath(FilePath):
+    """A payload where somebody may have meant a command; with `lists` also @FILE, which stands for several.
+
+    Of the command that needs no word (`default`) one that is not there may be a misspelt command.
+    """
+
+    def __init__(self, *, lists: bool = False, default: bool = False) -> None:
         super().__init__()
         self._lists = lists
+        self._default = default
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
@@ -75,7 +86,7 @@ class PayloadPath(FilePath):
             check_list(path)
         else:
             refuse_command(path)
-            check_payload(path)
+            check_payload(path, or_command=self._default)
 
 
 class OutputPath(FilePath):

@@ -9,11 +9,11 @@ from lpmangle.system import files
 _UNKNOWN = ""  # who reads or writes it says why, with the right exit code
 
 
-def check_payload(path: str) -> None:
-    """Raise WordError if no payload can be at `path`."""
+def check_payload(path: str, *, or_command: bool = False) -> None:
+    """Raise WordError if no payload can be at `path`; with `or_command` it may be a misspelt command."""
     kind = _kind(path)
     if kind is None:
-        raise missing_payload(path)
+        raise missing_payload(path) if or_command else WordError("there is no such file", path=path)
     _check_regular(path, kind)
 
 

@@ -27,14 +27,14 @@ Examples:
   lpmangle verify fbab204.livepatch --original build/fbab204.livepatch
   lpmangle verify -q -m shipped.db build/*.livepatch
 
-Check that each PAYLOAD and its manifest agree in every field (options, digests, build-id, the file's
-name, every symbol), that the original can be had back, and that nothing but names differs from it;
-a second reading by LIEF must agree. One line for each finding; the exit code is 1 if there is any.
+Check that each PAYLOAD and its manifest agree in every field (options, digests, build-id, every
+symbol), that the original can be had back, and that nothing but names differs from it; a second
+reading by LIEF must agree. One line for each finding; the exit code is 1 if there is any.
 A payload that was laid out anew, such as by objcopy for a signature, is compared by what is in it:
-a signature is mentioned, any other difference is named. Bytes appended since are left out of
-account and mentioned. If SOURCE is a folder, a catalog or a server, the manifests of the payloads
-below must agree as well. To load LIEF takes half a second: name many PAYLOADs in one call, and it
-is loaded once.
+a signature is mentioned, any other difference is named. Bytes appended since, and another name of
+the file, are left out of account and mentioned. If SOURCE is a folder, a catalog or a server, the
+manifests of the payloads below must agree as well. To load LIEF takes half a second: name many
+PAYLOADs in one call, and it is loaded once.
 """,
 )
 @click.argument("payloads", nargs=-1, required=True, type=PayloadPath(lists=True), metavar="PAYLOAD...")
@@ -98,7 +98,7 @@ def _lines(payload: str, done: Verification, quiet: bool) -> Iterator[str]:
     for line in done.findings:
         yield f"{shown(payload)}: {shown(line)}"
     if done.verified:
-        since = done.since and f"; {done.since}"
+        since = done.since and f"; {shown(done.since)}"
         yield f"{shown(payload)}: verified, {_renamed(done.manifest)}, nothing else differs{since}"
 
 

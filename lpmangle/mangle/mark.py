@@ -19,6 +19,8 @@ from lpmangle.records import NamedTuple
 MAX_GLOBS = 1000
 CHECK_DIGITS = 12
 
+_MANY = "and {} globs"  # as it is written, of one, too
+
 MAGIC = b"\0lpmangle "
 _AGAINST = " --against "
 _OPTIONS = r"--suffix (?P<typed>\S+) --template (?P<template>\S+) --scope (?P<scope>\S+)"
@@ -57,7 +59,8 @@ class Mark(NamedTuple):
     @property
     def words(self) -> str:
         """The options as they were typed, without those that change nothing."""
-        return " ".join(filter(None, (self._options, *(f"--against {one.build_id}" for one in self.below), self.globs)))
+        globs = self.globs.replace(f"{_MANY.format(1)}, sha256 ", "and 1 glob, sha256 ")
+        return " ".join(filter(None, (self._options, *(f"--against {one.build_id}" for one in self.below), globs)))
 
     @property
     def tells_originals(self) -> bool:
@@ -142,7 +145,7 @@ def globs_text(only: Iterable[str], keep: Iterable[str]) -> str:
     globs = [f"--only {glob}" for glob in sorted(set(only))] + [f"--keep {glob}" for glob in sorted(set(keep))]
     if sum(map(len, globs)) <= MAX_GLOBS:
         return " ".join(globs)
-    return f"and {len(globs)} globs, sha256 {_digest(' '.join(globs))}"
+    return f"{_MANY.format(len(globs))}, sha256 {_digest(' '.join(globs))}"
 
 
 def check_of(template: str, suffix: str) -> str:

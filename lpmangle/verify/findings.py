@@ -45,7 +45,7 @@ def findings(
     if original and (of_original := sha256(original.data)) != found.input.sha256:
         yield f"the original's sha256 is {of_original}, the manifest says {found.input.sha256}"
     yield from _note_findings(view, found)
-    if name != found.payload:
+    if name != found.payload and digest != found.output.sha256:  # else it was renamed, which is no damage
         yield f"its file is called {name}, the manifest says that it is uploaded as {found.payload}"
     yield from claims.about_itself(found)
     wrong_options = list(claims.about_options(view, found))

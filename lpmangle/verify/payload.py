@@ -55,13 +55,16 @@ def verify_payload(data: bytes, found: Manifest, name: str, original: elf.Object
     bare = embed.without(view)
     if _was_changed(bare, found):
         lines, since = _seen_through(view, found, name, original)
-        return Verification(found, lines, size, words, since)
-    lines = list(findings(bare, found, name, original))
-    if view.section_named(embed.SECTION):
-        lines = [*embedded.findings(view, bare, found), *lines]
-    note = note_of(view)
-    before = note is not None and not note.blank and bool(found.named or found.functions)
-    return Verification(found, lines, size, words, f"signed before, which fits no longer ({note})" if before else "")
+    else:
+        lines = list(findings(bare, found, name, original))
+        if view.section_named(embed.SECTION):
+            lines = [*embedded.findings(view, bare, found), *lines]
+        note = note_of(view)
+        before = note is not None and not note.blank and bool(found.named or found.functions)
+        since = f"signed before, which fits no longer ({note})" if before else ""
+    if name != found.payload and not lines:
+        since = "; ".join(filter(None, (since, f"renamed since (its manifest calls it {found.payload})")))
+    return Verification(found, lines, size, words, since)
 
 
 def _was_changed(view: elf.Object, found: Manifest) -> bool:

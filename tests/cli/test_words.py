@@ -169,7 +169,8 @@ def test_what_is_no_file_and_no_command(folder: Path, word: str, hint: str) -> N
 def test_a_payload_that_does_not_exist(folder: Path, command: list[str]) -> None:
     os.symlink("nowhere", folder / "dangling.livepatch")
     several = command[:1] in ([], ["mangle"], ["check"])
-    for word in ("missing.livepatch", "./verify", "no/such/folder/x", "text/x", "dangling.livepatch"):
+    only_a_file = ("missing",) if command[:1] not in ([], ["mangle"]) else ()  # elsewhere it may be a misspelt command
+    for word in (*only_a_file, "missing.livepatch", "./verify", "no/such/folder/x", "text/x", "dangling.livepatch"):
         lines = [[*command, word]]
         lines += [[*command, "p.livepatch", word], [*command, word, "p.livepatch"]] if several else []
         for said in say_each(lines, folder):
@@ -185,7 +186,7 @@ def test_a_list_that_names_what_does_not_exist(folder: Path) -> None:
         (["q.livepatch", "@missing"], "missing.livepatch: there is no such file\n"),
         (["@odd"], "fifo: is a FIFO, not a regular file\n"),
         (["@no-list", "p.livepatch"], "no-list: there is no such file\n"),
-        (["@command"], "verify: is no file and no command\n  hint: "),
+        (["@command"], "verify: there is no such file\n"),
     ):
         said = say(line, folder)
         assert (said.code, said.touched) == (2, False)

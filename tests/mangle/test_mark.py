@@ -98,6 +98,13 @@ def test_the_same_suffix_typed_otherwise_is_the_same_way() -> None:
         make_plan(Payload(done), Options("name"), "other")
 
 
+def test_one_long_glob() -> None:
+    """What is written stays as it was: a mark is compared with those of older versions."""
+    one = mark.globs_text(["a" * 1001], ())
+    assert one.startswith("and 1 globs, sha256 ")
+    assert "local and 1 glob, sha256 " in Mark("S", "text:S", "{symbol}_{suffix}", "local", one).words
+
+
 def test_a_payload_with_the_old_mark_is_mangled_already() -> None:
     view = elf.parse(plain().data)
     options = Options("text:SUF")

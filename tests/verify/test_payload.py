@@ -147,14 +147,33 @@ def test_not_mangled_and_no_manifest(payload: Path) -> None:
 
 
 def test_the_name_of_the_file(payload: Path) -> None:
-    """It is uploaded by another name than the manifest says; a symbolic link's name does not matter."""
+    """Renamed, with its manifest or without, it is what it was; a symbolic link's name does not matter."""
     link = payload.parent / "link.livepatch"
     link.symlink_to(payload.name)
     lpmangle("verify", link)
     other = payload.parent / "other.livepatch"
     shutil.copy(payload, other)
-    said = lpmangle("verify", other, "-m", f"{payload}.manifest.json", code=1).stdout
-    assert said == f"{other}: its file is called other, the manifest says that it is uploaded as fbab204\n"
+    was = "renamed since (its manifest calls it fbab204)"
+    verified = f"{other}: verified, 5 renamed symbols, nothing else differs; {was}\n"
+    assert lpmangle("verify", other, "-m", f"{payload}.manifest.json").stdout == verified
+    shutil.copy(f"{payload}.manifest.json", f"{other}.manifest.json")
+    assert lpmangle("verify", other).stdout == verified
+    (report,) = json.loads(lpmangle("verify", other, "--json").stdout)["payloads"]
+    assert report["since"] == was
+    data = bytearray(other.read_bytes())
+    data[-3] ^= 1  # in a new name
+    other.write_bytes(data)
+    said = lpmangle("verify", other, code=1).stdout
+    assert f"{other}: its file is called other, the manifest says that it is uploaded as fbab204\n" in said
+    assert was not in said
+
+
+def test_a_mangled_payload_with_another_name(payload: Path) -> None:
+    """-o copies it, and its manifest, as they are."""
+    other = payload.parent / "other.livepatch"
+    assert lpmangle("-o", other, payload).stdout.endswith("already mangled\n")
+    assert other.read_bytes() == payload.read_bytes()
+    assert lpmangle("verify", other).stdout.endswith("renamed since (its manifest calls it fbab204)\n")
 
 
 def test_signed_afterwards(payload: Path) -> None:
