@@ -13,7 +13,7 @@ from lpmangle.manifest.format import ENDING
 from lpmangle.manifest.format import beside as manifest_beside
 from lpmangle.manifest.read import Head, head_in
 from lpmangle.store.source import Found, Shape, warn
-from lpmangle.system import files
+from lpmangle.system import files, writing
 
 _DEBUG = ".debug"
 _BUILD_ID = re.compile(r"[0-9a-f]{40}").fullmatch
