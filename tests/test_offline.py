@@ -138,8 +138,15 @@ def test_install_costs_no_file(bundle: Path, tmp_path: Path) -> None:
     assert said == f"install: {mine}: is there, and is no lpmangle; name a folder that is not there yet\n"
     install(bundle, place)
     (place / "share" / "notes").write_text("mine")
-    before = content(tmp_path)
     assert f"install: {place}/share/notes: does not belong to lpmangle" in install(bundle, place, code=1)
+    (place / "share" / "notes").unlink()
+    (place / "share" / "link").symlink_to("man")
+    assert f"install: {place}/share/link: does not belong to lpmangle" in install(bundle, place, code=1)
+    (place / "share" / "link").unlink()
+    before = content(tmp_path)
+    assert install(bundle, place, "--python", "/no/python", code=1) == "install: /no/python: is no program\n"
+    assert "lpmangle does not run here, so nothing was" in install(bundle, place, "--python", "/bin/false", code=1)
+    assert install(bundle, mine / "file" / "x", code=1) == f"install: {mine / 'file'}: File exists\n"
     copy = Path(shutil.copytree(bundle, tmp_path / "copy"))
     wheel = next((copy / "wheels").glob("click-*"))
     wheel.write_bytes(wheel.read_bytes()[:-1])
