@@ -35,7 +35,8 @@ else:
 
         @classmethod
         def _make(cls, values):
-            return cls(*values)
+            made = tuple.__new__(cls, values)
+            return made if len(made) == len(cls._fields) else cls(*values)
 
         def _asdict(self):
             return dict(zip(self._fields, self, strict=True))

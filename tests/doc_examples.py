@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-PAGES = ("README.md", "docs/debugging.md", "docs/json.md", "docs/stacked.md")
+PAGES = ("README.md", "docs/debugging.md", "docs/json.md", "docs/compare.md", "docs/stacked.md")
 BLOCK = re.compile(r"(?<=^```console\n).*?(?=^```$)", re.MULTILINE | re.DOTALL)
 
 

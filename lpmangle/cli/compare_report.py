@@ -1,13 +1,12 @@
 """What `lpmangle compare` says: a summary, and sections of words that a terminal and a page can show; or JSON."""
 
-import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from lpmangle.cli.check_report import decisive, rules_line, rules_record
 from lpmangle.cli.check_report import record as verdict_record
 from lpmangle.cli.output import shown, table_lines
-from lpmangle.cli.show import WIDTH, entry_record
+from lpmangle.cli.show import entry_record, wrapped
 from lpmangle.elf import text
 from lpmangle.errors import counted
 from lpmangle.loader import State
@@ -18,6 +17,7 @@ from lpmangle.review.identity import ABSOLUTE, CONSTANT, STRING, Target
 from lpmangle.review.subject import AS_THEY_STAND
 
 _MOST_TEXT = 40
+_MOST_NAMES = 20
 # So many functions, and hardly any of them equal, are no fix, but another build.
 _MANY = 4
 
@@ -102,11 +102,14 @@ def _lines(section: Section) -> Iterator[str]:
         yield from ("", section.title)
     for line in section.lines:
         yield f"  {line}"
-    if section.rows:
-        for line in table_lines([*section.rows]):
-            yield f"  {line}"
+    rows: list[tuple[str, ...]] = [*section.rows]
+    more = len(rows) - _MOST_NAMES if section.is_loss else 0
+    for line in table_lines(rows[:_MOST_NAMES] if more > 0 else rows) if rows else ():
+        yield f"  {line}"
+    if more > 0:
+        yield f"  and {more} more"
     for head, names in section.lists:
-        yield from _wrapped(head, names)
+        yield from wrapped(head, _some(names))
     if section.behind:
         yield f"  {section.behind}"
 
@@ -291,15 +294,9 @@ def _list(names: list[bytes]) -> str:
     return ", ".join(map(text, names)) or "-"
 
 
-def _wrapped(head: str, names: list[str]) -> list[str]:
-    return textwrap.wrap(
-        head + ", ".join(map(shown, names)),
-        WIDTH,
-        initial_indent="  ",
-        subsequent_indent="  ",
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+def _some(names: list[str]) -> list[str]:
+    """Not more than a reader of a terminal wants to see; --json and --html have all."""
+    return names if len(names) <= _MOST_NAMES else [*names[:_MOST_NAMES], f"and {len(names) - _MOST_NAMES} more"]
 
 
 def record(found: Comparison, old: str, new: str, state: State) -> dict[str, Any]:

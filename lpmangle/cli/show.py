@@ -1,6 +1,6 @@
 """lpmangle show: what a payload is and does, in words."""
 
-import textwrap
+import gc
 from collections.abc import Iterable
 from typing import Any
 
@@ -40,6 +40,7 @@ payload itself where there is none.
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON, with both names.")
 @click.pass_context
 def command(ctx: click.Context, payloads: tuple[str, ...], source: str | None, mangled: bool, as_json: bool) -> None:
+    gc.disable()  # a short run, in which nothing makes many cycles
     status, records = 0, []
     for number, path in enumerate(payloads):
         try:
@@ -163,19 +164,24 @@ def _needs(inventory: Inventory, mangled: bool) -> list[str]:
     whose = "of the hypervisor, or of payloads below" if inventory.stacked else "of the hypervisor"
     for several, words in ((others, whose), (below, "of payloads below, by the names that they have there")):
         if several:
-            lines += ["", f"needs {counted(len(several), 'name')} {words}", *_wrapped(_names(several, mangled))]
+            lines += ["", f"needs {counted(len(several), 'name')} {words}", *wrapped("", _names(several, mangled))]
     return lines
 
 
 def _names(several: list[Needed], mangled: bool) -> list[str]:
-    return [shown(one.new_name if mangled else one.name) for one in several]
+    return [text(one.new_name if mangled else one.name) for one in several]
 
 
-def _wrapped(names: list[str]) -> list[str]:
-    return textwrap.wrap(
-        ", ".join(names), WIDTH, initial_indent="  ", subsequent_indent="  ", break_long_words=False,
-        break_on_hyphens=False,
-    )  # fmt: skip
+def wrapped(head: str, names: Iterable[str]) -> list[str]:
+    """Names, made safe to print, one behind the other in lines of at most WIDTH characters."""
+    lines, line = [], f"  {head}"
+    for number, name in enumerate(map(shown, names)):
+        if number and len(line) + len(name) > WIDTH - 2:
+            lines.append(f"{line.rstrip()},")
+            line = f"  {name}"
+        else:
+            line += f", {name}" if number else name
+    return [*lines, line]
 
 
 def _aligned(pairs: Iterable[tuple[str, str]]) -> list[str]:

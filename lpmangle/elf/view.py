@@ -220,9 +220,9 @@ class Object:
                 if info >> shift >= self.symbol_count:
                     raise ElfError(f"{section}: a relocation names symbol {info >> shift} of {self.symbol_count}")
                 if addend:
-                    yield Relocation(offset, info >> shift, info & mask, addend[0], at)
+                    yield Relocation._make((offset, info >> shift, info & mask, addend[0], at))
                 else:
-                    yield Relocation(offset, info >> shift, info & mask, None, target.offset + offset)
+                    yield Relocation._make((offset, info >> shift, info & mask, None, target.offset + offset))
                 at += entry.size
 
 

@@ -1,5 +1,6 @@
 """A payload on its way into the hypervisor: what each step of the loader leaves for the next."""
 
+from functools import cached_property
 from mmap import mmap
 from typing import NamedTuple
 
@@ -69,7 +70,7 @@ class Image:
         # By `names`: the registered symbols that do not override.
         self.new: list[int] = []
 
-    @property
+    @cached_property
     def bindings(self) -> list[int]:
         """STB_* of each symbol. Xen never looks at them; people do."""
         header, layout = self.headers[self.symtab], self.machine.layout

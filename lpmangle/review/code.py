@@ -7,6 +7,7 @@ for what they are, references as any other.
 
 from bisect import bisect_right
 from collections.abc import Iterator
+from functools import lru_cache
 from struct import Struct
 from typing import NamedTuple
 
@@ -63,7 +64,7 @@ def code_at(places: Places, extent: Extent) -> Code | None:
     content = bytearray(places.masked(extent.section, extent.start, extent.end, relocations))
     taken = {relocation.r_offset - extent.start for relocation in relocations}
     x86 = view.machine == elf.EM_X86_64
-    ends = _ends(raw) if x86 else []
+    ends, branches = _decoded(view.machine, raw)
     references = []
     for relocation in relocations:
         at, kind = relocation.r_offset - extent.start, relocation.r_type
@@ -75,7 +76,7 @@ def code_at(places: Places, extent: Extent) -> Code | None:
             # The same to Xen (arch_livepatch_perform_rela); which one it is depends on the version of the assembler.
             kind = R_X86_64_PC32 if kind == R_X86_64_PLT32 else kind
         references.append(Reference(at, kind, places.target(relocation.r_sym, addend)))
-    for branch in _branches(view.machine, raw, ends):
+    for branch in branches:
         if branch.at in taken or 0 <= branch.target < size:
             continue
         if 0 <= extent.start + branch.target < section.size:
@@ -83,6 +84,13 @@ def code_at(places: Places, extent: Extent) -> Code | None:
             target = places.place(extent.section, extent.start + branch.target)
             references.append(Reference(branch.at, branch.type, target))
     return Code(bytes(content), tuple(sorted(references, key=_place)))
+
+
+@lru_cache(maxsize=64)  # the same function in two payloads, one after the other
+def _decoded(machine: int, code: bytes) -> tuple[list[int], list[_Branch]]:
+    """Where instructions end (of x86), and which of them lead elsewhere."""
+    ends = _ends(code) if machine == elf.EM_X86_64 else []
+    return ends, list(_branches(machine, code, ends))
 
 
 def _place(reference: Reference) -> int:

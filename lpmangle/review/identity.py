@@ -14,13 +14,13 @@ the same is meant.
 
 from __future__ import annotations
 
-import hashlib
 from bisect import bisect_left, bisect_right
 from typing import NamedTuple
 
 from lpmangle import elf
 from lpmangle.errors import ElfError
 from lpmangle.review.subject import Subject
+from lpmangle.system.files import sha256
 from lpmangle.xen.relocations import FIELDS, R_ARM_CALL, R_ARM_JUMP24, Field, arm32_addend
 from lpmangle.xen.symbols import Kind
 from lpmangle.xen.variables import holds_state
@@ -83,6 +83,7 @@ class Places:
         self.view = subject.view
         self.fields: dict[int, Field] = FIELDS.get(self.view.machine, {})
         self._work = MAX_WORK
+        self._symbols: dict[int, elf.Symbol] = {}
         self._relocations: dict[int, list[elf.Relocation]] = {}
         self._constants: dict[Extent, bytes] = {}
         self._replaced = {
@@ -91,14 +92,16 @@ class Places:
             if entry.replacement
         }
         self._by_section: dict[int, list[Extent]] = {}
-        kinds = subject.kinds
-        for index, symbol in enumerate(self.view.symbols()):
-            if kinds[index] not in (Kind.NEW, Kind.OVERRIDING) or not 0 < symbol.st_shndx < len(self.view.sections):
-                continue
-            extent = Extent(symbol.st_shndx, symbol.st_value, symbol.st_value + symbol.st_size, index)
-            self._by_section.setdefault(symbol.st_shndx, []).append(extent)
+        # Only symbols of loaded sections are of these kinds.
+        for index, (kind, fields) in enumerate(zip(subject.kinds, self.view.symbol_fields(), strict=True)):
+            if kind in (Kind.NEW, Kind.OVERRIDING):
+                _, _, _, section, value, size = fields
+                self._by_section.setdefault(section, []).append(Extent(section, value, value + size, index))
         for several in self._by_section.values():
-            several.sort(key=self._order)
+            if len({one[:3] for one in several}) < len(several):  # what has several names
+                several.sort(key=self._order)
+            else:
+                several.sort()
         self._starts = {section: [one.start for one in found] for section, found in self._by_section.items()}
         self._boundaries: dict[int, list[int]] | None = None
 
@@ -165,7 +168,7 @@ class Places:
     def target(self, symbol: int, addend: int, depth: int = 0) -> Target:
         """What symbol number `symbol` plus `addend` is."""
         view, subject = self.view, self.subject
-        fields = view.symbol(symbol)
+        fields = self._symbols.get(symbol) or self._symbols.setdefault(symbol, view.symbol(symbol))
         name, section = subject.original(view.string(fields.st_name)), fields.st_shndx
         if section == elf.SHN_UNDEF:
             return Target(HYPERVISOR, name, addend, name)
@@ -232,11 +235,8 @@ class Places:
         content = self.masked(extent.section, extent.start, extent.end, relocations)
         if not extent.symbol:
             content = content.rstrip(b"\0")  # padding, or not: nothing says where it ends
-        digest = hashlib.sha256(content)
-        for relocation in relocations:
-            reference = self.reference(relocation, extent, depth + 1)
-            digest.update(repr(reference.key).encode())
-        self._constants[extent] = digest.digest()
+        keys = [self.reference(relocation, extent, depth + 1).key for relocation in relocations]
+        self._constants[extent] = digest(content, *keys)
         return self._constants[extent]
 
     def reference(self, relocation: elf.Relocation, extent: Extent, depth: int = 0) -> Reference:
@@ -294,6 +294,11 @@ class Places:
                     addend = self.addend(relocation, section.number) + (bias if field and field.relative else 0)
                     found.setdefault(symbol.st_shndx, set()).add(symbol.st_value + addend)
         return {section: sorted(places) for section, places in found.items()}
+
+
+def digest(content: bytes, *keys: object) -> bytes:
+    """Of bytes, and of what references in them lead to."""
+    return sha256(content + b"\0" + repr(keys).encode()).encode()
 
 
 def clear(content: bytearray, at: int, field: Field) -> None:

@@ -113,13 +113,15 @@ class Inventory:
     def added(self) -> list[Added]:
         """The new symbols, in table order."""
         view, subject, found = self.view, self.subject, []
-        for index, (kind, symbol) in enumerate(zip(subject.kinds, view.symbols(), strict=True)):
-            if kind != Kind.NEW:
-                continue
-            section, name = view.sections[symbol.st_shndx], view.string(symbol.st_name)
-            extent = Extent(section.number, symbol.st_value, symbol.st_value + symbol.st_size, index)
-            names = subject.symbol_name(index), name
-            found.append(Added(_kind(section), *names, section.name, symbol.binding, extent))
+        kinds = [_kind(section) for section in view.sections]
+        for index, (kind, fields) in enumerate(zip(subject.kinds, view.symbol_fields(), strict=True)):
+            if kind == Kind.NEW:
+                st_name, st_info, _, section, value, size = fields
+                extent, names = (
+                    Extent(section, value, value + size, index),
+                    (subject.symbol_name(index), view.string(st_name)),
+                )
+                found.append(Added(kinds[section], *names, view.sections[section].name, st_info >> 4, extent))
         return found
 
     @cached_property
@@ -127,8 +129,8 @@ class Inventory:
         """What it needs of the hypervisor and of payloads below, by name."""
         view, subject = self.view, self.subject
         found = set()
-        for kind, symbol in zip(subject.kinds, view.symbols(), strict=True):
-            if kind == Kind.UNDEFINED and (name := view.string(symbol.st_name)):
+        for kind, (st_name, *_) in zip(subject.kinds, view.symbol_fields(), strict=True):
+            if kind == Kind.UNDEFINED and (name := view.string(st_name)):
                 found.add(Needed(subject.original(name), name))
         return sorted(found)
 

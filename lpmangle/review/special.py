@@ -1,12 +1,11 @@
 """Sections that change how Xen runs a payload's code, and the entries in them (livepatch.c:prepare_payload)."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from lpmangle import elf
-from lpmangle.review.identity import Extent, Places
+from lpmangle.review.identity import Extent, Places, digest
 from lpmangle.xen.abi import HOOKS_PREFIX
 from lpmangle.xen.machines import MACHINES, Machine
 
@@ -90,7 +89,7 @@ def _entry(places: Places, section: elf.Section, start: int, size: int) -> bytes
     """The digest of one entry. Its fields are relative to themselves, so what they lead to is what the symbol says."""
     relocations = places.relocations_in(section.number, start, start + size)
     content = places.masked(section.number, start, start + size, relocations)
-    digest = hashlib.sha256(content)
+    keys: list[object] = []
     for relocation in relocations:
         at = relocation.r_offset - start
         target = places.target(relocation.r_sym, places.addend(relocation, section.number))
@@ -98,8 +97,8 @@ def _entry(places: Places, section: elf.Section, start: int, size: int) -> bytes
         # struct alt_instr: orig_offset, repl_offset, feature, orig_len, repl_len. A replacement has no name.
         if section.name == _ALTERNATIVES and at == 4 and len(content) > 11:
             key = _replacement(places, relocation, section.number, content[11])
-        digest.update(repr((at, relocation.r_type, key)).encode())
-    return digest.digest()
+        keys.append((at, relocation.r_type, key))
+    return digest(content, *keys)
 
 
 def _replacement(places: Places, relocation: elf.Relocation, section: int, size: int) -> object:

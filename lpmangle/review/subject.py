@@ -52,6 +52,7 @@ class Subject:
         self.notes: list[str] = []
         self.source: str | None = None
         self._originals = originals
+        self._names: dict[int, bytes] = {}
 
     @property
     def names_from(self) -> str:
@@ -68,7 +69,9 @@ class Subject:
 
     def symbol_name(self, index: int) -> bytes:
         """The original name of symbol number `index`."""
-        return self.original(self.view.string(self.view.symbol(index).st_name))
+        if index not in self._names:
+            self._names[index] = self.original(self.view.string(self.view.symbol(index).st_name))
+        return self._names[index]
 
     @cached_property
     def kinds(self) -> bytes:
