@@ -17,7 +17,7 @@ Whole jobs, as the commands of `lpmangle` do them, on files:
 b'S x86_emulate.c#_get_fpu+0x3/0xd [fbab204]'
 >>> [verdict] = lpmangle.check_files(["617712b.livepatch"], loaded=["fbab204.livepatch"])
 >>> verdict.status, verdict.action
-('taken', 'replace')
+('accepted', 'replace')
 >>> changes = lpmangle.compare_files("617712b.livepatch", "fbab204.livepatch")
 >>> [(change.name, change.verdict.value) for change in changes.functions]
 [(b'xen_extra_version', 'changed')]

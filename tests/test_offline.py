@@ -249,13 +249,13 @@ def published(checkout: Path, paths: str, *, refused: bool) -> None:
         *("show.txt", "check.txt", "check.json", "check.xml", "sheet.html"),
     }
     (verdict,) = json.loads((out / "check.json").read_text())["payloads"]
-    assert verdict["verdict"] == ("refused" if refused else "taken")
+    assert verdict["verdict"] == ("refused" if refused else "accepted")
     assert ("refused" in (out / "check.txt").read_text()) == refused
     assert ("<failure" in (out / "check.xml").read_text()) == refused
     assert "x86_emulate.c#_get_fpu" in (out / "show.txt").read_text()
 
 
-@pytest.mark.parametrize("refused", [False, True], ids=["taken", "refused"])
+@pytest.mark.parametrize("refused", [False, True], ids=["accepted", "refused"])
 def test_github_workflow(made: dict[str, Path], checkout: Path, refused: bool) -> None:
     """Each step is a shell of its own, as `bash -e`; GITHUB_PATH is read after each."""
     job = parsed(EXAMPLES / "ci" / "github-workflow.yml")["jobs"]["payload"]
@@ -276,7 +276,7 @@ def test_github_workflow(made: dict[str, Path], checkout: Path, refused: bool) -
     published(checkout, upload["with"]["path"], refused=refused)
 
 
-@pytest.mark.parametrize("refused", [False, True], ids=["taken", "refused"])
+@pytest.mark.parametrize("refused", [False, True], ids=["accepted", "refused"])
 def test_gitlab_job(made: dict[str, Path], checkout: Path, refused: bool) -> None:
     """before_script and script share a shell; after_script has one of its own, whatever became of them."""
     job = parsed(EXAMPLES / "ci" / "gitlab-ci.yml")["livepatch"]

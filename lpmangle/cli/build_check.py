@@ -28,7 +28,7 @@ class Check:
             raise CheckError(f"check: {headline(self.verdict)}")
 
     def say(self, path: str) -> None:
-        """One line about a payload that is taken; all findings about one that is not, behind the error's message."""
+        """One line about a payload that is accepted; all findings about one that is not, behind the error's message."""
         if self.verdict is None:
             return
         if self.verdict.good:

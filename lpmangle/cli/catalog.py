@@ -181,7 +181,7 @@ def _show(manifest: Manifest, *, first: bool) -> None:
     click.echo(shown(manifest.payload))
     for key, value in rows:
         click.echo(f"  {key:11}  {shown(value)}")
-    for names in (manifest.symbols, manifest.taken):
+    for names in (manifest.symbols, manifest.borrowed):
         if names:
             heading = ("SYMBOL", "NEW NAME") if names is manifest.symbols else ("NAME OF A PAYLOAD BELOW", "NEW NAME")
             for line in table_lines([heading, *((one.original, one.name) for one in names)]):

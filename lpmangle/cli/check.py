@@ -28,7 +28,7 @@ Examples:
 
 Play the upload of PAYLOADs, in that order, through the rules of Xen's loader, and say what the
 hypervisor will: its verdict, errno and message for each. All findings are listed, the one that
-Xen reports is marked with >. A payload that is taken is then applied, or if it depends on the
+Xen reports is marked with >. A payload that is accepted is then applied, or if it depends on the
 hypervisor itself replaces what is applied. The exit code is 1 if any is refused.
 """,
 )
@@ -49,7 +49,7 @@ hypervisor itself replaces what is applied. The exit code is 1 if any is refused
 @click.option(
     "--vendor",
     type=click.Choice(VENDORS),
-    help="Whose Xen it is, if not as released. xenserver, also for XCP-ng: duplicate symbols are printed, and taken. "
+    help="Whose Xen it is, if not as released. xenserver, also for XCP-ng: duplicate symbols are printed and accepted. "
     "A hypervisor does not tell.",
 )
 @click.option(

@@ -44,24 +44,24 @@ def _print(rows: list[Row], payloads: list[Upload]) -> None:
     table += [(shown(row.host.name), *map(cell_words, row.cells)) for row in rows]
     print_table(table)
     for number, payload in enumerate(payloads):
-        click.echo(f"\n{shown(payload.path)}: {taken_by(rows, number)}", nl=False)
+        click.echo(f"\n{shown(payload.path)}: {accepted_by(rows, number)}", nl=False)
     click.echo()
     for (says, remedy), count in reasons(rows):
         click.echo(f"  {click.style(str(count), fg='red')} x {shown(says)}\n      remedy: {remedy}")
 
 
-def taken_by(rows: list[Row], number: int) -> str:
+def accepted_by(rows: list[Row], number: int) -> str:
     """How many hosts take the upload with that number, and can put it to use."""
-    return taken_by_words(sum(row.cells[number].good for row in rows), len(rows))
+    return accepted_by_words(sum(row.cells[number].good for row in rows), len(rows))
 
 
-def taken_by_words(takers: int, stacks: int) -> str:
+def accepted_by_words(takers: int, stacks: int) -> str:
     """So many of all."""
-    return f"taken by {takers} of {counted(stacks, 'stack')}"
+    return f"accepted by {takers} of {counted(stacks, 'stack')}"
 
 
 def reasons(rows: list[Row]) -> list[tuple[tuple[str, str], int]]:
-    """Why uploads are not taken: what Xen says or means and the remedy, and how often; most frequent first."""
+    """Why uploads are not accepted: what Xen says or means and the remedy, and how often; most frequent first."""
     found: dict[tuple[str, str], int] = {}
     for finding in filter(None, (cell.finding for row in rows for cell in row.cells)):
         found[reason(finding)] = found.get(reason(finding), 0) + 1

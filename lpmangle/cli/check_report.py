@@ -89,7 +89,7 @@ def says(verdict: Verdict) -> str:
 
 def but_no(attempt: str) -> str:
     """The status of a payload that Xen takes, but then does not apply, or does not put in the others' place."""
-    return f"taken, but no {attempt}"
+    return f"accepted, but no {attempt}"
 
 
 def outcome(verdict: Verdict) -> str:
@@ -107,7 +107,7 @@ def summary(verdicts: list[Verdict]) -> str:
 
 
 def decisive(verdict: Verdict) -> Finding | None:
-    """Why it is not taken, or cannot be put to use; None if all is well."""
+    """Why it is not accepted, or cannot be put to use; None if all is well."""
     return verdict.first or next((finding for finding in verdict.then if finding.fatal), None)
 
 

@@ -68,7 +68,7 @@ def _may_replace(found: Comparison) -> str:
     unsure = "" if verdict.complete else " (not all checked)"
     if verdict.good:
         return f"NEW replaces OLD{unsure}" if found.transition.replaces else f"NEW goes on top of OLD{unsure}"
-    return f"NEW is taken, and then cannot {verdict.attempt}{unsure}"
+    return f"NEW is accepted, and then cannot {verdict.attempt}{unsure}"
 
 
 def page(found: Comparison, old: str, new: str, state: State) -> Iterator[str]:

@@ -60,7 +60,7 @@ AGAINST = Option(
     ("--against",),
     SOURCES,
     "A mangled payload (or its manifest) that PAYLOAD is put on, or a catalog, folder or URL of a debuginfod "
-    "server that has it and those below it: names taken from them become what they are there. May be repeated.",
+    "server that has it and those below it: names borrowed from them become what they are there. May be repeated.",
     "SOURCE",
 )
 NOTES = (

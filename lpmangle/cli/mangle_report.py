@@ -115,16 +115,16 @@ def result_lines(result: Result, *, verbose: bool) -> Iterator[str]:
 
 
 def _stack_lines(result: Result) -> Iterator[str]:
-    """What was taken from which payload, highest first."""
+    """What is borrowed from which payload, highest first."""
     plan, stack = result.plan, result.stack
     if stack is None or plan.already:
         return
     for layer in reversed(stack.layers):
         symbols = sum(one.build_id == layer.build_id for one in plan.references.values())
         functions = sum(one.build_id == layer.build_id for one in plan.functions.values())
-        taken = [counted(symbols, "undefined symbol")] * bool(symbols)
-        taken += [counted(functions, "function to replace", "functions to replace")] * bool(functions)
-        what = "not mangled" if not layer.names else f"taken from it: {' and '.join(taken) or 'nothing'}"
+        borrowed = [counted(symbols, "undefined symbol")] * bool(symbols)
+        borrowed += [counted(functions, "function to replace", "functions to replace")] * bool(functions)
+        what = "not mangled" if not layer.names else f"borrowed from it: {' and '.join(borrowed) or 'nothing'}"
         yield f"  on {shown(layer.payload)}, build-id {layer.build_id}, {what}"
     if stack.hypervisor is None and (plan.references or plan.functions):
         yield "  (the hypervisor's own symbols, which Xen looks at first, are not known: --xen)"

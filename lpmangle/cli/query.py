@@ -45,20 +45,22 @@ payload that stands in brackets behind the symbol. The exit code is 1 if a SYMBO
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.pass_context
 def command(ctx: click.Context, symbols: tuple[str, ...], words: tuple[str, ...], form: str, as_json: bool) -> None:
-    matches, taken, missing = query(symbols, words)
+    matches, borrowed, missing = query(symbols, words)
     if as_json or form == "json":
         records = [_record(*match) for match in matches]
-        print_json({"matches": records, "taken": [_taken_record(*match) for match in taken], "not_found": missing})
+        print_json(
+            {"matches": records, "borrowed": [_borrowed_record(*match) for match in borrowed], "not_found": missing}
+        )
     elif form == "objcopy":
         named: list[SymbolRecord | ReferenceRecord] = [symbol for _, symbol in matches]
-        named += [entry for _, entry in taken if isinstance(entry, ReferenceRecord)]
+        named += [entry for _, entry in borrowed if isinstance(entry, ReferenceRecord)]
         for line in dict.fromkeys(map(_objcopy, named)):
             print_exact(line)
     else:
         for match in matches:
             _print(*match)
-        for manifest, entry in taken:
-            _print_taken(manifest, entry)
+        for manifest, entry in borrowed:
+            _print_borrowed(manifest, entry)
     for pattern in missing if not as_json and form != "json" else ():
         click.echo(f"lpmangle: {shown(pattern)}: not renamed by any manifest that was found", err=True)
         if has_servers(words) and not _BUILD_ID.search(pattern):
@@ -100,21 +102,21 @@ def _print(manifest: Manifest, symbol: SymbolRecord) -> None:
     click.echo(f"  payload   {shown(manifest.payload)}, build-id {shown(manifest.build_id or '(none)')}")
 
 
-def _taken_record(manifest: Manifest, entry: ReferenceRecord | FunctionNameRecord) -> dict[str, Any]:
+def _borrowed_record(manifest: Manifest, entry: ReferenceRecord | FunctionNameRecord) -> dict[str, Any]:
     return {
         "original": entry.original,
         "name": entry.name,
         "kind": _kind(entry),
-        "taken_from": {"payload": _owner(manifest, entry), "build_id": entry.build_id},
+        "borrowed_from": {"payload": _owner(manifest, entry), "build_id": entry.build_id},
         "payload": manifest.payload,
         "build_id": manifest.build_id,
     }
 
 
-def _print_taken(manifest: Manifest, entry: ReferenceRecord | FunctionNameRecord) -> None:
+def _print_borrowed(manifest: Manifest, entry: ReferenceRecord | FunctionNameRecord) -> None:
     click.echo(shown(entry.original))
     click.echo(f"  new name  {shown(entry.name)}")
-    click.echo(f"  taken     from {shown(_owner(manifest, entry))}, build-id {shown(entry.build_id)}: {_kind(entry)}")
+    click.echo(f"  borrowed  from {shown(_owner(manifest, entry))}, build-id {shown(entry.build_id)}: {_kind(entry)}")
     click.echo(f"  payload   {shown(manifest.payload)}, build-id {shown(manifest.build_id or '(none)')}")
 
 

@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from lpmangle import __version__
-from lpmangle.cli.check_fleet import cell_parts, reasons, taken_by, taken_by_words
+from lpmangle.cli.check_fleet import accepted_by, accepted_by_words, cell_parts, reasons
 from lpmangle.cli.check_report import errno_words, kinds, outcome, rules_line, says, small, spaced, summary
 from lpmangle.cli.output import shown
 from lpmangle.errors import counted
@@ -43,7 +43,7 @@ def of_uploads(verdicts: list[Verdict], state: State) -> bytes:
 
 def of_fleet(rows: list[Row], payloads: list[Upload], state: State) -> bytes:
     """The page about uploads to many hosts: who takes what, equal hosts together."""
-    takers = taken_by_words(sum(all(cell.good for cell in row.cells) for row in rows), len(rows))
+    takers = accepted_by_words(sum(all(cell.good for cell in row.cells) for row in rows), len(rows))
     several = f"{counted(len(payloads), 'payload')}: all of them {takers}"
     return page(
         "fleet",
@@ -51,7 +51,7 @@ def of_fleet(rows: list[Row], payloads: list[Upload], state: State) -> bytes:
         tone=worst(_cell_tone(cell) for row in rows for cell in row.cells),
         rules=rules_line(state),
         payloads=[
-            {"path": payload.path, "taken_by": taken_by(rows, number), "parts": _parts(rows, number)}
+            {"path": payload.path, "accepted_by": accepted_by(rows, number), "parts": _parts(rows, number)}
             for number, payload in enumerate(payloads)
         ],
         groups=[_group(group) for group in equal_hosts(rows)],

@@ -159,8 +159,8 @@ def _added(added: list[Added], mangled: bool) -> list[str]:
 
 def _needs(inventory: Inventory, mangled: bool) -> list[str]:
     lines = []
-    below = [one for one in inventory.needed if one.taken]
-    others = [one for one in inventory.needed if not one.taken]
+    below = [one for one in inventory.needed if one.borrowed]
+    others = [one for one in inventory.needed if not one.borrowed]
     whose = "of the hypervisor, or of payloads below" if inventory.stacked else "of the hypervisor"
     for several, words in ((others, whose), (below, "of payloads below, by the names that they have there")):
         if several:
@@ -231,7 +231,8 @@ def record(found: Shown) -> dict[str, Any]:
         ],
         "special_sections": [one._asdict() for one in inventory.special],
         "needs": [
-            {"name": text(one.name), "new_name": text(one.new_name), "taken": one.taken} for one in inventory.needed
+            {"name": text(one.name), "new_name": text(one.new_name), "borrowed": one.borrowed}
+            for one in inventory.needed
         ],
         "trouble": inventory.trouble,
     }

@@ -104,5 +104,5 @@ def _lines(payload: str, done: Verification, quiet: bool) -> Iterator[str]:
 
 def _renamed(manifest: Manifest) -> str:
     words = counted(len(manifest.symbols), "renamed symbol")
-    taken = counted(len(manifest.taken), "name")
-    return f"{words}, {taken} taken from other payloads" if manifest.taken else words
+    borrowed = counted(len(manifest.borrowed), "name")
+    return f"{words}, {borrowed} borrowed from other payloads" if manifest.borrowed else words

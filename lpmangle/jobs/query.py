@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
 
 from lpmangle.manifest.read import FunctionNameRecord, Manifest, ReferenceRecord, SymbolRecord
-from lpmangle.manifest.search import find, find_taken, wanted
+from lpmangle.manifest.search import find, find_borrowed, wanted
 from lpmangle.store.open import open_sources
 
 T = TypeVar("T")
@@ -13,11 +13,11 @@ T = TypeVar("T")
 class Answer(NamedTuple):
     """The symbols that were found, each with the manifest that it is in, and the words for which there are none.
 
-    `taken` are the undefined symbols, and the functions to replace, that got names of payloads below.
+    `borrowed` are the undefined symbols, and the functions to replace, that got names of payloads below.
     """
 
     matches: list[tuple[Manifest, SymbolRecord]]
-    taken: list[tuple[Manifest, ReferenceRecord | FunctionNameRecord]]
+    borrowed: list[tuple[Manifest, ReferenceRecord | FunctionNameRecord]]
     missing: list[str]
 
 
@@ -32,9 +32,9 @@ def query(symbols: Sequence[str], sources: Sequence[str]) -> Answer:
     for word in symbols:
         manifests = [found.manifest for found in opened.candidates(word)]
         found = _of_payload(word, [(one, symbol) for one in manifests for symbol in find(one, word)])
-        others = _of_payload(word, [(one, entry) for one in manifests for entry in find_taken(one, word)])
+        others = _of_payload(word, [(one, entry) for one in manifests for entry in find_borrowed(one, word)])
         answer.matches.extend(match for match in found if len(symbols) == 1 or match not in answer.matches)
-        answer.taken.extend(match for match in others if match not in answer.taken)
+        answer.borrowed.extend(match for match in others if match not in answer.borrowed)
         if not (found or others):
             answer.missing.append(word)
     return answer

@@ -73,7 +73,7 @@ class Cell(NamedTuple):
 
     @property
     def finding(self) -> Finding | None:
-        """Why it is not taken, or cannot be put to use; None if all is well."""
+        """Why it is not accepted, or cannot be put to use; None if all is well."""
         return self.first or self.then
 
     @property

@@ -64,7 +64,7 @@ class Profile:
         self.vendor = vendor
 
     @property
-    def duplicates_taken(self) -> bool:
+    def duplicates_accepted(self) -> bool:
         """Their "livepatch: Ignore duplicate new symbols": build_symbol_table prints its message and goes on."""
         return self.vendor == XENSERVER
 

@@ -332,7 +332,7 @@ class Rule(StrEnum):
     DUPLICATE_SYMBOL = (
         "duplicate-symbol",
         EEXIST,
-        "the name is taken",
+        "the name is in use",
         "make the names unique: lpmangle PAYLOAD (with --scope new for GLOBAL symbols)",
     )
     # livepatch_action: what would happen next
@@ -373,9 +373,9 @@ class Rule(StrEnum):
         "compile without them: for SHT_CREL without -Wa,--crel, and with GNU as or clang's default",
     )
     DUPLICATE_TAKEN = (
-        "duplicate-taken",
+        "duplicate-accepted",
         0,
-        "the name is taken, which this vendor's Xen only prints",
+        "the name is in use, which this vendor's Xen only prints",
         "lpmangle PAYLOAD",
     )
     INIT_SYMBOL = (

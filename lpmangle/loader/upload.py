@@ -37,8 +37,8 @@ class Upload:
 class Verdict:
     """What the hypervisor makes of an upload. `findings` stand in the order of its work, warnings after that.
 
-    `first` is what it would report; `loaded` what the payload leaves behind if it is taken. `attempt` is what would be
-    tried then, `apply` or `replace`, and `then` what was found about that.
+    `first` is what it would report; `loaded` what the payload leaves behind if it is accepted. `attempt` is what would
+    be tried then, `apply` or `replace`, and `then` what was found about that.
     """
 
     def __init__(self, upload: Upload, report: Report, image: Image) -> None:
@@ -52,9 +52,9 @@ class Verdict:
 
     @property
     def status(self) -> str:
-        """`taken`, `refused` or `would crash the hypervisor`."""
+        """`accepted`, `refused` or `would crash the hypervisor`."""
         if self.first is None:
-            return "taken"
+            return "accepted"
         return "would crash the hypervisor" if self.first.severity == CRASH else "refused"
 
     @property
@@ -64,7 +64,7 @@ class Verdict:
 
     @property
     def good(self) -> bool:
-        """Whether it is taken and can be put to use."""
+        """Whether it is accepted and can be put to use."""
         return self.first is None and not any(finding.fatal for finding in self.then)
 
     @property
@@ -139,13 +139,13 @@ def check_sequence(uploads: list[Upload], state: State) -> list[Verdict]:
 def perform(attempt: str, then: list[Finding], loaded: Loaded, state: State) -> None:
     """Do what would be tried with a payload that is loaded, with the outcome `then`."""
     if attempt == actions.REPLACE and not any(finding.rule == Rule.REPLACE_HOOKS for finding in then):
-        state.applied.clear()  # reverted, whether the rest goes well or not; their names stay taken
+        state.applied.clear()  # reverted, whether the rest goes well or not; their names stay in use
     if not any(finding.fatal for finding in then):
         state.applied.append(loaded)
 
 
 def take(upload: Upload, state: State) -> Loaded:
-    """What a payload that is loaded already has left behind, without asking whether Xen should have taken it.
+    """What a payload that is loaded already has left behind, without asking whether Xen should have accepted it.
 
     Only what others can meet is read. Raises PayloadError if it cannot be.
     """

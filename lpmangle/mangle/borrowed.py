@@ -32,10 +32,10 @@ def refer(plan: Plan, payload: Payload, stack: Stack, mark: Mark | None) -> None
         if reference := stack.resolve(entry.name):
             plan.functions[entry.entry] = reference
     if plan.already:
-        _check_taken(plan, stack, names, mark)
-    taken = Counter(one.build_id for one in (*plan.references.values(), *plan.functions.values()))
+        _check_borrowed(plan, stack, names, mark)
+    borrowed = Counter(one.build_id for one in (*plan.references.values(), *plan.functions.values()))
     below = [
-        Below(layer.build_id, taken[layer.build_id], check_of(layer.template, layer.suffix))
+        Below(layer.build_id, borrowed[layer.build_id], check_of(layer.template, layer.suffix))
         for layer in stack.layers
         if layer.names
     ]
@@ -61,9 +61,9 @@ def _check_unlike(plan: Plan, payload: Payload, stack: Stack) -> None:
             )
 
 
-def _check_taken(plan: Plan, stack: Stack, names: list[bytes], mark: Mark | None) -> None:
+def _check_borrowed(plan: Plan, stack: Stack, names: list[bytes], mark: Mark | None) -> None:
     """What a mangled payload takes from others must be called so there still; `names` are all that it may take."""
-    there = {one.build_id: one.taken for one in mark.below} if mark else {}
+    there = {one.build_id: one.borrowed for one in mark.below} if mark else {}
     again = "restore the original first (lpmangle restore), then mangle it with --against"
     made = {name for layer in stack.layers for name in layer.names.values()}
     if not mark and made.isdisjoint(names) and made:

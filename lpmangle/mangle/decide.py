@@ -184,22 +184,22 @@ def _check_build_id(view: elf.Object, build_id: bytes | None) -> None:
 
 def _check_clashes(view: elf.Object, renames: dict[int, bytes]) -> None:
     """Two symbols may get one new name only if they had one old name."""
-    taken: dict[bytes, int] = {}
+    in_use: dict[bytes, int] = {}
     for index, new in renames.items():
-        first = taken.setdefault(new, index)
+        first = in_use.setdefault(new, index)
         if first != index and view.string(view.symbol(first).st_name) != view.string(view.symbol(index).st_name):
             raise _clash(view, first, index, new)
 
 
 def _check_kept(view: elf.Object, plan: Plan) -> None:
     """No new name may be the name of a symbol that keeps its own, as far as Xen looks at names (126 bytes)."""
-    taken = {new: index for index, new in reversed(plan.renames.items())}
+    in_use = {new: index for index, new in reversed(plan.renames.items())}
     for index, (st_name, _, _, _, _, _) in enumerate(view.symbol_fields()):
         if index in plan.renames:
             continue
         name = view.string(st_name)[:MAX_NAME]
-        if name in taken:
-            raise _clash(view, taken[name], index, name)
+        if name in in_use:
+            raise _clash(view, in_use[name], index, name)
 
 
 def _clash(view: elf.Object, first: int, second: int, new: bytes) -> PlanError:

@@ -5,9 +5,9 @@ It is a string in the file's string table that nothing refers to, so objcopy and
     lpmangle 2 SUFFIX --suffix buildid --template {symbol}_{suffix} --scope local [--against ID:TAKEN:CHECK]... [GLOBS]
 
 SUFFIX is what the suffix came to. Of each mangled payload that was below it has the build-id, how many names were
-taken from it, and a digest of template and suffix there. Version 1 is still read: it had no SUFFIX,
+borrowed from it, and a digest of template and suffix there. Version 1 is still read: it had no SUFFIX,
 `text:SUFFIX` whatever had been typed, and GLOBS before the payloads, of which it had no CHECK and only those that
-something was taken from.
+something was borrowed from.
 """
 
 from collections.abc import Iterable, Iterator
@@ -30,10 +30,10 @@ _BELOW = r"([0-9a-f]+):([0-9]{1,9})(?::([0-9a-f]*))?"
 
 
 class Below(NamedTuple):
-    """A mangled payload below: `taken` names were taken from it; `check` is `check_of` it, empty in version 1."""
+    """A mangled payload below: `borrowed` names are borrowed from it; `check` is `check_of` it, empty in version 1."""
 
     build_id: str
-    taken: int
+    borrowed: int
     check: str
 
 
@@ -80,7 +80,7 @@ class Mark(NamedTuple):
 
     def encode(self) -> bytes:
         """As it stands in the string table, without the NULs around it."""
-        below = [f"--against {one.build_id}:{one.taken}:{one.check}" for one in self.below]
+        below = [f"--against {one.build_id}:{one.borrowed}:{one.check}" for one in self.below]
         words = " ".join(filter(None, (self.suffix, self._options, *below, self.globs)))
         return MAGIC[1:] + b"2 " + words.encode("utf-8", "surrogateescape")
 

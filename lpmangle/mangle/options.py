@@ -38,7 +38,7 @@ class Options(NamedTuple):
     """Sources of the payloads that this one is put on: what it takes from them is called as it is there."""
 
     xen: str | None = None
-    """The hypervisor below all (its xen-syms, or a copy of /proc/xen/xensyms): what it has is taken from no payload."""
+    """The hypervisor below all (its xen-syms, or a copy of /proc/xen/xensyms): its names come from no payload."""
 
     note: tuple[str, ...] = ()
     """What people are to know of the payload, each as KEY=VALUE, such as `XSA=458`: kept in the manifest, no more."""

@@ -138,8 +138,8 @@ class Manifest(msgspec.Struct, frozen=True):
         return [*self.symbols, *self.references]
 
     @property
-    def taken(self) -> "list[ReferenceRecord | FunctionNameRecord]":
-        """Every name that was taken from a payload below."""
+    def borrowed(self) -> "list[ReferenceRecord | FunctionNameRecord]":
+        """Every name that is borrowed from a payload below."""
         return [*self.references, *self.functions]
 
 

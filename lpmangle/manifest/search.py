@@ -41,7 +41,7 @@ def find(manifest: Manifest, pattern: str) -> Iterator[SymbolRecord]:
     return filter(_matcher(pattern), manifest.symbols)
 
 
-def find_taken(manifest: Manifest, pattern: str) -> Iterator[ReferenceRecord | FunctionNameRecord]:
+def find_borrowed(manifest: Manifest, pattern: str) -> Iterator[ReferenceRecord | FunctionNameRecord]:
     """The same among what the payload takes from others: undefined symbols, functions to replace."""
     return filter(_matcher(pattern), [*manifest.references, *manifest.functions])
 

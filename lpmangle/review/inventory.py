@@ -39,7 +39,7 @@ class Needed(NamedTuple):
     new_name: bytes
 
     @property
-    def taken(self) -> bool:
+    def borrowed(self) -> bool:
         """Whether it has the name that a mangled payload below gave it."""
         return self.name != self.new_name
 

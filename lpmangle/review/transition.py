@@ -24,7 +24,7 @@ class Transition(NamedTuple):
 
     @property
     def replaces(self) -> bool:
-        """Whether the new payload is taken and then replaces the old one."""
+        """Whether the new payload is accepted and then replaces the old one."""
         return self.verdict is not None and self.verdict.action == REPLACE
 
 

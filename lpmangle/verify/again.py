@@ -36,7 +36,7 @@ def differences(before: elf.Object, after: bytes, found: Manifest) -> Iterator[s
     except LpmangleError as error:
         yield f"the original cannot be mangled as the manifest says: {error.message}"
         return
-    except UnicodeDecodeError:  # what is no text is never taken from a payload below
+    except UnicodeDecodeError:  # what is no text is never borrowed from a payload below
         yield "the original has a name that is no text where the manifest says that it was changed"
         return
     for field in Manifest.__struct_fields__:
@@ -62,17 +62,17 @@ def plan_of(before: elf.Object, found: Manifest) -> Plan:
     asked = found.options
     options = Options(asked.suffix, asked.template, tuple(asked.only), tuple(asked.keep), asked.scope)
     plan = make_plan(Payload(before), options, found.payload)
-    plan.references = {one.index: _taken(one) for one in found.references}
-    plan.functions = {one.entry: _taken(one) for one in found.functions}
-    taken = Counter(one.build_id for one in found.taken)
-    below = [Below(one.build_id, taken[one.build_id], check_of(one.template, one.suffix)) for one in found.against]
+    plan.references = {one.index: _borrowed(one) for one in found.references}
+    plan.functions = {one.entry: _borrowed(one) for one in found.functions}
+    borrowed = Counter(one.build_id for one in found.borrowed)
+    below = [Below(one.build_id, borrowed[one.build_id], check_of(one.template, one.suffix)) for one in found.against]
     plan.mark = plan.mark._replace(below=tuple(below))
     return plan
 
 
 def _made_again(before: elf.Object, after: bytes, found: Manifest) -> Manifest:
     """The manifest that lpmangle writes when it is told what `found` says."""
-    embedded, stack = found.section_headers is not None, Stack([], None) if found.taken else None
+    embedded, stack = found.section_headers is not None, Stack([], None) if found.borrowed else None
     plan = plan_of(before, found)
     text = write.encode(Payload(before), plan, after, found.payload, embedded=embedded, stack=stack)
     return decode(b"".join(text))
@@ -87,7 +87,7 @@ def _frame_differences(is_now: str | None, said: str) -> Iterator[str]:
         yield error.message
 
 
-def _taken(one: ReferenceRecord | FunctionNameRecord) -> Reference:
+def _borrowed(one: ReferenceRecord | FunctionNameRecord) -> Reference:
     return Reference(one.name.encode(), one.build_id)
 
 

@@ -62,20 +62,20 @@ def about_options(view: elf.Object, found: Manifest) -> Iterator[str]:
 
 
 def about_below(view: elf.Object, found: Manifest) -> Iterator[str]:
-    """The payloads below, and what was taken from them."""
+    """The payloads below, and what was borrowed from them."""
     there = mark.find(view)
     if there and there.suffix:
         yield from _about_below(there, found)
 
 
 def _about_below(there: Mark, found: Manifest) -> Iterator[str]:
-    taken = Counter(one.build_id for one in found.taken)
+    borrowed = Counter(one.build_id for one in found.borrowed)
     said = {layer.build_id: layer for layer in found.against}
     was = {one.build_id: one for one in there.below}
-    for build_id in dict.fromkeys((*was, *taken)):
+    for build_id in dict.fromkeys((*was, *borrowed)):
         if build_id not in said:
             yield f"the payload below with build-id {build_id} is not in the manifest"
-    if there.version > 1:  # before, a mark had only those that something was taken from
+    if there.version > 1:  # before, a mark had only those that something was borrowed from
         order = [build_id for build_id in said if build_id in was]
         if order != [build_id for build_id in was if build_id in said]:
             yield "the payloads below are in another order in the manifest"
@@ -85,14 +85,15 @@ def _about_below(there: Mark, found: Manifest) -> Iterator[str]:
     for build_id, one in was.items():
         if (layer := said.get(build_id)) and one.check not in ("", mark.check_of(layer.template, layer.suffix)):
             yield f"the payload below with build-id {build_id} had another template or suffix than the manifest says"
-        if one.taken != taken[build_id]:
-            yield f"it took {one.taken} of its names from build-id {build_id}, the manifest says {taken[build_id]}"
+        if one.borrowed != borrowed[build_id]:
+            said_count = borrowed[build_id]
+            yield f"it borrows {one.borrowed} of its names from build-id {build_id}, the manifest says {said_count}"
     try:
         namers = {build_id: Namer(layer.template, layer.suffix) for build_id, layer in said.items()}
     except LpmangleError as error:
         yield f"the payloads below: {error.message}"
         return
-    for reference in found.taken:
+    for reference in found.borrowed:
         if namer := namers.get(reference.build_id):
             made = elf.text(namer.rename(reference.original.encode()))
             if made != reference.name:
@@ -100,7 +101,7 @@ def _about_below(there: Mark, found: Manifest) -> Iterator[str]:
 
 
 def about_one_below(found: Manifest, below: Manifest) -> Iterator[str]:
-    """A payload below, of which the manifest is at hand: what was taken from it, and how it was mangled."""
+    """A payload below, of which the manifest is at hand: what was borrowed from it, and how it was mangled."""
     for layer in found.against:
         if layer.build_id != below.build_id:
             continue
@@ -112,7 +113,7 @@ def about_one_below(found: Manifest, below: Manifest) -> Iterator[str]:
             if is_now != said:
                 yield f"below it: {what} is {is_now} in the manifest of {layer.build_id}, in this one {said}"
     names = {symbol.original: symbol.name for symbol in below.symbols}
-    for one in found.taken:
+    for one in found.borrowed:
         if one.build_id == below.build_id and (name := names.get(one.original)) != one.name:
             yield f"below it: {one.original} is called {name} in the manifest of {one.build_id}, in this one {one.name}"
 

@@ -48,7 +48,7 @@ def test_check(tmp_path: Path) -> None:
     assert (refused["status"], refused["exit_code"], refused["output"]) == ("failed", 1, None)
     assert refused["error"].startswith("check: refused")
     assert refused["error"] in stderr
-    assert (refused["check"]["verdict"], taken["check"]["verdict"]) == ("refused", "taken")
+    assert (refused["check"]["verdict"], taken["check"]["verdict"]) == ("refused", "accepted")
     assert any(finding["reported"] for finding in refused["check"]["findings"])
     (broken, _), _ = report(tmp_path, *options, make=f"{MAKE}; echo no payload >a.livepatch", code=3)
     assert (broken["error"], broken["check"]) == ("not an ELF file", None)

@@ -43,10 +43,10 @@ def test_the_clash_that_lpmangle_is_for(xensyms: Path, tmp_path: Path) -> None:
     said = check("--xen", xensyms, "--xen-version", "4.17", ONE, TWO, code=1).stdout
     lines = said.splitlines()
     assert lines[0].split() == ["PAYLOAD", "VERDICT", "ERRNO", "XEN", "SAYS"]
-    assert lines[1].split()[:3] == [str(ONE), "taken", "(not"]  # the copy of the table has no build-id
-    assert f"refused{'':18}EEXIST (17)  livepatch: fbab204: duplicate new symbol: {GET_FPU}" in lines[2]
+    assert lines[1].split()[:3] == [str(ONE), "accepted", "(not"]  # the copy of the table has no build-id
+    assert f"refused{'':21}EEXIST (17)  livepatch: fbab204: duplicate new symbol: {GET_FPU}" in lines[2]
     assert [line for line in lines if line.startswith("  > ")] == [
-        "  > refused EEXIST (17): the name is taken  [duplicate-symbol]"
+        "  > refused EEXIST (17): the name is in use  [duplicate-symbol]"
     ]
     for name in (GET_FPU, "x86_emulate.c#get_fpu_calls", "lp_helper"):
         assert f"duplicate new symbol: {name}" in said
@@ -139,17 +139,17 @@ def test_stacks(xensyms: Path, tmp_path: Path) -> None:
     said = check("--xen", xensyms, "--stack", stacks, TWO, code=1).stdout
     rows = {line.split()[0]: line.split(None, 1)[1] for line in said.splitlines()[1:4]}
     assert rows == {
-        "bare": "taken, then apply",
+        "bare": "accepted, then apply",
         "old": f"refused: fbab204: duplicate new symbol: {GET_FPU} (617712b has it)",
-        "new": "taken, then replace",
+        "new": "accepted, then replace",
     }
-    assert f"{TWO}: taken by 2 of 3 stacks" in said
+    assert f"{TWO}: accepted by 2 of 3 stacks" in said
     assert "1 x livepatch: fbab204: duplicate new symbol" in said
     assert "\nBy the rules of Xen 4.22." in said
     assert "the nearest to 4.30 that is" in check("--xen-version", "4.30", "--stack", stacks, TWO, code=1).stdout
     report = json.loads(check("--xen", xensyms, "--stack", stacks, TWO, "--json", code=1).stdout)
     assert (report["xen_version"], report["vendor"]) == ("4.22", "")
-    assert [row["results"][0]["verdict"] for row in report["stacks"]] == ["taken", "refused", "taken"]
+    assert [row["results"][0]["verdict"] for row in report["stacks"]] == ["accepted", "refused", "accepted"]
     assert [row["results"][0]["action"] for row in report["stacks"]] == ["apply", "", "replace"]
     stacks.write_text(json.dumps({"bare": [], "new": ["617712b.livepatch"]}))
     check("--xen", xensyms, "--stack", stacks, TWO)
@@ -173,7 +173,7 @@ def test_whatever_is_in_the_file_there_is_a_verdict() -> None:
     """Damaged payloads, some thousand of them, and no exception but the one that says so."""
     seed = int(os.environ.get("LPMANGLE_SEED", "1"))
     source = random.Random(seed)
-    counts = {"taken": 0, "refused": 0, "would crash the hypervisor": 0}
+    counts = {"accepted": 0, "refused": 0, "would crash the hypervisor": 0}
     for version in ("4.14", "4.17.7", "4.21"):
         for _ in range(1500):
             data = bytearray(base())

@@ -55,7 +55,8 @@ def test_one_for_each_payload(folder: Path) -> None:
     assert [case.get("name") for case in root.iter("testcase")] == [*payloads[:2], "fbab204.livepatch (2)"]
     taken, refused, _ = root.iter("testcase")
     assert taken.findtext("system-out", "").startswith(
-        "taken (not all checked), then: xen-livepatch apply 617712b\n    not checked: needs the hypervisor's build-id"
+        "accepted (not all checked), then: xen-livepatch apply 617712b\n"
+        "    not checked: needs the hypervisor's build-id"
     )
     assert taken.find("failure") is None
     failure = refused.find("failure")
@@ -85,7 +86,7 @@ def test_one_for_each_group_of_equal_stacks(folder: Path) -> None:
         "bare": True, "a and 1 equal stack": False, "new": False, "a": False,
     }  # fmt: skip
     assert "stacks: a, b\nloaded: 617712b.livepatch\n" in (found["a and 1 equal stack"][1] or "")
-    assert found["bare"][1] == "taken, then apply\nloaded: nothing"
+    assert found["bare"][1] == "accepted, then apply\nloaded: nothing"
 
 
 def test_names_that_xml_cannot_hold(tmp_path: Path) -> None:

@@ -198,7 +198,7 @@ def test_a_fleet_as_the_terminal_has_it(folder: Path) -> None:
     said = lpmangle("check", "--stack", "fleet", "fbab204.livepatch", cwd=folder, code=1).stdout
     page = " ".join(Text((folder / "fleet.html").read_text()).words)
     for line in said.splitlines()[-6:]:
-        for sentence in re.split(r"  +|: (?=taken)| x ", line):
+        for sentence in re.split(r"  +|: (?=accepted)| x ", line):
             assert sentence in page, sentence
     assert "rack-1, rack-2 <b> 2 stacks; 617712b.livepatch refused fbab204: duplicate new symbol" in page
     assert "node-07 and 22 more" in page
@@ -229,7 +229,7 @@ def test_colours_are_not_all(folder: Path) -> None:
     assert {tone for tone, _ in cells} == {"good", "bad", "dead"}
     for tone, cell in cells:
         assert f'<use href="#{tone}"/>' in cell
-        assert re.search("taken|refused|would crash the hypervisor", cell)
+        assert re.search("accepted|refused|would crash the hypervisor", cell)
 
 
 def test_a_page_costs_no_other_file(folder: Path) -> None:

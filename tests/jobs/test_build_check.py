@@ -35,7 +35,7 @@ def test_taken_and_refused(folder: Path) -> None:
     assert "  > refused EEXIST (17): " in done.stdout
     assert not is_mangled(folder / "new" / "next.livepatch")
     done = run([*command, "--", *TOOL, *options("next.patch", "good")], folder)
-    assert done.stdout.endswith("good/next.livepatch: check: taken (not all checked)\n")
+    assert done.stdout.endswith("good/next.livepatch: check: accepted (not all checked)\n")
     assert is_mangled(folder / "good" / "next.livepatch")
     assert "check" not in run([*command, "-q", "--", *TOOL, *options("next.patch", "q")], folder).stdout
 
@@ -84,7 +84,7 @@ def test_each_of_several_is_on_its_own(tmp_path: Path) -> None:
     command = ["lpmangle", "build", "--result=*.livepatch", "--suffix=name", "--check", "--loaded", str(OLD)]
     done = run([*command, "--", "sh", "-c", write], tmp_path, code=1)
     assert "a.livepatch: check: refused" in done.stderr  # its very build-id is loaded
-    assert done.stdout.count(": check: taken (not all checked)\n") == 2
+    assert done.stdout.count(": check: accepted (not all checked)\n") == 2
     assert [path.name for path in sorted(tmp_path.glob("*.manifest.json"))] == [
         f"{name}.livepatch.manifest.json" for name in ("b", "c")
     ]

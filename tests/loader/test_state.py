@@ -22,7 +22,7 @@ def rules(verdict: Verdict, severity: str) -> list[str]:
 def test_duplicates_name_the_payload_that_has_them() -> None:
     clash = {"lp_data": "gnttab_map_frame_begin"}
     verdicts = check_sequence([payload("one", names=clash), payload("two", names=clash)], state())
-    assert [verdict.status for verdict in verdicts] == ["taken", "refused"]
+    assert [verdict.status for verdict in verdicts] == ["accepted", "refused"]
     first = verdicts[1].first
     assert first
     assert first.message == "livepatch: two: duplicate new symbol: gnttab_map_frame_begin"
@@ -34,7 +34,7 @@ def test_a_refused_payload_leaves_nothing_behind() -> None:
     clash = {"lp_data": "x"}
     bad = payload("bad", names=clash)
     bad.data = bad.data.replace(BUILD_ID, bytes(20))
-    assert [v.status for v in check_sequence([bad, payload("good", names=clash)], state())] == ["refused", "taken"]
+    assert [v.status for v in check_sequence([bad, payload("good", names=clash)], state())] == ["refused", "accepted"]
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_undefined_symbols_are_found_in_loaded_payloads() -> None:
     one = payload("one", names={"lp_data": "shared"})
     two = Editor(payload("two", names={"lp_data": "shared"}).data).edit_symbol("shared", shndx=0)
     user = Upload("two", bytes(two.data))
-    assert [v.status for v in check_sequence([one, user], state())] == ["taken", "taken"]
+    assert [v.status for v in check_sequence([one, user], state())] == ["accepted", "accepted"]
     assert outcome(check_upload(user, state())) == (2, "Unknown symbol: shared")
 
 
@@ -159,7 +159,7 @@ def test_a_copy_of_xensyms() -> None:
     xen = Hypervisor.read_from(lines)
     assert xen.symbols == SYMBOLS
     verdict = check_upload(payload("one"), State(xen, (4, 17, 7)))
-    assert verdict.status == "taken"
+    assert verdict.status == "accepted"
     assert not verdict.complete
     assert set(rules(verdict, NOT_CHECKED)) == {"no-hypervisor-build-id"}
     short = Upload("one", bytes(Editor(payload("one").data).function(old_size=8).data))
@@ -172,7 +172,7 @@ def test_a_copy_of_xensyms() -> None:
 def test_without_a_hypervisor() -> None:
     """What needs its table is not checked; what does not, is."""
     verdict = check_upload(payload("one"), State())
-    assert verdict.status == "taken"
+    assert verdict.status == "accepted"
     assert set(rules(verdict, NOT_CHECKED)) == {"no-hypervisor-table", "no-hypervisor-build-id"}
     clash = {"lp_data": "x"}
     verdicts = check_sequence([payload("one", names=clash), payload("two", names=clash)], State())

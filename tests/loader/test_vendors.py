@@ -23,7 +23,7 @@ def test_duplicates_are_printed_and_taken() -> None:
     assert [verdict.action for verdict in verdicts] == ["apply", "replace"]
     assert verdicts[0].printed == []
     assert verdicts[1].printed == ["livepatch: two: duplicate new symbol: gnttab_map_frame_begin"]
-    (finding,) = [finding for finding in verdicts[1].findings if finding.rule == "duplicate-taken"]
+    (finding,) = [finding for finding in verdicts[1].findings if finding.rule == "duplicate-accepted"]
     assert finding.severity == WARNING
     assert finding.detail == "one has it, and as long as it does, whoever asks for the name gets that one"
     assert "--scope new" in finding.remedy
@@ -31,8 +31,8 @@ def test_duplicates_are_printed_and_taken() -> None:
 
 def test_a_name_of_the_hypervisor() -> None:
     verdict = check_sequence([payload("two", names={"lp_data": "printk"})], xenserver())[0]
-    assert verdict.status == "taken"
-    (detail,) = [finding.detail for finding in verdict.findings if finding.rule == "duplicate-taken"]
+    assert verdict.status == "accepted"
+    (detail,) = [finding.detail for finding in verdict.findings if finding.rule == "duplicate-accepted"]
     assert detail.startswith("the hypervisor has it, ")
 
 
@@ -66,7 +66,7 @@ def test_a_fleet_of_one_vendor() -> None:
 
 @pytest.mark.parametrize("version", [(4, 14, 0), (4, 22, 0)])
 def test_no_version_takes_them(version: tuple[int, int, int]) -> None:
-    assert not Profile(version).duplicates_taken
-    assert Profile(version, XENSERVER).duplicates_taken
+    assert not Profile(version).duplicates_accepted
+    assert Profile(version, XENSERVER).duplicates_accepted
     with pytest.raises(NamingError, match="'qubes' is no vendor"):
         Profile(version, "qubes")

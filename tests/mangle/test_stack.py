@@ -226,14 +226,15 @@ def test_the_command(tmp_path: Path, pair: tuple[Path, Path]) -> None:
     assert done.stderr == ""
     assert "1 symbol renamed" in done.stdout
     assert (
-        f"on a, build-id {ident(1).hex()}, taken from it: 1 undefined symbol and 2 functions to replace" in done.stdout
+        f"on a, build-id {ident(1).hex()}, borrowed from it: 1 undefined symbol and 2 functions to replace"
+        in done.stdout
     )
     assert "--xen" in done.stdout
     assert f"{HELPER} -> {A_HELPER}" in done.stdout
     assert f"{HANDLER} -> {A_HANDLER} (entry 2 of .livepatch.funcs)" in done.stdout
     (tmp_path / "original").write_bytes(original)
     verified = lpmangle("verify", b, "--original", tmp_path / "original").stdout
-    assert "verified, 1 renamed symbol, 3 names taken from other payloads, nothing else differs" in verified
+    assert "verified, 1 renamed symbol, 3 names borrowed from other payloads, nothing else differs" in verified
     assert "already mangled" in lpmangle("--against", a, b).stdout
     assert "already mangled" in lpmangle(b).stdout
     assert "restored" in lpmangle("restore", b).stdout
@@ -381,7 +382,7 @@ def test_names_that_a_lower_payload_kept(tmp_path: Path) -> None:
     assert "shared is new in a and in t; the one of a is meant" in done.stderr
     assert b"shared" in symbol_names(b.read_bytes())
     assert b"x.c#tell_" + ident(1).hex().encode() in symbol_names(b.read_bytes())
-    assert f"on t, build-id {ident(3).hex()}, taken from it: nothing" in done.stdout
+    assert f"on t, build-id {ident(3).hex()}, borrowed from it: nothing" in done.stdout
 
 
 def test_a_payload_of_the_stack_that_is_not_mangled(tmp_path: Path, pair: tuple[Path, Path]) -> None:
@@ -547,10 +548,10 @@ def test_query_and_retrace_know_what_was_taken(tmp_path: Path, pair: tuple[Path,
     for word in (HELPER, A_HELPER, "helper"):
         lines = lpmangle("query", word, "-m", manifest).stdout.splitlines()
         assert lines[:2] == [HELPER, f"  new name  {A_HELPER}"]
-        assert lines[2] == f"  taken     from a, build-id {ident(1).hex()}: undefined symbol"
+        assert lines[2] == f"  borrowed  from a, build-id {ident(1).hex()}: undefined symbol"
         assert lines[3] == f"  payload   b, build-id {ident(2).hex()}"
-    taken = json.loads(lpmangle("query", "*", "-m", manifest, "--json").stdout)["taken"]
-    assert [(one["kind"], one["taken_from"]["payload"]) for one in taken] == [
+    taken = json.loads(lpmangle("query", "*", "-m", manifest, "--json").stdout)["borrowed"]
+    assert [(one["kind"], one["borrowed_from"]["payload"]) for one in taken] == [
         ("undefined symbol", "a"),
         ("function to replace", "a"),
         ("function to replace", "a"),

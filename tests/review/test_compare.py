@@ -224,7 +224,7 @@ def test_mangled_or_not(tmp_path: Path, which: str) -> None:
         Path(f"{path}.manifest.json").unlink()
     found = compare(old, new)
     assert unequal(found) == {"helper": "changed"}
-    assert found["check"]["verdict"] == ("refused" if which == "neither" else "taken")
+    assert found["check"]["verdict"] == ("refused" if which == "neither" else "accepted")
 
 
 def test_names_that_only_a_manifest_tells(tmp_path: Path) -> None:

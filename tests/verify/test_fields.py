@@ -145,7 +145,7 @@ FALSE: dict[str, list[tuple[Any, str]]] = {
     "references[].name": [("m.c#other_MIDDLE", "name is m.c#helper_MIDDLE, the manifest says m.c#other_MIDDLE")],
     "references[].st_name": [(lambda st_name: st_name + 1, "at st_name"), (10**6, "at st_name 1000000 is None")],
     "references[].build_id": [
-        ("01" * 20, "it took 2 of its names from build-id 0202.* says 1"),
+        ("01" * 20, "it borrows 2 of its names from build-id 0202.* says 1"),
         (HEX, f"build-id {HEX} is not in the manifest"),
     ],
     "functions[].entry": [(1, "entry 1"), (7, "entry 7")],
@@ -153,7 +153,7 @@ FALSE: dict[str, list[tuple[Any, str]]] = {
     "functions[].name": [("other_MIDDLE", "name is m.c#handler_MIDDLE, the manifest says other_MIDDLE")],
     "functions[].addend": [(lambda addend: addend + 1, "does not lead back to the original")],
     "functions[].build_id": [
-        ("01" * 20, "it took 2 of its names from build-id 0202.* says 1"),
+        ("01" * 20, "it borrows 2 of its names from build-id 0202.* says 1"),
         (HEX, f"build-id {HEX} is not in the manifest"),
     ],
     "string_sections[].section": [(lambda number: number + 1, "does not lead back to the original")],

@@ -17,7 +17,7 @@ _INSECURE = "SYSTEM MIGHT BE INSECURE: Replace action has been aborted after rev
 
 
 def next_action(loaded: Loaded, state: State) -> tuple[str, list[Finding]]:
-    """What can be tried with a payload just taken, and what was found on the way; a refusal says that it fails.
+    """What can be tried with a payload just accepted, and what was found on the way; a refusal says that it fails.
 
     `apply` wants the payload to depend on the last one applied, `replace` on the hypervisor. Where the hypervisor's
     build-id is not known, what the payload calls the hypervisor's stands in for it.

@@ -25,14 +25,14 @@ def find_new_symbols(image: Image) -> None:
 
 
 def register_names(image: Image, state: State, report: Report) -> None:
-    """build_symbol_table: no new name may be taken. Two equal names within one payload are not noticed."""
+    """build_symbol_table: no new name may be in use. Two equal names within one payload are not noticed."""
     find_new_symbols(image)
     for index in image.new:
         name = image.symbols[index][0][:MAX_NAME]
         holder = state.holder(name)
         if holder is not None:
             says, advice = f"duplicate new symbol: {text(name)}", _remedy(image, index)
-            if state.profile.duplicates_taken:
+            if state.profile.duplicates_accepted:
                 detail = f"{holder} has it, and as long as it does, whoever asks for the name gets that one"
                 report.warn(Rule.DUPLICATE_TAKEN, detail, text(name), advice, says=says)
             else:
