@@ -20,7 +20,7 @@ from lpmangle.store.source import Found, unrepeated
 from lpmangle.system import files
 
 
-class _Commands(click.Group):
+class _CatalogCommands(click.Group):
     """Its commands in the order in which one needs them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -29,7 +29,7 @@ class _Commands(click.Group):
 
 @click.group(
     "catalog",
-    cls=_Commands,
+    cls=_CatalogCommands,
     help="""\b
 Examples:
   lpmangle catalog add shipped.db build/*.livepatch

@@ -121,7 +121,7 @@ def errno_words(finding: Finding | None) -> str:
     return f"{finding.errno_name} ({finding.errno})" if finding and finding.errno else ""
 
 
-class Kind(NamedTuple):
+class FindingGroup(NamedTuple):
     """What was found of one kind about one payload."""
 
     findings: list[Finding]
@@ -138,12 +138,12 @@ class Kind(NamedTuple):
         return list(dict.fromkeys(finding.remedy for finding in self.findings))
 
 
-def kinds(verdict: Verdict) -> list[Kind]:
+def kinds(verdict: Verdict) -> list[FindingGroup]:
     """All findings, those of one kind together, in the order in which Xen would come upon the first of each."""
     groups: dict[tuple[str, str], list[Finding]] = {}
     for finding in verdict.everything:
         groups.setdefault((finding.severity, finding.rule), []).append(finding)
-    return [Kind(findings, verdict.first in findings) for findings in groups.values()]
+    return [FindingGroup(findings, verdict.first in findings) for findings in groups.values()]
 
 
 def print_findings(verdict: Verdict) -> None:

@@ -24,7 +24,7 @@ _BY_NAME = {name: option for option in OPTIONS for name in option.names if name.
 _VARIABLES = ("LPMANGLE_", "_LPMANGLE_")
 
 
-class Call(NamedTuple):
+class CommonCall(NamedTuple):
     """What the words mean."""
 
     payload: str
@@ -32,7 +32,7 @@ class Call(NamedTuple):
     wanted: Wanted
 
 
-def read(words: Sequence[str], environment: Iterable[str]) -> Call | None:
+def read(words: Sequence[str], environment: Iterable[str]) -> CommonCall | None:
     """What a command line means, if it is the common call; `environment` are the names of the variables there."""
     try:
         return _read(words, environment)
@@ -40,7 +40,7 @@ def read(words: Sequence[str], environment: Iterable[str]) -> Call | None:
         return None
 
 
-def _read(words: Sequence[str], environment: Iterable[str]) -> Call | None:
+def _read(words: Sequence[str], environment: Iterable[str]) -> CommonCall | None:
     if any(name.startswith(_VARIABLES) for name in environment) or not all(map(str.isprintable, words)):
         return None
     waiting = list(reversed(words[words[:1] == [DEFAULT_COMMAND] :]))
@@ -79,7 +79,7 @@ def _is_sound(option: Option, value: str) -> bool:
     return option.kind in (TEXT, TEXTS) or (option.kind == CHOICE and value in option.choices)
 
 
-def _call(payload: str, given: "dict[str, Any]") -> Call | None:
+def _call(payload: str, given: "dict[str, Any]") -> CommonCall | None:
     wanted = Wanted(**{name: given.pop(name) for name in Wanted._fields if name in given})
     given.pop("fail_fast", None)  # there is no other payload
     if wanted.verbose:  # says where each option comes from, which click knows
@@ -91,4 +91,4 @@ def _call(payload: str, given: "dict[str, Any]") -> Call | None:
         return None
     check_payload(payload, or_command=True)
     check_naming(options.suffix, options.template)
-    return None if what_does_not_fit(payload, options) else Call(payload, options, wanted)
+    return None if what_does_not_fit(payload, options) else CommonCall(payload, options, wanted)

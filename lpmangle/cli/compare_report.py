@@ -12,7 +12,7 @@ from lpmangle.errors import counted
 from lpmangle.loader import State
 from lpmangle.loader.rules import Rule
 from lpmangle.review.compare import Comparison
-from lpmangle.review.differences import SymbolChange, Verdict, Why
+from lpmangle.review.differences import Fate, SymbolChange, Why
 from lpmangle.review.identity import ABSOLUTE, CONSTANT, STRING, Target
 from lpmangle.review.subject import AS_THEY_STAND
 
@@ -22,7 +22,7 @@ _MOST_NAMES = 20
 _MANY = 4
 
 
-class Section(NamedTuple):
+class Part(NamedTuple):
     """A part of the comparison: sentences, then what is said of each name, then lists of names, each with its head."""
 
     title: str = ""
@@ -37,18 +37,18 @@ def summary(found: Comparison) -> list[str]:
     """What an engineer wants to know first, in a few words each."""
     parts = []
     verdicts = [change.verdict for change in found.functions]
-    changed = [*verdicts, *(change.verdict for change in found.helpers)].count(Verdict.CHANGED)
+    changed = [*verdicts, *(change.verdict for change in found.helpers)].count(Fate.CHANGED)
     for number, words in (
         (changed, "with other code"),
-        (verdicts.count(Verdict.NEW), "replaced for the first time"),
-        (verdicts.count(Verdict.GONE), "the hypervisor's own again"),
+        (verdicts.count(Fate.NEW), "replaced for the first time"),
+        (verdicts.count(Fate.GONE), "the hypervisor's own again"),
     ):
         if number:
             parts.append(f"{counted(number, 'function')} {words}")
     if not parts:
         parts.append("equal code" if found.functions or found.helpers else "no functions")
     data = [one.verdict for one in (*found.variables, *found.constants)]
-    for verdict, words in ((Verdict.CHANGED, "with other first values"), (Verdict.NEW, "new"), (Verdict.GONE, "gone")):
+    for verdict, words in ((Fate.CHANGED, "with other first values"), (Fate.NEW, "new"), (Fate.GONE, "gone")):
         if number := data.count(verdict):
             parts.append(f"{counted(number, 'variable or constant', 'variables or constants')} {words}")
     lost = found.lost.variables
@@ -82,7 +82,7 @@ def page(found: Comparison, old: str, new: str, state: State) -> Iterator[str]:
     yield from map(shown, trouble)
 
 
-def sections(found: Comparison) -> list[Section]:
+def sections(found: Comparison) -> list[Part]:
     """What has changed, part by part; only parts of which there is something to say."""
     parts = [
         _facts(found),
@@ -97,7 +97,7 @@ def sections(found: Comparison) -> list[Section]:
     return [part for part in parts if part]
 
 
-def _lines(section: Section) -> Iterator[str]:
+def _lines(section: Part) -> Iterator[str]:
     if section.title:
         yield from ("", section.title)
     for line in section.lines:
@@ -114,7 +114,7 @@ def _lines(section: Section) -> Iterator[str]:
         yield f"  {section.behind}"
 
 
-def _facts(found: Comparison) -> Section | None:
+def _facts(found: Comparison) -> Part | None:
     words = {
         "machine": "machine",
         "depends": "put on what has build-id",
@@ -125,32 +125,32 @@ def _facts(found: Comparison) -> Section | None:
     for path, side in (("OLD", found.old), ("NEW", found.new)):
         if side.subject.mark and side.subject.names_from == AS_THEY_STAND:
             rows.append((path, "is mangled, and its original names are not known"))
-    return Section(rows=rows) if rows else None
+    return Part(rows=rows) if rows else None
 
 
-def _notes(found: Comparison) -> Section | None:
+def _notes(found: Comparison) -> Part | None:
     heads = zip(("OLD alone: ", "both: ", "NEW alone: "), found.notes, strict=True)
     lists = [(head, list(notes)) for head, notes in heads if notes]
-    return Section("notes", lists=lists) if lists else None
+    return Part("notes", lists=lists) if lists else None
 
 
-def _functions(found: Comparison) -> Section:
+def _functions(found: Comparison) -> Part:
     if not found.functions:
-        return Section("functions that they replace: none")
-    equal = [text(one.name) for one in found.functions if one.verdict == Verdict.EQUAL]
-    changed = [one for one in found.functions if one.verdict == Verdict.CHANGED]
+        return Part("functions that they replace: none")
+    equal = [text(one.name) for one in found.functions if one.verdict == Fate.EQUAL]
+    changed = [one for one in found.functions if one.verdict == Fate.CHANGED]
     lines, rows = [], []
     if _is_rebuilt(len(changed), len(equal)):
         lines = [f"{_all(changed, equal)} that both replace have other code: another compiler, or other options?"]
     else:
         rows += [(text(one.name), f"other code, {_why(one.why)}") for one in changed]
     for one in found.functions:
-        if one.verdict == Verdict.NEW:
+        if one.verdict == Fate.NEW:
             deleted = one.new is not None and one.new.replacement is None
             rows.append((text(one.name), f"{'deleted' if deleted else 'replaced'} by NEW alone"))
-        elif one.verdict == Verdict.GONE:
+        elif one.verdict == Fate.GONE:
             rows.append((text(one.name), "replaced by OLD alone: after replace the hypervisor's own runs again"))
-    return Section("functions that they replace", lines, rows, _equal(equal))
+    return Part("functions that they replace", lines, rows, _equal(equal))
 
 
 def _is_rebuilt(changed: int, equal: int) -> bool:
@@ -162,11 +162,11 @@ def _all(changed: Sequence[object], equal: Sequence[object]) -> str:
     return f"{len(changed)} of {len(changed) + len(equal)}" if equal else f"all {len(changed)}"
 
 
-def _symbols(title: str, changes: Sequence[SymbolChange]) -> Section | None:
+def _symbols(title: str, changes: Sequence[SymbolChange]) -> Part | None:
     if not changes:
         return None
-    changed = [one for one in changes if one.verdict == Verdict.CHANGED]
-    equal = [text(one.name) for one in changes if one.verdict == Verdict.EQUAL]
+    changed = [one for one in changes if one.verdict == Fate.CHANGED]
+    equal = [text(one.name) for one in changes if one.verdict == Fate.EQUAL]
     lines, rows = [], []
     if _is_rebuilt(len(changed), len(equal)):
         lines = [f"{_all(changed, equal)} that both have are others"]
@@ -175,9 +175,9 @@ def _symbols(title: str, changes: Sequence[SymbolChange]) -> Section | None:
     rows += [
         (text(one.name), f"{one.verdict}, {counted(one.new_size or one.old_size or 0, 'byte')}")
         for one in changes
-        if one.verdict in (Verdict.NEW, Verdict.GONE)
+        if one.verdict in (Fate.NEW, Fate.GONE)
     ]
-    return Section(title, lines, rows, _equal(equal))
+    return Part(title, lines, rows, _equal(equal))
 
 
 def _equal(names: list[str]) -> list[tuple[str, list[str]]]:
@@ -212,20 +212,20 @@ def _target(target: Target) -> str:
     return text(target.shown) + (f"{sign}{abs(target.offset):#x}" if target.offset else "")
 
 
-def _lost(found: Comparison) -> Section | None:
+def _lost(found: Comparison) -> Part | None:
     lost = found.lost
     if not lost.variables:
         return None
     rows = [(text(one.name), counted(one.size, "byte")) for one in lost.variables]
     unless = f"unless the {lost.carriers} hook of NEW carries them over" if lost.hooks else ""
-    return Section(f"state that is lost: {Rule.STATE_RESET.meaning}", rows=rows, behind=unless, is_loss=True)
+    return Part(f"state that is lost: {Rule.STATE_RESET.meaning}", rows=rows, behind=unless, is_loss=True)
 
 
-def _others(found: Comparison) -> Iterator[Section]:
+def _others(found: Comparison) -> Iterator[Part]:
     rows = [
         (f"{one.kind} hook", f"{_list(one.old)} -> {_list(one.new)}")
         for one in found.hooks
-        if one.verdict != Verdict.EQUAL
+        if one.verdict != Fate.EQUAL
     ]
     rows += [
         (one.section, f"{one.new} new, {one.gone} gone, {one.both} in both")
@@ -233,15 +233,15 @@ def _others(found: Comparison) -> Iterator[Section]:
         if one.new or one.gone
     ]
     if rows:
-        yield Section("hooks and special sections", rows=rows)
+        yield Part("hooks and special sections", rows=rows)
     gone, new = found.needs
     if needs := [
         (head, list(map(text, names))) for head, names in (("NEW alone: ", new), ("OLD alone: ", gone)) if names
     ]:
-        yield Section("names that they need", lists=needs)
+        yield Part("names that they need", lists=needs)
     if found.globals_gone:
         names = list(map(text, found.globals_gone))
-        yield Section("GLOBAL names that are gone: a payload on top of OLD may use them", lists=[("", names)])
+        yield Part("GLOBAL names that are gone: a payload on top of OLD may use them", lists=[("", names)])
 
 
 def transition_words(found: Comparison) -> tuple[str, str]:

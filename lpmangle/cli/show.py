@@ -13,7 +13,7 @@ from lpmangle.elf import STB_NAMES, appended, text
 from lpmangle.errors import LpmangleError, counted
 from lpmangle.jobs.show import Shown, show_file
 from lpmangle.review.inventory import CONSTANT, FUNCTION, STATE, TABLE, Added, Inventory, Needed
-from lpmangle.review.subject import AS_THEY_STAND, FROM_MARK, Entry
+from lpmangle.review.subject import AS_THEY_STAND, FROM_MARK, ReplacedFunction
 
 WIDTH = 100
 _WORDS = {FUNCTION: "function", STATE: "variable", CONSTANT: "constant", TABLE: "table of Xen's"}
@@ -125,7 +125,7 @@ def _mangled(found: Shown) -> str:
     return how + missing
 
 
-def _functions(entries: list[Entry]) -> list[str]:
+def _functions(entries: list[ReplacedFunction]) -> list[str]:
     if not entries:
         return ["", "replaces no function"]
     rows: list[tuple[str, ...]] = [(f"replaces {counted(len(entries), 'function')}", "OLD SIZE", "NEW SIZE", "")]
@@ -238,7 +238,7 @@ def record(found: Shown) -> dict[str, Any]:
     }
 
 
-def entry_record(entry: Entry) -> dict[str, Any]:
+def entry_record(entry: ReplacedFunction) -> dict[str, Any]:
     """One entry of .livepatch.funcs for JSON."""
     return {
         "name": text(entry.name),

@@ -83,18 +83,18 @@ def check_output(path: str) -> None:
         raise FileError("is a manifest: not replaced by a payload", path=path)
 
 
-class Kind(NamedTuple):
+class ReportKind(NamedTuple):
     """A kind of report: what it is called, and what is near the beginning of each."""
 
     what: str
     mark: bytes
 
 
-JUNIT = Kind("JUnit report", b"<testsuite")
-PAGE = Kind("HTML page", b"<!doctype html")
+JUNIT = ReportKind("JUnit report", b"<testsuite")
+PAGE = ReportKind("HTML page", b"<!doctype html")
 
 
-def check_report(path: str, kind: Kind) -> None:
+def check_report(path: str, kind: ReportKind) -> None:
     """Raise FileError if a report cannot go to `path`: what is there is something else."""
     start = files.start_of(path)
     if start and kind.mark not in start.lower():

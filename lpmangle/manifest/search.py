@@ -18,18 +18,18 @@ _PASTED = re.compile(
 )
 
 
-class Wanted(NamedTuple):
+class Sought(NamedTuple):
     """What is looked for: a name or pattern, and the payload that a trace named with it."""
 
     pattern: str
     payload: str | None
 
 
-def wanted(word: str) -> Wanted:
+def wanted(word: str) -> Sought:
     """What `word` means, which may be pasted from a trace or a debugger: with blanks, an offset, the payload."""
     found = _PASTED.fullmatch(word.strip())
     assert found is not None  # everything in it may be missing
-    return Wanted(found["name"], found["payload"])
+    return Sought(found["name"], found["payload"])
 
 
 def find(manifest: Manifest, pattern: str) -> Iterator[SymbolRecord]:

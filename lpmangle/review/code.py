@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from lpmangle import elf
 from lpmangle.loader import instructions
-from lpmangle.review.identity import Extent, Places, Reference, clear
+from lpmangle.review.identity import Extent, Places, RelocatedField, clear
 from lpmangle.xen.relocations import (
     DWORD,
     R_AARCH64_CALL26,
@@ -38,7 +38,7 @@ class Code(NamedTuple):
     """`content` has the bytes, 0 where a field is filled in by a reference; `references` are in the order of places."""
 
     content: bytes
-    references: tuple[Reference, ...]
+    references: tuple[RelocatedField, ...]
 
 
 class _Branch(NamedTuple):
@@ -75,14 +75,14 @@ def code_at(places: Places, extent: Extent) -> Code | None:
                 addend += ends[after] - at if after < len(ends) else 4
             # The same to Xen (arch_livepatch_perform_rela); which one it is depends on the version of the assembler.
             kind = R_X86_64_PC32 if kind == R_X86_64_PLT32 else kind
-        references.append(Reference(at, kind, places.target(relocation.r_sym, addend)))
+        references.append(RelocatedField(at, kind, places.target(relocation.r_sym, addend)))
     for branch in branches:
         if branch.at in taken or 0 <= branch.target < size:
             continue
         if 0 <= extent.start + branch.target < section.size:
             clear(content, branch.at, branch.field)
             target = places.place(extent.section, extent.start + branch.target)
-            references.append(Reference(branch.at, branch.type, target))
+            references.append(RelocatedField(branch.at, branch.type, target))
     return Code(bytes(content), tuple(sorted(references, key=_place)))
 
 
@@ -93,7 +93,7 @@ def _decoded(machine: int, code: bytes) -> tuple[list[int], list[_Branch]]:
     return ends, list(_branches(machine, code, ends))
 
 
-def _place(reference: Reference) -> int:
+def _place(reference: RelocatedField) -> int:
     return reference.at
 
 

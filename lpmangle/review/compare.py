@@ -12,9 +12,9 @@ from typing import NamedTuple
 from lpmangle import elf
 from lpmangle.loader.lost_state import LostState, lost_state
 from lpmangle.review import special
-from lpmangle.review.differences import FunctionChange, Sides, SymbolChange, Verdict, Why, pair, verdict_of
+from lpmangle.review.differences import Fate, FunctionChange, Sides, SymbolChange, Why, pair, verdict_of
 from lpmangle.review.inventory import CONSTANT, FUNCTION, STATE, Added, Inventory
-from lpmangle.review.subject import Entry
+from lpmangle.review.subject import ReplacedFunction
 from lpmangle.review.transition import Transition
 from lpmangle.xen.variables import stable_names
 
@@ -23,7 +23,7 @@ class HookChange(NamedTuple):
     """Hooks of one kind, and the original names of what each payload has called."""
 
     kind: str
-    verdict: Verdict
+    verdict: Fate
     old: list[bytes]
     new: list[bytes]
 
@@ -171,7 +171,7 @@ class Comparison:
         verdicts = [one.verdict for one in (*self.helpers, *self.variables, *self.constants)]
         verdicts += [one.verdict for one in self.functions] + [one.verdict for one in self.hooks]
         return (
-            any(verdict != Verdict.EQUAL for verdict in verdicts)
+            any(verdict != Fate.EQUAL for verdict in verdicts)
             or any(one.gone or one.new for one in self.special)
             or self.needs != ([], [])
             or bool(self.globals_gone)
@@ -185,7 +185,7 @@ def _names(several: list[Added], kind: str) -> dict[Added, bytes]:
     return {one: stable.get(one.name, one.name) for one in several}
 
 
-def _name(entry: Entry) -> bytes:
+def _name(entry: ReplacedFunction) -> bytes:
     return entry.name
 
 

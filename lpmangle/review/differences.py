@@ -7,14 +7,14 @@ from typing import NamedTuple, TypeVar
 
 from lpmangle.review.code import Code, code_at
 from lpmangle.review.identity import Extent, Places, Target
-from lpmangle.review.subject import Entry
+from lpmangle.review.subject import ReplacedFunction
 from lpmangle.xen.payload import Location
 
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
 
 
-class Verdict(StrEnum):
+class Fate(StrEnum):
     """What has become of something from the old payload to the new one."""
 
     EQUAL = "equal"
@@ -42,9 +42,9 @@ class FunctionChange(NamedTuple):
     """A function that one of the payloads, or both, replace; `old` and `new` are their entries for it."""
 
     name: bytes
-    verdict: Verdict
-    old: Entry | None
-    new: Entry | None
+    verdict: Fate
+    old: ReplacedFunction | None
+    new: ReplacedFunction | None
     why: Why | None = None
 
 
@@ -52,7 +52,7 @@ class SymbolChange(NamedTuple):
     """A symbol of one of the payloads, or both; sizes are in bytes, None where there is none."""
 
     name: bytes
-    verdict: Verdict
+    verdict: Fate
     old_size: int | None
     new_size: int | None
     why: Why | None = None
@@ -76,12 +76,12 @@ def pair(
     return pairs
 
 
-def verdict_of(old: object | None, new: object | None, why: Why | None) -> Verdict:
+def verdict_of(old: object | None, new: object | None, why: Why | None) -> Fate:
     if new is None:
-        return Verdict.GONE
+        return Fate.GONE
     if old is None:
-        return Verdict.NEW
-    return Verdict.CHANGED if why else Verdict.EQUAL
+        return Fate.NEW
+    return Fate.CHANGED if why else Fate.EQUAL
 
 
 class Sides(NamedTuple):
@@ -90,7 +90,7 @@ class Sides(NamedTuple):
     old: Places
     new: Places
 
-    def entries_differ(self, old: Entry, new: Entry) -> Why | None:
+    def entries_differ(self, old: ReplacedFunction, new: ReplacedFunction) -> Why | None:
         """Why two payloads put other code in the place of one function; None if they do not."""
         if old.replacement is None or new.replacement is None:
             same = old.replacement == new.replacement and old.new_size == new.new_size

@@ -54,7 +54,7 @@ class Target(NamedTuple):
         return self[:3]
 
 
-class Reference(NamedTuple):
+class RelocatedField(NamedTuple):
     """A field that a relocation of `type` fills in, `at` bytes from the start of what is looked at."""
 
     at: int
@@ -239,7 +239,7 @@ class Places:
         self._constants[extent] = digest(content, *keys)
         return self._constants[extent]
 
-    def reference(self, relocation: elf.Relocation, extent: Extent, depth: int = 0) -> Reference:
+    def reference(self, relocation: elf.Relocation, extent: Extent, depth: int = 0) -> RelocatedField:
         """A relocation in data.
 
         What is relative to its own place is an entry of a table of jumps if it leads to code and the table has no name:
@@ -251,7 +251,7 @@ class Places:
             shndx = self.view.symbol(relocation.r_sym).st_shndx
             if 0 < shndx < len(self.view.sections) and self.is_code(shndx):
                 addend -= at
-        return Reference(at, relocation.r_type, self.target(relocation.r_sym, addend, depth))
+        return RelocatedField(at, relocation.r_type, self.target(relocation.r_sym, addend, depth))
 
     def masked(self, section: int, start: int, end: int, relocations: list[elf.Relocation]) -> bytes:
         """Bytes of a section with the fields that relocations fill in set to 0."""

@@ -7,7 +7,7 @@ from lpmangle import elf
 from lpmangle.errors import LpmangleError, PayloadError
 from lpmangle.review.identity import Extent, Places
 from lpmangle.review.special import Hook, Special, hooks, special_sections
-from lpmangle.review.subject import Entry, Subject
+from lpmangle.review.subject import ReplacedFunction, Subject
 from lpmangle.xen.signature import Signed, note_of, signed
 from lpmangle.xen.symbols import Kind
 from lpmangle.xen.variables import holds_state
@@ -62,7 +62,7 @@ class Inventory:
         return elf.EM_NAMES.get(self.view.machine, f"ELF machine {self.view.machine}")
 
     @property
-    def functions(self) -> list[Entry]:
+    def functions(self) -> list[ReplacedFunction]:
         """The functions that it replaces or deletes."""
         return self.subject.entries
 

@@ -20,7 +20,7 @@ FROM_MANIFEST, FROM_MARK, AS_THEY_STAND = "manifest", "mark", "file"
 _EXPECTATION_SIZE = 32  # struct livepatch_expectation
 
 
-class Entry(NamedTuple):
+class ReplacedFunction(NamedTuple):
     """One entry of .livepatch.funcs. `name` is the function's original name; sizes are in bytes.
 
     `replacement` is None where instructions are only deleted (new_addr 0), `new_size` of them. `expected` is what the
@@ -98,7 +98,7 @@ class Subject:
         return {variable.symbol: variable.stable for variable in self.variables}
 
     @cached_property
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[ReplacedFunction]:
         """The functions that the payload replaces or deletes, in the order of .livepatch.funcs."""
         try:
             return list(self._entries())
@@ -106,7 +106,7 @@ class Subject:
             self.trouble.append(error.message)
             return []
 
-    def _entries(self) -> "list[Entry]":
+    def _entries(self) -> "list[ReplacedFunction]":
         view, functions = self.view, self.payload.functions
         section, machine = view.section_named(FUNCS_SECTION), MACHINES.get(view.machine)
         if not functions or section is None or machine is None:
@@ -124,7 +124,7 @@ class Subject:
                     at = start + machine.expect_at + 1
                     expected = view.data[at : at + (flags >> 1 & 31)]
             name = self.original(names.get(function.start, b""))
-            found.append(Entry(name, old_size, new_size, old_addr, version, function.replacement, expected))
+            found.append(ReplacedFunction(name, old_size, new_size, old_addr, version, function.replacement, expected))
         return found
 
     def _entry_names(self, section: elf.Section) -> dict[int, bytes]:

@@ -5,24 +5,21 @@ LPMANGLE_SEED=NUMBER repeats those of another run; any other seed makes others. 
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from livepatch import Source, build_id, cached_payload
 
 from lab.answers import Answer, ask, differences, fits, keep, read
 from lab.boot import Result
 from lab.labs import Lab, thorough
 from lab.scenario import ROOT
-from lab.uploads import Uploads, make_scenarios
-from lpmangle.loader import Hypervisor
+from lab.seeds import SEEDS, make
+from lab.uploads import Uploads
 
 pytestmark = pytest.mark.xen
 
-SEEDS = [int(seed) for seed in os.environ.get("LPMANGLE_SEED", "1 2" if thorough() else "1").split()]
 FEWEST = 300
 
 
@@ -42,19 +39,6 @@ def test_every_verdict(lab: Lab, seed: int, tmp_path: Path, record_property: Cal
         if not lab.agrees:
             pytest.xfail(said)
         pytest.fail(said, pytrace=False)
-
-
-def make(lab: Lab, seed: int, folder: Path) -> list[Uploads]:
-    identity = build_id(lab.xen_syms)
-    source = Source((Path(__file__).parent / "payloads" / "upload.c").read_text(), file="upload.c")
-    base = cached_payload(
-        folder / "upload.livepatch",
-        [source],
-        depends=identity,
-        xen_depends=identity,
-        machine=lab.machine.compiler,
-    )
-    return list(make_scenarios(seed, base.read_bytes(), Hypervisor.read_from(lab.xen_syms.read_bytes()), lab.vendor))
 
 
 def choose(scenarios: list[Uploads], crashes: bool) -> tuple[list[Uploads], int]:

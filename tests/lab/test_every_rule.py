@@ -8,7 +8,7 @@ import pytest
 
 from lab.labs import LABS
 from lab.prepare import prepare
-from lab.test_check_agrees import SEEDS, make
+from lab.seeds import SEEDS, make
 from lpmangle.loader.rules import Rule
 
 pytestmark = [pytest.mark.xen, pytest.mark.all_labs]
