@@ -75,6 +75,16 @@ class CatalogError(LpmangleError):
     """A file that is no catalog, a damaged one, or one that cannot be read or written now."""
 
 
+class KeyFileError(LpmangleError):
+    """A file that was to be a public key."""
+
+
+class MissingPackageError(LpmangleError):
+    """A package that is installed only on demand."""
+
+    exit_code = EXIT_USAGE
+
+
 class ProofError(LpmangleError):
     """Output and input differ in more than names. Nothing is written: this is a bug in lpmangle."""
 

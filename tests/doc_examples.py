@@ -25,7 +25,8 @@ def rendered(page: str) -> str:
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "COLUMNS": "100"}
     with tempfile.TemporaryDirectory() as folder:
         examples = ROOT / "examples"
-        for example in (*examples.glob("*.livepatch"), *examples.glob("stacked/*.livepatch")):
+        payloads = (*examples.glob("*.livepatch"), *examples.glob("stacked/*.livepatch"))
+        for example in (*payloads, examples / "vendor" / "sign-payload"):
             shutil.copy(example, folder)
 
         def run(block: re.Match[str]) -> str:

@@ -32,9 +32,13 @@ def add_note(payload: Path, content: bytes, objcopy: str = "objcopy", how: str =
     file.unlink()
 
 
-@cache
 def key(name: str = "one") -> Path:
-    """The path of an RSA key; its public half is beside it (`public`)."""
+    """The path of an RSA key, always the same for a name; its public half is beside it (`public`)."""
+    return _key(name)
+
+
+@cache
+def _key(name: str) -> Path:
     path = Path(mkdtemp(prefix="lpmangle-key-")) / f"{name}.pem"
     rsa = ["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"]
     subprocess.run(["openssl", "genpkey", *rsa, "-out", path], check=True, capture_output=True)

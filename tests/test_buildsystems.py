@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from builds import ROOT, environment, make_tree, names, run, write_patch
+from signing import key, public
 
 EXAMPLES = ROOT / "examples"
 PAYLOADS = ("617712b.livepatch", "fbab204.livepatch")
@@ -198,6 +199,41 @@ def test_vendor_script(bases: Path, tmp_path: Path) -> None:
         assert f"x86_emulate.c#_get_fpu_{stem}" in names(payload)
         manifest = json.loads(Path(f"{payload}.manifest.json").read_text())
         assert (manifest["payload"], manifest["depends"]) == (stem, f"{number}b" * 20)
+
+
+def test_vendor_script_that_signs(bases: Path, tmp_path: Path) -> None:
+    """Built, mangled, signed, checked; and the signed payload is what its names are asked of."""
+    command = [str(EXAMPLES / "vendor" / "build-livepatches"), "4.17.4-5", "bases", "output", str(key())]
+    payloads = run(command, tmp_path).stdout.split()
+    assert len(payloads) == 2
+    for payload in payloads:
+        done = run(["lpmangle", "verify", "--key", str(public(key())), payload], tmp_path)
+        assert "its signature is valid" in done.stdout
+        assert "signed since (.note.Xen.signature, RSA, SHA-256)" in done.stdout
+        stem = Path(payload).stem
+        for command in (["query", "_get_fpu", "-m", payload], ["catalog", "add", "shipped.db", payload]):
+            run(["lpmangle", *command], tmp_path)
+        done = run(["lpmangle", "retrace", "-m", payload], tmp_path, stdin=f"S x86_emulate.c#_get_fpu_{stem}+0x3/0xd\n")
+        assert done.stdout == "S x86_emulate.c#_get_fpu+0x3/0xd\n"
+    assert "2 " in run(["lpmangle", "catalog", "add", "shipped.db", *payloads], tmp_path).stdout
+    done = run(sign_command(tmp_path / "no-key.pem", tmp_path / payloads[0]), tmp_path, code=1)
+    assert "no-key.pem" in done.stderr
+    run(["lpmangle", "verify", "--key", str(public(key())), payloads[0]], tmp_path)
+
+
+def sign_command(private: Path, payload: Path) -> list[str]:
+    return [str(EXAMPLES / "vendor" / "sign-payload"), str(private), str(payload)]
+
+
+@pytest.mark.parametrize("tool", ["objcopy", "llvm-objcopy"])
+def test_sign_payload_after_a_build(tmp_path: Path, tool: str) -> None:
+    """As the README says it: the last step of `lpmangle build`."""
+    shutil.copy(EXAMPLES / PAYLOADS[0], tmp_path)
+    after = " ".join(sign_command(key(), Path())[:-1])
+    command = ["lpmangle", "build", "--result", PAYLOADS[0], "--after", after, "--", "true"]
+    run(command, tmp_path, env=environment(OBJCOPY=tool))
+    done = run(["lpmangle", "verify", "--key", str(public(key())), PAYLOADS[0]], tmp_path)
+    assert "its signature is valid" in done.stdout
 
 
 def test_vendor_script_when_one_base_fails(bases: Path, tmp_path: Path) -> None:

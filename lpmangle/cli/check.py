@@ -4,16 +4,17 @@ import os
 
 import click
 
-from lpmangle.cli.check_report import print_report, report
+from lpmangle.cli.check_report import print_report, print_signatures, report
 from lpmangle.cli.complete import xen_versions
 from lpmangle.cli.output import print_json
 from lpmangle.cli.paths import FilePath, OutputPath, PayloadFile, PayloadPath
 from lpmangle.cli.settings import Command
 from lpmangle.errors import EXIT_NO
 from lpmangle.jobs import outputs
-from lpmangle.jobs.check import check_stacks, put_on, read_uploads, state_of
+from lpmangle.jobs.check import check_stacks, put_on, read_uploads, signatures, state_of
 from lpmangle.loader import State, Upload, check_sequence
 from lpmangle.loader.profile import VENDORS
+from lpmangle.verify.signing_key import Answer
 
 
 @click.command(
@@ -78,6 +79,13 @@ hypervisor itself replaces what is applied. The exit code is 1 if any is refused
     metavar="FILE",
     help="Write the report as one page for a change ticket, with --stack as a picture of who takes what.",
 )
+@click.option(
+    "--key",
+    type=FilePath(),
+    metavar="PUBLIC",
+    help="Check the signatures too, with this public key (PEM), as a hypervisor does that insists on them. If one does "
+    "not fit, the exit code is 1.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
 @click.pass_context
 def command(
@@ -90,14 +98,20 @@ def command(
     stack_path: str | None,
     junit_path: str | None,
     html_path: str | None,
+    key: str | None,
     as_json: bool,
 ) -> None:
     if stack_path and loaded:
         raise click.UsageError("--stack and --loaded do not go together: list what is loaded in the stack")
     _check_places(junit_path, html_path)
     state, uploads = state_of(xen_path, xen_version, vendor), read_uploads(payloads)
+    said = signatures(uploads, key)
+    unfit = any(isinstance(one, Answer) and not one.valid for one in said)
     if stack_path:
-        ctx.exit(_check_fleet(stack_path, uploads, state, junit_path, html_path, as_json))
+        code = _check_fleet(stack_path, uploads, state, junit_path, html_path, as_json)
+        if not as_json:
+            print_signatures(uploads, said)
+        ctx.exit(EXIT_NO if unfit else code)
     put_on(state, loaded)
     verdicts = check_sequence(uploads, state)
     reports = []
@@ -111,10 +125,11 @@ def command(
         reports.append((html_path, sheet.of_uploads(verdicts, state)))
     outputs.write_reports(reports)
     if as_json:
-        print_json(report(verdicts, state))
+        print_json(report(verdicts, state, said))
     else:
         print_report(verdicts, state)
-    if not all(verdict.good for verdict in verdicts):
+        print_signatures(uploads, said)
+    if unfit or not all(verdict.good for verdict in verdicts):
         ctx.exit(EXIT_NO)
 
 

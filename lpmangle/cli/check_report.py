@@ -1,22 +1,39 @@
 """What `lpmangle check` says: a table, all findings with remedies; or JSON."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import click
 
 from lpmangle.cli.output import print_table, shown
 from lpmangle.errors import counted
-from lpmangle.loader import CRASH, NOT_CHECKED, REFUSED, WARNING, Finding, State, Verdict
+from lpmangle.loader import CRASH, NOT_CHECKED, REFUSED, WARNING, Finding, State, Upload, Verdict
+from lpmangle.verify.signing_key import Answer
 from lpmangle.xen.versions import version_text
 
 COLOURS = {REFUSED: "red", CRASH: "red", WARNING: "yellow", NOT_CHECKED: "cyan"}
 
 
-def report(verdicts: list[Verdict], state: State) -> dict[str, Any]:
+def report(verdicts: list[Verdict], state: State, signatures: Sequence[str | Answer] = ()) -> dict[str, Any]:
     """All uploads for JSON."""
-    return {**rules_record(state), "payloads": [record(verdict) for verdict in verdicts]}
+    payloads = [record(verdict) for verdict in verdicts]
+    for entry, said in zip(payloads, signatures, strict=False):
+        entry["signature"] = said.status if isinstance(said, Answer) else said or None
+    return {**rules_record(state), "payloads": payloads}
+
+
+def print_signatures(uploads: Sequence[Upload], said: Sequence[str | Answer]) -> None:
+    """How each payload is signed, if it is; and what becomes of it where a hypervisor insists on a good signature."""
+    for upload, signature in zip(uploads, said, strict=True):
+        if isinstance(signature, Answer):
+            click.echo(f"{shown(upload.path)}: {shown(signature.words)}")
+            if not signature.valid:
+                click.echo(
+                    "  a hypervisor that insists on signatures refuses it; Xen as released does not look at them"
+                )
+        elif signature:
+            click.echo(f"{shown(upload.path)}: signed ({shown(signature)}); --key checks whether that fits")
 
 
 def rules_record(state: State) -> dict[str, str]:

@@ -16,6 +16,7 @@ from lpmangle.jobs.outputs import is_folder, place
 from lpmangle.jobs.verify import verify_file
 from lpmangle.manifest.read import Manifest
 from lpmangle.verify.payload import Verification
+from lpmangle.verify.signing_key import SigningKey
 
 
 @click.command(
@@ -45,20 +46,29 @@ PAYLOADs in one call, and it is loaded once.
     metavar="FILE",
     help="The payload before it was mangled, or the folder that has it under the same name.",
 )
+@click.option("--key", type=FilePath(), metavar="PUBLIC", help="Check the signature with this public key (PEM), too.")
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors and what differs.")
 @click.pass_context
 def command(
-    ctx: click.Context, payloads: tuple[str, ...], source: str | None, original: str | None, as_json: bool, quiet: bool
+    ctx: click.Context,
+    payloads: tuple[str, ...],
+    source: str | None,
+    original: str | None,
+    key: str | None,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     several = is_batch(payloads)
     inputs = read_inputs(payloads, None)
     if several and original and not is_folder(original):
         raise click.UsageError("with several payloads --original is the folder with all originals")
 
+    public = SigningKey.read(key) if key else None
+
     def work(payload: Input) -> Reply:
         before = place(original, payload.path) if original else None
-        done = verify_file(payload.path, source, before)
+        done = verify_file(payload.path, source, before, public)
         lines = [] if as_json else list(_lines(payload.path, done, quiet))
         status, code = ("verified", 0) if done.verified else ("differs", EXIT_NO)
         what = {
@@ -66,6 +76,7 @@ def command(
             "findings": done.findings,
             "appended_bytes": done.appended_bytes,
             "since": done.since or None,
+            "signature": done.signature and done.signature.status,
         }
         return Reply(status, lines, [], _entry(payload.path, status, code, **what), code)
 
@@ -84,6 +95,7 @@ def _entry(payload: str, status: str, exit_code: int = 0, **what: object) -> dic
         "findings": [],
         "appended_bytes": 0,
         "since": None,
+        "signature": None,
     }
     return nothing | what
 
@@ -97,6 +109,8 @@ def _lines(payload: str, done: Verification, quiet: bool) -> Iterator[str]:
         yield f"{shown(payload)}: {done.since}"
     for line in done.findings:
         yield f"{shown(payload)}: {shown(line)}"
+    if done.signature:
+        yield f"{shown(payload)}: {shown(done.signature.words)}"
     if done.verified:
         since = done.since and f"; {shown(done.since)}"
         yield f"{shown(payload)}: verified, {_renamed(done.manifest)}, nothing else differs{since}"

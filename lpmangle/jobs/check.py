@@ -2,12 +2,23 @@
 
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
-from lpmangle.errors import PayloadError, about
+from lpmangle import elf
+from lpmangle.elf.appended import describe
+from lpmangle.errors import LpmangleError, PayloadError, about
 from lpmangle.loader import Hypervisor, Loaded, State, Upload, Verdict, check_sequence, take
 from lpmangle.loader.fleet import Matrix, Row, read_hosts
+from lpmangle.mangle.mark import MAGIC, Mark, globs_text
+from lpmangle.manifest.belongs import has_names
+from lpmangle.store import local
 from lpmangle.system import files
+from lpmangle.xen.signature import signed
 from lpmangle.xen.versions import parse_version
+
+if TYPE_CHECKING:
+    from lpmangle.verify.signing_key import Answer, SigningKey
 
 
 def check_files(
@@ -38,7 +49,54 @@ def state_of(xen: str | None, xen_version: str | None = None, vendor: str | None
 
 def read_uploads(paths: Iterable[str]) -> list[Upload]:
     """Raises FileError."""
-    return [Upload.at(path, files.read(path).data) for path in paths]
+    return [_upload(path) for path in paths]
+
+
+def _upload(path: str) -> Upload:
+    data = files.read(path).data
+    upload = Upload.at(path, data)
+    if MAGIC not in data:
+        with suppress(LpmangleError):  # what is wrong with the payload the loader says
+            upload.mark = _mark_of(path, data)
+    return upload
+
+
+def _mark_of(path: str, data: bytes) -> Mark | None:
+    """How a payload was mangled that has lost its mark since, by the manifest inside or beside it."""
+    found = local.inside(data, path) or local.beside(path, data)
+    if found is None or not has_names(elf.parse(data), found.manifest):
+        return None
+    asked = found.manifest.options
+    return Mark(found.manifest.suffix, asked.suffix, asked.template, asked.scope, globs_text(asked.only, asked.keep))
+
+
+def signatures(uploads: Sequence[Upload], key: str | None) -> "list[str | Answer]":
+    """What is to be said of the signature of each, in words, empty if nothing is; with a key's path its answer."""
+    if key is None:
+        return [_signed(upload.data) for upload in uploads]
+    from lpmangle.verify.signing_key import SigningKey  # loads cryptography
+
+    public = SigningKey.read(key)
+    return [_answer(public, upload.data) for upload in uploads]
+
+
+def _signed(data: bytes) -> str:
+    with suppress(LpmangleError):
+        found = signed(elf.parse(data))
+        words = [str(found.note)] if found.note else []
+        if found.appended:
+            words.append(describe(data, found.appended, "is appended", "are appended"))
+        return ", ".join(words)
+    return ""
+
+
+def _answer(key: "SigningKey", data: bytes) -> "Answer":
+    try:
+        return key.answer(data)
+    except LpmangleError as error:
+        from lpmangle.verify.signing_key import MALFORMED, Answer
+
+        return Answer(MALFORMED, error.message)
 
 
 def put_on(state: State, paths: Iterable[str]) -> None:

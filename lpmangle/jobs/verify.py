@@ -13,15 +13,18 @@ from lpmangle.store.source import Sources
 from lpmangle.system import files
 from lpmangle.verify.claims import about_one_below
 from lpmangle.verify.payload import Verification, verify_payload
+from lpmangle.verify.signing_key import SigningKey
 
 
-def verify_file(path: str, source: str | None = None, original: str | None = None) -> Verification:
+def verify_file(
+    path: str, source: str | None = None, original: str | None = None, key: SigningKey | None = None
+) -> Verification:
     """Hold the payload at `path` against its manifest, and against the file `original` if that is given.
 
     The manifest is the one at `source`, a word as `lpmangle verify -m` takes it; else that inside the payload, beside
     it, or from LPMANGLE_MANIFESTS and DEBUGINFOD_URLS. Where `source` has those of the payloads below too, they must
-    agree. A payload that does not hold is an answer (`findings`), no error. Raises LpmangleError for files that cannot
-    be read, are no payloads, or have no manifest.
+    agree. With `key` the signature must fit as well. A payload that does not hold is an answer (`findings`), no error.
+    Raises LpmangleError for files that cannot be read, are no payloads, or have no manifest.
     """
     file = files.read(path)
     manifest = manifest_of(file, path, source)
@@ -32,6 +35,8 @@ def verify_file(path: str, source: str | None = None, original: str | None = Non
             before = elf.parse(data)
     with about(path):
         done = verify_payload(file.data, manifest, payload_name(stem_of(file.path)), before)
+        if key:
+            done = done._replace(signature=key.answer(file.data))
     if source and manifest.against and not is_single(source):
         done.findings.extend(_about_those_below(manifest, open_sources([source])))
     return done

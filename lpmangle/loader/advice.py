@@ -16,15 +16,15 @@ _MOST_NAMES = 12
 _DEBUG = (b".debug_", b".rela.debug_", b".rel.debug_", b".gdb_index", b".zdebug_")
 
 
-def advise(image: Image, state: State, report: Report) -> None:
-    """Warnings about a payload."""
+def advise(image: Image, state: State, report: Report, known: Mark | None = None) -> None:
+    """Warnings about a payload. `known` is how it was mangled if it has no mark."""
     _debug_size(image, report)
     _init_symbols(image, state, report)
     new = image.new
     names = [image.symbols[index][0] for index in new]
     if not names:
         return
-    mark = find_in(image.file_content(image.headers[image.symtab].link))
+    mark = find_in(image.file_content(image.headers[image.symtab].link)) or known
     mangled, bindings = mark is not None, image.bindings
     local = [name for index, name in zip(new, names, strict=True) if bindings[index] == elf.STB_LOCAL]
     others = [name for index, name in zip(new, names, strict=True) if bindings[index] != elf.STB_LOCAL]

@@ -15,17 +15,22 @@ from lpmangle.loader.steps.prepare import HOOKS, check_sections, check_xen_depen
 from lpmangle.loader.steps.relocations import perform_relocations
 from lpmangle.loader.steps.request import check_request
 from lpmangle.loader.steps.structure import read_structure
+from lpmangle.mangle.mark import Mark
 from lpmangle.xen.machines import Machine, machine_of
 from lpmangle.xen.versions import version_text
 
 
 class Upload:
-    """A payload's bytes and the name that it is uploaded by."""
+    """A payload's bytes and the name that it is uploaded by.
 
-    def __init__(self, name: str, data: bytes, path: str = "") -> None:
+    `mark` is what its manifest says of a mangled payload that has lost its mark, to objcopy for example.
+    """
+
+    def __init__(self, name: str, data: bytes, path: str = "", mark: Mark | None = None) -> None:
         self.name = name
         self.data = data
         self.path = path or name
+        self.mark = mark
 
     @classmethod
     def at(cls, path: str, data: bytes) -> "Upload":
@@ -96,7 +101,7 @@ def check_upload(upload: Upload, state: State) -> Verdict:
     _check_version(state, report)
     _load(upload, image, state, report)
     verdict = Verdict(upload, report, image)
-    advice.advise(image, state, report)
+    advice.advise(image, state, report, upload.mark)
     if verdict.loaded:
         verdict.attempt, verdict.then = actions.next_action(verdict.loaded, state)
     return verdict

@@ -16,6 +16,7 @@ from lpmangle.verify import embedded, relaid, second_opinion
 from lpmangle.verify.again import plan_of
 from lpmangle.verify.findings import findings, is_rewritten
 from lpmangle.verify.rewritten import is_unmangled
+from lpmangle.verify.signing_key import Answer
 from lpmangle.xen.abi import BUILD_ID_SECTION, SIGNATURE_SECTION
 from lpmangle.xen.payload import Payload
 from lpmangle.xen.signature import Note, note_of
@@ -28,7 +29,7 @@ class Verification(NamedTuple):
 
     `appended_bytes` were appended since the payload was mangled; `appended` says so in words. They are left
     out of account: a signature is no disagreement. `since` says what else is new and no disagreement, such as
-    "signed since (.note.Xen.signature, RSA, SHA-256)".
+    "signed since (.note.Xen.signature, RSA, SHA-256)". `signature` is what a key said to it, if one was asked.
     """
 
     manifest: Manifest
@@ -36,10 +37,11 @@ class Verification(NamedTuple):
     appended_bytes: int = 0
     appended: str = ""
     since: str = ""
+    signature: Answer | None = None
 
     @property
     def verified(self) -> bool:
-        return not self.findings
+        return not self.findings and (self.signature is None or self.signature.valid)
 
 
 def verify_payload(data: bytes, found: Manifest, name: str, original: elf.Object | None = None) -> Verification:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from builds import ROOT, names, run
+from signing import sign
 from stacked import ident, stacked, write
 
 EXAMPLE = ROOT / "examples" / "fbab204.livepatch"
@@ -56,6 +57,34 @@ def test_laid_out_anew(payload: Path, command: str) -> None:
     assert done.stdout == f"{payload}: verified, 5 renamed symbols, nothing else differs; {since}\n"
 
 
+def find_debuginfo(payload: Path, mode: int) -> Path:
+    """A copy of the payload as it is installed, and what RPM does with it then; its path."""
+    folder = payload.parent
+    installed = folder / "root" / "usr" / "lib" / "livepatch" / payload.name
+    installed.parent.mkdir(parents=True)
+    (folder / "build").mkdir()
+    shutil.copy(payload, installed)
+    installed.chmod(mode)
+    variables = {"RPM_BUILD_ROOT": str(folder / "root"), "RPM_BUILD_DIR": str(folder / "build"), "RPM_ARCH": "x86_64"}
+    package = {f"RPM_PACKAGE_{name}": "1" for name in ("NAME", "VERSION", "RELEASE")}
+    command = ["find-debuginfo", "--build-id-seed", "1", "-S", "sources.list", str(folder / "build")]
+    subprocess.run(command, check=True, cwd=folder, env={**os.environ, **variables, **package}, capture_output=True)
+    return installed
+
+
+def test_find_debuginfo_leaves_other_files_alone(payload: Path) -> None:
+    """As the README says: of mode 0644; or mangled after it, and signed."""
+    installed = find_debuginfo(payload, 0o644)
+    assert installed.read_bytes() == payload.read_bytes()
+    shutil.rmtree(payload.parent / "root")
+    shutil.rmtree(payload.parent / "build")
+    shutil.copy(EXAMPLE, payload)
+    installed = find_debuginfo(payload, 0o755)
+    run(["lpmangle", "-q", str(installed)], payload.parent)
+    sign(installed)
+    assert "signed since" in run(["lpmangle", "verify", str(installed)], payload.parent).stdout
+
+
 @pytest.mark.parametrize("embedded", [False, True])
 def test_find_debuginfo(payload: Path, embedded: bool) -> None:
     """As RPM runs it on an executable file: debugedit changes the build-id, eu-strip renumbers the symbols."""
@@ -63,15 +92,7 @@ def test_find_debuginfo(payload: Path, embedded: bool) -> None:
     if embedded:
         run(["lpmangle", "restore", str(payload)], folder)
         run(["lpmangle", "--embed", str(payload)], folder)
-    installed = folder / "root" / "usr" / "lib" / "livepatch" / payload.name
-    installed.parent.mkdir(parents=True)
-    (folder / "build").mkdir()
-    shutil.copy(payload, installed)
-    installed.chmod(0o755)
-    variables = {"RPM_BUILD_ROOT": str(folder / "root"), "RPM_BUILD_DIR": str(folder / "build"), "RPM_ARCH": "x86_64"}
-    package = {f"RPM_PACKAGE_{name}": "1" for name in ("NAME", "VERSION", "RELEASE")}
-    command = ["find-debuginfo", "--build-id-seed", "1", "-S", "sources.list", str(folder / "build")]
-    subprocess.run(command, check=True, cwd=folder, env={**os.environ, **variables, **package}, capture_output=True)
+    installed = find_debuginfo(payload, 0o755)
     lines = said(installed, "-m", f"{payload}.manifest.json")
     assert lines[0].startswith("sha256 is ")
     assert re.fullmatch(r"build-id is \w+, the manifest says \w+: it was changed since \(find-debuginfo\?\)", lines[1])
