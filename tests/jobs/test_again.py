@@ -112,7 +112,7 @@ def test_a_signed_one_is_refused(payload: Path) -> None:
     """Its signature is of what it is."""
     payload.write_bytes(payload.read_bytes() + b"signature")
     before = state(payload.parent)
-    assert "is mangled already" in lpmangle("--suffix", "name", payload, code=3).stderr
+    assert "follow its last section" in lpmangle("--suffix", "name", payload, code=3).stderr
     assert state(payload.parent) == before
 
 

@@ -107,8 +107,9 @@ def test_verify_and_restore(server: str, tmp_path: Path, monkeypatch: pytest.Mon
     subprocess.run(["cp", payload, tmp_path / "stripped"], check=True)
     subprocess.run(["strip", "-g", tmp_path / "stripped"], check=True)
     Path(f"{payload}.manifest.json").unlink()
-    assert "is not what lpmangle wrote" in lpmangle("restore", tmp_path / "stripped", code=3).stderr
     lpmangle("verify", tmp_path / "stripped", code=1)
+    lpmangle("restore", tmp_path / "stripped")
+    assert (tmp_path / "stripped").read_bytes() == (EXAMPLES / "fbab204.livepatch").read_bytes()
     lpmangle("verify", payload, "-m", server)
     lpmangle("restore", payload, "-m", server)
     assert payload.read_bytes() == (EXAMPLES / "fbab204.livepatch").read_bytes()

@@ -47,6 +47,7 @@ def test_it_holds(payload: Path) -> None:
         "findings": [],
         "appended_bytes": 0,
         "since": None,
+        "signature": None,
     }
 
 
