@@ -11,8 +11,8 @@ from lpmangle.errors import LpmangleError, PayloadError, about
 from lpmangle.loader import Hypervisor, Loaded, State, Upload, Verdict, check_sequence, take
 from lpmangle.loader.fleet import Matrix, Row, read_hosts
 from lpmangle.mangle.mark import MAGIC, Mark, globs_text
-from lpmangle.manifest.belongs import has_names
-from lpmangle.store import local
+from lpmangle.manifest.embed import SECTION
+from lpmangle.manifest.format import beside
 from lpmangle.system import files
 from lpmangle.xen.signature import signed
 from lpmangle.xen.versions import parse_version
@@ -55,14 +55,21 @@ def read_uploads(paths: Iterable[str]) -> list[Upload]:
 def _upload(path: str) -> Upload:
     data = files.read(path).data
     upload = Upload.at(path, data)
-    if MAGIC not in data:
+    if MAGIC not in data and _may_have_manifest(path, data):
         with suppress(LpmangleError):  # what is wrong with the payload the loader says
             upload.mark = _mark_of(path, data)
     return upload
 
 
+def _may_have_manifest(path: str, data: bytes) -> bool:
+    return SECTION.encode() in data or any(os.path.exists(beside(one)) for one in (path, os.path.realpath(path)))
+
+
 def _mark_of(path: str, data: bytes) -> Mark | None:
     """How a payload was mangled that has lost its mark since, by the manifest inside or beside it."""
+    from lpmangle.manifest.belongs import has_names  # these load msgspec
+    from lpmangle.store import local
+
     found = local.inside(data, path) or local.beside(path, data)
     if found is None or not has_names(elf.parse(data), found.manifest):
         return None
