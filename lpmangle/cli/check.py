@@ -14,7 +14,7 @@ from lpmangle.jobs import outputs
 from lpmangle.jobs.check import check_stacks, put_on, read_uploads, signatures, state_of
 from lpmangle.loader import State, Upload, check_sequence
 from lpmangle.loader.profile import VENDORS
-from lpmangle.verify.signing_key import Answer
+from lpmangle.verify.signing_key import SignatureAnswer
 
 
 @click.command(
@@ -106,7 +106,7 @@ def command(
     _check_places(junit_path, html_path)
     state, uploads = state_of(xen_path, xen_version, vendor), read_uploads(payloads)
     said = signatures(uploads, key)
-    unfit = any(isinstance(one, Answer) and not one.valid for one in said)
+    unfit = any(isinstance(one, SignatureAnswer) and not one.valid for one in said)
     if stack_path:
         code = _check_fleet(stack_path, uploads, state, junit_path, html_path, as_json)
         if not as_json:

@@ -9,24 +9,24 @@ import click
 from lpmangle.cli.output import print_table, shown
 from lpmangle.errors import counted
 from lpmangle.loader import CRASH, NOT_CHECKED, REFUSED, WARNING, Finding, State, Upload, Verdict
-from lpmangle.verify.signing_key import Answer
+from lpmangle.verify.signing_key import SignatureAnswer
 from lpmangle.xen.versions import version_text
 
 COLOURS = {REFUSED: "red", CRASH: "red", WARNING: "yellow", NOT_CHECKED: "cyan"}
 
 
-def report(verdicts: list[Verdict], state: State, signatures: Sequence[str | Answer] = ()) -> dict[str, Any]:
+def report(verdicts: list[Verdict], state: State, signatures: Sequence[str | SignatureAnswer] = ()) -> dict[str, Any]:
     """All uploads for JSON."""
     payloads = [record(verdict) for verdict in verdicts]
     for entry, said in zip(payloads, signatures, strict=False):
-        entry["signature"] = said.status if isinstance(said, Answer) else said or None
+        entry["signature"] = said.status if isinstance(said, SignatureAnswer) else said or None
     return {**rules_record(state), "payloads": payloads}
 
 
-def print_signatures(uploads: Sequence[Upload], said: Sequence[str | Answer]) -> None:
+def print_signatures(uploads: Sequence[Upload], said: Sequence[str | SignatureAnswer]) -> None:
     """How each payload is signed, if it is; and what becomes of it where a hypervisor insists on a good signature."""
     for upload, signature in zip(uploads, said, strict=True):
-        if isinstance(signature, Answer):
+        if isinstance(signature, SignatureAnswer):
             click.echo(f"{shown(upload.path)}: {shown(signature.words)}")
             if not signature.valid:
                 click.echo(

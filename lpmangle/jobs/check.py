@@ -18,7 +18,7 @@ from lpmangle.xen.signature import signed
 from lpmangle.xen.versions import parse_version
 
 if TYPE_CHECKING:
-    from lpmangle.verify.signing_key import Answer, SigningKey
+    from lpmangle.verify.signing_key import SignatureAnswer, SigningKey
 
 
 def check_files(
@@ -77,7 +77,7 @@ def _mark_of(path: str, data: bytes) -> Mark | None:
     return Mark(found.manifest.suffix, asked.suffix, asked.template, asked.scope, globs_text(asked.only, asked.keep))
 
 
-def signatures(uploads: Sequence[Upload], key: str | None) -> "list[str | Answer]":
+def signatures(uploads: Sequence[Upload], key: str | None) -> "list[str | SignatureAnswer]":
     """What is to be said of the signature of each, in words, empty if nothing is; with a key's path its answer."""
     if key is None:
         return [_signed(upload.data) for upload in uploads]
@@ -97,13 +97,13 @@ def _signed(data: bytes) -> str:
     return ""
 
 
-def _answer(key: "SigningKey", data: bytes) -> "Answer":
+def _answer(key: "SigningKey", data: bytes) -> "SignatureAnswer":
     try:
         return key.answer(data)
     except LpmangleError as error:
-        from lpmangle.verify.signing_key import MALFORMED, Answer
+        from lpmangle.verify.signing_key import MALFORMED, SignatureAnswer
 
-        return Answer(MALFORMED, error.message)
+        return SignatureAnswer(MALFORMED, error.message)
 
 
 def put_on(state: State, paths: Iterable[str]) -> None:

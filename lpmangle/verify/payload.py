@@ -16,7 +16,7 @@ from lpmangle.verify import embedded, relaid, second_opinion
 from lpmangle.verify.again import plan_of
 from lpmangle.verify.findings import findings, is_rewritten
 from lpmangle.verify.rewritten import is_unmangled
-from lpmangle.verify.signing_key import Answer
+from lpmangle.verify.signing_key import SignatureAnswer
 from lpmangle.xen.abi import BUILD_ID_SECTION, SIGNATURE_SECTION
 from lpmangle.xen.payload import Payload
 from lpmangle.xen.signature import Note, note_of
@@ -37,7 +37,7 @@ class Verification(NamedTuple):
     appended_bytes: int = 0
     appended: str = ""
     since: str = ""
-    signature: Answer | None = None
+    signature: SignatureAnswer | None = None
 
     @property
     def verified(self) -> bool:

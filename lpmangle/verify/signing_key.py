@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 VALID, INVALID, ANOTHER_KEY, MALFORMED, NOT_SIGNED = "valid", "invalid", "another key", "malformed", "not signed"
 
 
-class Answer(NamedTuple):
+class SignatureAnswer(NamedTuple):
     """One of the words above, and what it means in this case."""
 
     status: str
@@ -60,7 +60,7 @@ class SigningKey:
             )
         return cls(path, key)
 
-    def answer(self, data: bytes) -> Answer:
+    def answer(self, data: bytes) -> SignatureAnswer:
         """What this key says to the signature of a payload. Raises ElfError for what is no payload."""
         from cryptography.exceptions import InvalidSignature
         from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
@@ -69,16 +69,18 @@ class SigningKey:
         view = elf.parse(data)
         note = note_of(view)
         if note is None:
-            return Answer(NOT_SIGNED, f"is not signed: it has no {SIGNATURE_SECTION}")
+            return SignatureAnswer(NOT_SIGNED, f"is not signed: it has no {SIGNATURE_SECTION}")
         if note.problem:
-            return Answer(MALFORMED, str(note))
+            return SignatureAnswer(MALFORMED, str(note))
         if note.blank:
-            return Answer(NOT_SIGNED, f"is not signed yet: its {SIGNATURE_SECTION} is blank")
+            return SignatureAnswer(NOT_SIGNED, f"is not signed yet: its {SIGNATURE_SECTION} is blank")
         signature = data[note.offset : note.offset + note.size]
         try:
             digest = self._key.recover_data_from_signature(signature, PKCS1v15(), SHA256())
         except InvalidSignature:
-            return Answer(ANOTHER_KEY, f"its signature was made with another key than {self.path}, or is damaged")
+            return SignatureAnswer(
+                ANOTHER_KEY, f"its signature was made with another key than {self.path}, or is damaged"
+            )
         if digest.hex() == sha256(blanked(view, note)):
-            return Answer(VALID, f"its signature is valid, made with the key {self.path}")
-        return Answer(INVALID, f"its signature is invalid: made with the key {self.path}, for other content")
+            return SignatureAnswer(VALID, f"its signature is valid, made with the key {self.path}")
+        return SignatureAnswer(INVALID, f"its signature is invalid: made with the key {self.path}, for other content")
