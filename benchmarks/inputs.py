@@ -6,14 +6,18 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+# Of the large one, which has about 300 symbols with those of its sections; the small one has a fifth.
 OVERRIDING, NEW, UNDEFINED, ABSOLUTE = 40, 25, 70, 50
 FILES = ("x86_emulate", "rtc", "vpt", "grant_table", "hvm")
 TWINS = ("calls.3", "calls.3.twin")  # become two LOCAL symbols called calls.3, from two source files
 
 
-def payload(path: Path) -> None:
-    """A payload as large as real ones get: about 300 symbols, few of them new, a section for each function."""
-    _build(path, _payload_source())
+def payload(path: Path, fraction: int = 1) -> None:
+    """A payload as large as real ones get: about 300 symbols, few of them new, a section for each function.
+
+    Or one with a `fraction` of these symbols.
+    """
+    _build(path, _payload_source(fraction))
     # The assembler would make relocations against LOCAL symbols relocations against their section.
     options = [f"--localize-symbol={name}" for name in TWINS]
     subprocess.run(["objcopy", *options, f"--redefine-sym={TWINS[1]}={TWINS[0]}", path], check=True)
@@ -70,23 +74,24 @@ def _build(path: Path, source: Iterator[str]) -> None:
     code.unlink()
 
 
-def _payload_source() -> Iterator[str]:
-    for index in range(ABSOLUTE):
+def _payload_source(fraction: int) -> Iterator[str]:
+    overriding, new, undefined, absolute = (n // fraction for n in (OVERRIDING, NEW, UNDEFINED, ABSOLUTE))
+    for index in range(absolute):
         yield f'.set "{_file(index)}#CONSTANT_{index}", {index}\n'
     # GLOBAL: by what nm prints, a script cannot tell LOCAL ones from new symbols, and would rename them.
-    for index in range(OVERRIDING):
+    for index in range(overriding):
         name = f"{_file(index)}#overriding_function_{index}"
         yield f'.globl "{name}"\n'
         yield from _symbol(name, ".text", "ax", "function", 256)
-        yield from (f'.quad "{_file(n)}#hypervisor_symbol_{n}"\n' for n in range(index, UNDEFINED, OVERRIDING))
-    for index in range(NEW):
+        yield from (f'.quad "{_file(n)}#hypervisor_symbol_{n}"\n' for n in range(index, undefined, overriding))
+    for index in range(new):
         yield from _symbol(f"{_file(index)}#new_function_{index}", ".text", "ax", "function", 192)
         yield from _symbol(f"{_file(index)}#new_table_{index}.0", ".rodata", "a", "object", 64)
         yield f'.quad "{_file(index)}#new_function_{index}", .text + {index}\n'
     yield '.section .rodata.calls, "a", %progbits\n'
     yield from (f'.globl "{name}"\n"{name}": .quad 0\n' for name in TWINS)
     yield f'.data\n.quad "{TWINS[0]}", "{TWINS[1]}"\n'
-    for index in range(OVERRIDING):  # struct livepatch_func, version 2
+    for index in range(overriding):  # struct livepatch_func, version 2
         name = f"{_file(index)}#overriding_function_{index}"
         yield f'.section .rodata.str1.1, "aMS", %progbits, 1\n1: .asciz "{name}"\n'
         yield f'.section .livepatch.funcs, "aw", %progbits\n.quad 1b, "{name}", 0\n.long 256, 256\n.byte 2\n.zero 71\n'

@@ -21,15 +21,19 @@ FACTS = {
     "symbols": f"nm -p {OUTPUT} | sort | sha256sum",
     "relocations": f"""readelf -rW {OUTPUT} | awk '/^[0-9a-f]+ / {{ $2 = ""; print }}' | sort | sha256sum""",
 }
+ROUNDS = 25
 LARGE = ((100_000, 7), (1_000_000, 3))  # symbols, rounds
 
 
 def groups(folder: Path, click: Contestant, nothing: Contestant) -> list[Group]:
     """A payload of real size, the start-up, and large inputs."""
     show_version = Contestant("lpmangle --version", [LPMANGLE, "--version"])
-    guests = (nothing, click, show_version)
-    small = _compare("payload of 300 symbols", inputs.payload, folder / "payload", 25, guests)
-    found = [small, Group("start-up", small.rounds, [click, show_version, small.rows[0]])]
+    python = Contestant("python -c pass", [sys.executable, "-c", "pass"])
+    small = _compare("payload of 60 symbols", partial(inputs.payload, fraction=5), folder / "small", ROUNDS)
+    usual = _compare(
+        "payload of 300 symbols", inputs.payload, folder / "payload", ROUNDS, (nothing, python, click, show_version)
+    )
+    found = [small, usual, Group("start-up", ROUNDS, [python, click, show_version, usual.rows[0]])]
     for count, rounds in LARGE:
         found.append(_compare(f"{count:,} symbols", partial(inputs.many, count), folder / str(count), rounds))
     return found
