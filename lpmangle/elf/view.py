@@ -7,6 +7,7 @@ Sections are few (Xen takes fewer than 1024) and become objects; symbols may be 
 
 import struct
 from collections.abc import Iterator
+from functools import cached_property
 
 from lpmangle.errors import ElfError, counted
 from lpmangle.records import NamedTuple
@@ -188,11 +189,20 @@ class Object:
             setattr(view, name, view.sections[getattr(self, name).number])
         return view
 
+    @cached_property
+    def _strings_at(self) -> int:
+        return self.strtab.offset
+
     def string(self, st_name: int) -> bytes:
         """The name at `st_name` in the symbol string table, without its NUL."""
-        start = self.strtab.offset + st_name
+        start = self._strings_at + st_name
         end = self.data.find(b"\0", start, start + MAX_NAME_BYTES + 1)
         return self.data[start:end] if end >= 0 else string_at(self.data, start)
+
+    def symbol_name(self, index: int) -> bytes:
+        """The name of symbol number `index`; the caller knows that 0 <= index < symbol_count."""
+        # In both classes st_name comes first.
+        return self.string(self.layout.word.unpack_from(self.data, self.symbol_offset(index))[0])
 
     def section_data(self, section: Section) -> memoryview:
         """The section's bytes in the file; empty for SHT_NOBITS."""

@@ -175,7 +175,7 @@ def layer_of_payload(payload: Payload, path: str) -> Layer:
             hint="name its manifest with --against",
         )
     new = [index for index, kind in enumerate(kinds) if kind == Kind.NEW]
-    kept = frozenset(view.string(view.symbol(index).st_name)[:MAX_NAME] for index in new)
+    kept = frozenset(view.symbol_name(index)[:MAX_NAME] for index in new)
     depends = payload.depends.hex() if payload.depends else None
     name = stem_of(files.resolve(path))
     return Layer(name, payload.build_id.hex(), depends, "", "", {}, kept, path, payload.unsure_names)

@@ -65,7 +65,7 @@ class Result:
 
     def name(self, index: int) -> bytes:
         """The name of symbol number `index` in the input."""
-        return self.view.string(self.view.symbol(index).st_name)
+        return self.view.symbol_name(index)
 
 
 def warn(result: Result, size: int) -> None:

@@ -46,7 +46,7 @@ def _check_unlike(plan: Plan, payload: Payload, stack: Stack) -> None:
     """The payloads of a stack are loaded together: no name may be new in two of them, renamed or kept."""
     view = payload.elf
     names = {
-        plan.renames.get(index) or view.string(view.symbol(index).st_name)[:MAX_NAME]
+        plan.renames.get(index) or view.symbol_name(index)[:MAX_NAME]
         for index, kind in enumerate(payload.kinds)
         if kind == Kind.NEW
     }

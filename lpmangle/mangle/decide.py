@@ -90,7 +90,7 @@ def _keep_twins(view: elf.Object, plan: Plan, kept: set[bytes]) -> None:
     To look-ups by name the first of them in table order stands for all; renamed, another one would take its place. A
     collision it cannot cause: its name is introduced in any case. Names are equal to Xen if their first 126 bytes are.
     """
-    for index in [index for index in plan.renames if view.string(view.symbol(index).st_name)[:MAX_NAME] in kept]:
+    for index in [index for index in plan.renames if view.symbol_name(index)[:MAX_NAME] in kept]:
         plan.outcomes[index] = Outcome.TWIN
         del plan.renames[index]
 
@@ -104,7 +104,7 @@ def _lost_its_mark(plan: Plan, payload: Payload, namer: Namer) -> bool:
     build_id, view = payload.build_id, payload.elf
     if build_id is None or not build_id.hex().startswith(plan.suffix):
         return False
-    carrying = sum(namer.carries(view.string(view.symbol(index).st_name)) for index in plan.renames)
+    carrying = sum(namer.carries(view.symbol_name(index)) for index in plan.renames)
     if carrying < len(plan.renames) and carrying:
         raise PlanError(
             f"{carrying} of its {len(plan.renames)} new symbols {'carries' if carrying == 1 else 'carry'} the suffix "
@@ -146,7 +146,7 @@ def _check_text(view: elf.Object, renames: dict[int, bytes]) -> None:
         return
     for index in renames:
         try:
-            view.string(view.symbol(index).st_name).decode()
+            view.symbol_name(index).decode()
         except UnicodeDecodeError as error:
             raise PlanError(
                 f"symbol {index}: its name is not UTF-8 text and cannot be written into a manifest: {error.object!r}",
@@ -160,7 +160,7 @@ def _check_kinds(payload: Payload, renames: dict[int, bytes]) -> None:
     rules = SymbolRules([section.flags for section in view.sections], view.machine)
     for index, new in renames.items():
         if new[0] in UNUSUAL and rules.kind(view.symbol(index).st_shndx, new) != Kind.NEW:
-            name = elf.text(view.string(view.symbol(index).st_name))
+            name = elf.text(view.symbol_name(index))
             raise PlanError(
                 f"symbol {index} ({name}) would be called {elf.text(new)}, which Xen does not register as a symbol",
                 hint="use the default template, or one that does not begin with . or $",
@@ -187,7 +187,7 @@ def _check_clashes(view: elf.Object, renames: dict[int, bytes]) -> None:
     in_use: dict[bytes, int] = {}
     for index, new in renames.items():
         first = in_use.setdefault(new, index)
-        if first != index and view.string(view.symbol(first).st_name) != view.string(view.symbol(index).st_name):
+        if first != index and view.symbol_name(first) != view.symbol_name(index):
             raise _clash(view, first, index, new)
 
 
@@ -203,7 +203,7 @@ def _check_kept(view: elf.Object, plan: Plan) -> None:
 
 
 def _clash(view: elf.Object, first: int, second: int, new: bytes) -> PlanError:
-    names = [view.string(view.symbol(index).st_name) for index in (first, second)]
+    names = [view.symbol_name(index) for index in (first, second)]
     one, two, both = map(elf.text, (*names, new))
     return PlanError(
         f"symbols {first} ({one}) and {second} ({two}) would both be called {both}",

@@ -1,27 +1,32 @@
 """JSON as json.dumps writes it, for texts of which nearly all need no escapes: json is slow to load."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 # Bytes that stand in JSON for themselves: printable ASCII but quote and backslash.
 _PLAIN = bytes(set(range(0x20, 0x7F)) - set(b'"\\'))
 
 
-def quoting(content: bytes) -> Callable[[str], str]:
-    """What writes a JSON string of text that has no other bytes than `content` has."""
-    if not content.translate(None, _PLAIN):
-        return '"{}"'.format
+def is_plain(content: bytes) -> bool:
+    """Whether a JSON string of text that has no other bytes than `content` needs no escapes."""
+    return not content.translate(None, _PLAIN)
+
+
+def quoted(text: str) -> str:
+    """A JSON string, in ASCII."""
+    if is_plain(text.encode("utf-8", "surrogatepass")):
+        return f'"{text}"'
     from json.encoder import encode_basestring_ascii
 
-    return encode_basestring_ascii
+    return encode_basestring_ascii(text)
 
 
 def indented(value: object, margin: str = "\n") -> str:
     """The same as json.dumps(value, indent=2), for what a manifest is made of; `margin` stands before its last line."""
     if isinstance(value, str):
-        return quoting(value.encode("utf-8", "surrogatepass"))(value)
+        return quoted(value)
     if isinstance(value, Mapping):
         first, last = "{}"
-        items = [f"{indented(name)}: {indented(item, margin + '  ')}" for name, item in value.items()]
+        items = [f"{quoted(name)}: {indented(item, margin + '  ')}" for name, item in value.items()]
     elif isinstance(value, list | tuple):
         first, last = "[]"
         items = [indented(item, margin + "  ") for item in value]

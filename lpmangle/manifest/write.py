@@ -11,7 +11,7 @@ from lpmangle import elf
 from lpmangle.mangle.plan import Outcome, Plan
 from lpmangle.manifest.format import FORMAT, VERSION, payload_name
 from lpmangle.manifest.frame import encode as encode_frame
-from lpmangle.manifest.text import indented, quoting
+from lpmangle.manifest.text import indented, is_plain, quoted
 from lpmangle.records import TYPE_CHECKING
 from lpmangle.system.files import sha256
 from lpmangle.xen.payload import Payload
@@ -74,16 +74,16 @@ def encode(
         head["unsure"] = unsure
     head["symbols"] = []
     yield indented(head).removesuffix("]\n}").encode()
-    lines: list[str] = []
-    separator = "\n    "
+    lines: list[bytes] = []
+    separator = b"\n    "
     for line in _symbol_lines(view, plan):
         lines.append(line)
         if len(lines) == _LINES:
-            yield (separator + ",\n    ".join(lines)).encode()
+            yield separator + b",\n    ".join(lines)
             lines.clear()
-            separator = ",\n    "
+            separator = b",\n    "
     if lines:
-        yield (separator + ",\n    ".join(lines)).encode()
+        yield separator + b",\n    ".join(lines)
     yield b"\n  ]" if plan.renames else b"]"
     if frame := encode_frame(view):
         yield b',\n  "frame": "%b"' % frame.encode()
@@ -125,7 +125,7 @@ def _kept(view: elf.Object, plan: Plan) -> Iterator[bytes]:
     """The names of new symbols that were not renamed."""
     for outcome in (Outcome.GLOBAL, Outcome.GROUP_SIGNATURE, Outcome.EXCLUDED, Outcome.TWIN):
         for index in plan.indices(outcome):
-            yield view.string(view.symbol(index).st_name)
+            yield view.symbol_name(index)
 
 
 def _as_text(names: Iterable[bytes]) -> list[str]:
@@ -137,12 +137,12 @@ def _as_text(names: Iterable[bytes]) -> list[str]:
     return list(found)
 
 
-def _symbol_lines(view: elf.Object, plan: Plan) -> Iterator[str]:
+def _symbol_lines(view: elf.Object, plan: Plan) -> Iterator[bytes]:
     """One JSON object for each renamed symbol (`read.SymbolRecord`)."""
-    sections = [indented(section.name) for section in view.sections]
-    kinds: dict[int, str] = {}  # by st_info, of which a payload has few
+    sections = [quoted(section.name).encode() for section in view.sections]
+    kinds: dict[int, bytes] = {}  # by st_info, of which a payload has few
     names = bytes(view.section_data(view.strtab)).replace(b"\0", b"") + f"{plan.options.template}{plan.suffix}".encode()
-    quote, string, new_name = quoting(names), view.string, plan.renames.get
+    plain, string, new_name = is_plain(names), view.string, plan.renames.get
     for index, (st_name, st_info, _, st_shndx, st_value, st_size) in enumerate(view.symbol_fields()):
         if (new := new_name(index)) is None:
             continue
@@ -150,10 +150,12 @@ def _symbol_lines(view: elf.Object, plan: Plan) -> Iterator[str]:
             kind, binding = st_info & 15, st_info >> 4
             kinds[st_info] = (
                 f'"type":"{elf.STT_NAMES.get(kind, kind)}","binding":"{elf.STB_NAMES.get(binding, binding)}","st_name":'
-            )
-        yield (
-            f'{{"index":{index},"original":{quote(string(st_name).decode())},"name":{quote(new.decode())},'
-            f'"section":{sections[st_shndx]},"value":{st_value},"size":{st_size},{kinds[st_info]}{st_name}}}'
+            ).encode()
+        old = string(st_name)
+        if not plain:
+            old, new = (quoted(name.decode()).encode()[1:-1] for name in (old, new))
+        yield b'{"index":%d,"original":"%b","name":"%b","section":%b,"value":%d,"size":%d,%b%d}' % (
+            *(index, old, new, sections[st_shndx], st_value, st_size, kinds[st_info], st_name),
         )
 
 

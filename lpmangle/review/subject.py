@@ -70,7 +70,7 @@ class Subject:
     def symbol_name(self, index: int) -> bytes:
         """The original name of symbol number `index`."""
         if index not in self._names:
-            self._names[index] = self.original(self.view.string(self.view.symbol(index).st_name))
+            self._names[index] = self.original(self.view.symbol_name(index))
         return self._names[index]
 
     @cached_property

@@ -163,7 +163,7 @@ class Payload:
         names: list[set[bytes]] = [set(), set()]
         for index, kind in enumerate(self.kinds):
             if kind == Kind.NEW:
-                names[index in unsure].add(self.elf.string(self.elf.symbol(index).st_name))
+                names[index in unsure].add(self.elf.symbol_name(index))
         return frozenset(name[:MAX_NAME] for name in names[True] - names[False])
 
     @cached_property
@@ -184,16 +184,17 @@ class Payload:
             }
             layouts.append((bases, at, set[int]()))
         rules = SymbolRules([section.flags for section in view.sections], view.machine)
-        by_section, count = rules.by_section, len(view.sections)
+        # As plain numbers for the loop over all symbols.
+        by_section, count, new = list(map(int, rules.by_section)), len(view.sections), int(Kind.NEW)
         data, names = view.data, view.strtab.offset
         kinds = bytearray()
         for index, (st_name, _, _, st_shndx, st_value, _) in enumerate(view.symbol_fields()):
             if st_shndx < count:
                 kind = by_section[st_shndx]
-                if kind == Kind.NEW:
+                if kind == new:
                     if data[names + st_name] in UNUSUAL:
                         kind = rules.kind(st_shndx, view.string(st_name))
-                    if replacements and kind == Kind.NEW:
+                    if replacements and kind == new:
                         if st_shndx in overridden and st_value in overridden[st_shndx]:
                             kind = Kind.OVERRIDING
                         else:
