@@ -38,13 +38,26 @@ _INVALID_0F = _set(0x04, 0x0A, 0x0C, range(0x24, 0x28), 0x36, range(0x3B, 0x40),
 def length(code: bytes) -> int:
     """Bytes of the instruction that `code` begins with; 0 if there is none that is known, or `code` ends inside it."""
     try:
-        found = _length(code)
+        found, _ = _decode(code)
     except IndexError:
         return 0
     return found if found <= min(len(code), LONGEST) else 0
 
 
-def _length(code: bytes) -> int:
+def rip_field(code: bytes) -> int:
+    """Offset of the 4 bytes of the instruction at the start of `code` that say how far from its end the operand is.
+
+    0 if its operand is not relative to RIP (SDM volume 2, 2.2.1.6: ModRM with mod 0 and r/m 5).
+    """
+    try:
+        _, modrm = _decode(code)
+        return modrm + 1 if modrm and code[modrm] & 0xC7 == 5 else 0
+    except IndexError:
+        return 0
+
+
+def _decode(code: bytes) -> tuple[int, int]:
+    """The length, and the place of ModRM; 0 where there is none, or none that is known."""
     at, small, short_address = 0, False, False
     while code[at] in _PREFIXES:
         small, short_address = small or code[at] == 0x66, short_address or code[at] == 0x67
@@ -59,23 +72,23 @@ def _length(code: bytes) -> int:
         at += {0xC5: 1, 0xC4: 2, 0x62: 3}[opcode]
         opcode = code[at]
         if table == 1 and opcode == 0x77:
-            return at + 1
+            return at + 1, 0
         immediate = int(table == 3 or (table == 1 and opcode in _BYTE_0F))
-        return _behind_modrm(code, at + 1) + immediate if 1 <= table <= 6 else 0
+        return (_behind_modrm(code, at + 1) + immediate, at + 1) if 1 <= table <= 6 else (0, 0)
     if opcode == 0x0F:
         opcode = code[at]
         at += 1
         if opcode in (0x38, 0x3A):
-            return _behind_modrm(code, at + 1) + (opcode == 0x3A)
+            return _behind_modrm(code, at + 1) + (opcode == 0x3A), at + 1
         if opcode in _INVALID_0F:
-            return 0
+            return 0, 0
         if opcode in _PLAIN_0F:
-            return at + (4 if 0x80 <= opcode < 0x90 else 0)
+            return at + (4 if 0x80 <= opcode < 0x90 else 0), 0
         if 0x20 <= opcode < 0x24:  # MOV of control and debug registers: ModRM names registers alone
-            return at + 1
-        return _behind_modrm(code, at) + (opcode in _BYTE_0F)
+            return at + 1, 0
+        return _behind_modrm(code, at) + (opcode in _BYTE_0F), at
     if opcode in _INVALID or (opcode == 0x8F and code[at] & 0x38):  # 8F with anything else is XOP
-        return 0
+        return 0, 0
     immediate = _OTHER.get(opcode, 0)
     if opcode in _BYTE:
         immediate = 1
@@ -85,7 +98,9 @@ def _length(code: bytes) -> int:
         immediate = 4 if short_address else 8
     elif opcode in (0xF6, 0xF7) and code[at] & 0x30 == 0:  # TEST
         immediate = 1 if opcode == 0xF6 else operand
-    return (_behind_modrm(code, at) if opcode in _MODRM else at) + immediate
+    if opcode in _MODRM:
+        return _behind_modrm(code, at) + immediate, at
+    return at + immediate, 0
 
 
 def _behind_modrm(code: bytes, at: int) -> int:

@@ -1,8 +1,8 @@
 """A function's code without what depends on where it lies: bytes, with relocated fields set aside, and references.
 
-A call to a function of the same section is resolved by the assembler unless each function has a section of its own
-(-ffunction-sections): no relocation is left, and the bytes say how far it is. Such branches are found here and taken
-for what they are, references as any other.
+A call to a function of the same section, and on x86 its address, is resolved by the assembler unless each function
+has a section of its own (-ffunction-sections): no relocation is left, and the bytes say how far it is. Such fields are
+found here and taken for what they are, references as any other.
 """
 
 from bisect import bisect_right
@@ -42,7 +42,7 @@ class Code(NamedTuple):
 
 
 class _Branch(NamedTuple):
-    """A field at `at` bytes from the function's start that leads to `target` bytes from there."""
+    """A field at `at` bytes from the function's start that leads to `target` bytes from there, branch or not."""
 
     at: int
     type: int
@@ -127,6 +127,10 @@ def _branches_x86(code: bytes, ends: list[int]) -> Iterator[_Branch]:
         if near and end - start > 4:
             (distance,) = DWORD.unpack_from(code, end - 4)
             yield _Branch(end - 4, R_X86_64_PC32, Field(DWORD, 0xFFFFFFFF, True), end + signed(distance, 32))
+        elif field := instructions.rip_field(code[start:end]):
+            # The address of a function of the same section, which the assembler knows as well.
+            (distance,) = DWORD.unpack_from(code, start + field)
+            yield _Branch(start + field, R_X86_64_PC32, Field(DWORD, 0xFFFFFFFF, True), end + signed(distance, 32))
         elif opcode and (opcode[0] == 0xEB or opcode[0] & 0xF0 == 0x70):
             yield _Branch(end - 1, _R_X86_64_PC8, _PC8, end + signed(code[end - 1], 8))
         start = end

@@ -216,7 +216,7 @@ class Places:
                     end += unit
             content = view.data[start : section.end if end < 0 else end]
             if not self.afford(len(content)):
-                return Target(PLACE, section.name.encode(), offset, section.name.encode())
+                return Target(PLACE, self._unlike(), offset, section.name.encode())
             return Target(STRING, content, 0, content)
         first = offset - offset % unit
         extent = Extent(section.number, first, min(first + unit, section.size), 0)
@@ -226,12 +226,10 @@ class Places:
         """The digest of a constant: its bytes, relocated fields set aside, and what these lead to."""
         if extent in self._constants:
             return self._constants[extent]
-        section = self.view.sections[extent.section]
-        unknown = b"?%s+%d" % (section.name.encode(), extent.start)
         relocations = self.relocations_in(extent.section, extent.start, extent.end)
         if depth > MAX_DEPTH or not self.afford(extent.end - extent.start + 64 * len(relocations)):
-            return unknown
-        self._constants[extent] = unknown  # for what leads back to itself
+            return self._unlike()
+        self._constants[extent] = b"itself"  # for what leads back to it
         content = self.masked(extent.section, extent.start, extent.end, relocations)
         if not extent.symbol:
             content = content.rstrip(b"\0")  # padding, or not: nothing says where it ends
@@ -263,6 +261,10 @@ class Places:
             if field := self.fields.get(relocation.r_type):
                 clear(content, relocation.r_offset - start, field)
         return bytes(content)
+
+    def _unlike(self) -> bytes:
+        """What no content of another payload is equal to: for what is not looked at."""
+        return b"? %d" % id(self)
 
     def afford(self, work: int) -> bool:
         """Whether so much more may be looked at."""

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from commands import EXAMPLES, lpmangle
 from corpus import Item
+from elfbuild import HOOK, TEXT, Sec, Sym, build, rela
+from elfbuild import build_id as build_id_section
 from livepatch import FLAGS, Source, build_id, build_payload
 from toolchain import run
 
@@ -370,3 +372,37 @@ def test_examples_on_a_page(tmp_path: Path) -> None:
     lines = lpmangle("compare", "617712b.livepatch", "fbab204.livepatch", cwd=tmp_path).stdout.splitlines()
     assert len(lines) < 40
     assert lines[0].startswith("617712b.livepatch -> fbab204.livepatch: 2 functions with other code; ")
+
+
+def test_address_that_the_assembler_knows(tmp_path: Path) -> None:
+    """At one distance stands another function: the bytes are equal, and no relocation says it."""
+    code = """\
+    #include "livepatch.h"
+    asm(".text\\n.type xen_extra_version, %function\\n.globl xen_extra_version\\n.hidden xen_extra_version\\n"
+        "xen_extra_version: lea " FIRST "(%rip), %rax\\nmov $7, %edi\\njmp *%rax\\n"
+        ".size xen_extra_version, . - xen_extra_version\\n.balign 16\\n"
+        ".type " FIRST ", %function\\n" FIRST ": nop\\nret\\n.size " FIRST ", 2\\n.balign 16\\n"
+        ".type " SECOND ", %function\\n" SECOND ": xor %eax, %eax\\nret\\n.size " SECOND ", 3\\n");
+    const char *xen_extra_version(void);
+    OVERRIDE(xen_extra_version);
+    """
+    names = ('"one"', '"two"')
+    old = make(tmp_path, "old", f"FIRST={names[0]}", f"SECOND={names[1]}", code=code)
+    new = make(tmp_path, "new", f"FIRST={names[1]}", f"SECOND={names[0]}", code=code)
+    assert run("objdump", "-dr", old).count("R_X86_64") == 0
+    found = compare(old, new)
+    assert verdicts(found, "functions") == {"xen_extra_version": "changed"}
+    why = found["functions"][0]["why"]
+    assert (why["what"], why["old"], why["new"]) == ("target", "x86_emulate.c#one", "x86_emulate.c#two")
+
+
+def test_tangled_data_is_never_equal(tmp_path: Path) -> None:
+    """Thousands of constants on top of each other: what is too much to look at counts as another."""
+    relocations = rela(".rodata", [(8 * at, 1 + at, 1, 0) for at in range(2000)])
+    sections = [TEXT, Sec(".rodata", bytes(60_000)), relocations, HOOK, build_id_section(b"\x01" * 20)]
+    symbols = [Sym(b"c%d" % at, ".rodata", type=1, size=60_000) for at in range(2000)]
+    path = tmp_path / "p.livepatch"
+    path.write_bytes(build(sections, symbols).data)
+    found = compare(path, path)
+    assert "changed" in verdicts(found, "constants").values()
+    assert {one["why"]["what"] for one in found["constants"] if one["why"]} <= {"unknown", "target"}
