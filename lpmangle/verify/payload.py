@@ -90,12 +90,10 @@ def _seen_through(view: elf.Object, found: Manifest, name: str, original: elf.Ob
         reason = error.message if isinstance(error, LpmangleError) else "a name is no text"
         return [*findings(bare, found, name, original), f"nothing more can be told without the original: {reason}"], ""
     note, was = note_of(view), note_of(mangled)
-    is_now, wrote = (
-        {one: of.sections[number].size for number, one in enumerate(section_ids(of))} for of in (view, mangled)
-    )
+    is_now, wrote = _sizes(view), _sizes(mangled)
     since = [
         *_about_embedded(view, found),
-        *_about_note(note, was),
+        *_about_note(view, note, was),
         # Where their size is the same, the comparison cannot see it: what is in them was taken from this very file.
         *(f"section changed: {one.name}" for one in rebuilt.changed if is_now.get(one) == wrote.get(one)),
         *relaid.differences(mangled, view),
@@ -141,11 +139,14 @@ def _about_embedded(view: elf.Object, found: Manifest) -> Iterator[str]:
         yield error.message
 
 
-def _about_note(note: Note | None, was: Note | None) -> Iterator[str]:
+def _about_note(view: elf.Object, note: Note | None, was: Note | None) -> Iterator[str]:
     if note is None and was:
         yield f"section gone: {SIGNATURE_SECTION}"
     if note and note.problem:
         yield str(note)
+    for section in view.sections:
+        if section.name == SIGNATURE_SECTION and section.flags & (elf.SHF_WRITE | elf.SHF_EXECINSTR):
+            yield f"section changed: {SIGNATURE_SECTION}: is loaded as code or data, and is no note then"
 
 
 def _signed_since(note: Note | None, was: Note | None, view: elf.Object, mangled: elf.Object) -> str:

@@ -32,17 +32,18 @@ def differences(before: elf.Object, after: elf.Object) -> Iterator[str]:
     yield from _some("section gone: ", [one.name for one in old if one not in new])
     yield from _some("section added: ", [one.name for one in new if one not in old])
     both = [one for one in old if one in new]
-    loaded = [one for one in both if old[one].flags & elf.SHF_ALLOC]
-    if loaded != [one for one in new if one in loaded]:
+    loaded = {one: None for one in both if old[one].flags & elf.SHF_ALLOC}
+    if list(loaded) != [one for one in new if one in loaded]:
         yield "sections that Xen loads are in another order"
     symbols = _Symbols(before, after)
     yield from symbols.differences()
+    ids = section_ids(before), section_ids(after)
     for one in both:
-        yield from _some(f"section changed: {one.name}: ", list(_section(before, old[one], after, new[one])))
+        yield from _some(f"section changed: {one.name}: ", list(_section(before, old[one], after, new[one], ids)))
         if one.type in (elf.SHT_REL, elf.SHT_RELA):
             yield from _some("relocation changed: ", list(symbols.relocations(old[one], new[one])))
         elif one.type == elf.SHT_GROUP:
-            if _group(before, old[one]) != _group(after, new[one]):
+            if _group(before, old[one], ids[0]) != _group(after, new[one], ids[1]):
                 yield f"section changed: {one.name}: it has other members"
         elif one.name != BUILD_ID_SECTION:  # which `verify` holds against the manifest
             yield from _content(before, old[one], after, new[one])
@@ -78,8 +79,14 @@ def _sections(view: elf.Object) -> dict[SectionId, elf.Section]:
     }
 
 
-def _section(before: elf.Object, old: elf.Section, after: elf.Object, new: elf.Section) -> Iterator[str]:
-    """What of the header differs that means something: sh_link and sh_info are numbers, and mean sections."""
+def _section(
+    before: elf.Object,
+    old: elf.Section,
+    after: elf.Object,
+    new: elf.Section,
+    ids: tuple[Sequence[SectionId], Sequence[SectionId]],
+) -> Iterator[str]:
+    """What of the header differs that means something: sh_link and sh_info are numbers, and mean sections (`ids`)."""
     # GNU objcopy sets SHF_INFO_LINK where it belongs, of relocations: sh_info is a section's number.
     apart = _SHF_INFO_LINK if old.type in (elf.SHT_REL, elf.SHT_RELA) else 0
     for field, was, is_now in (
@@ -97,7 +104,6 @@ def _section(before: elf.Object, old: elf.Section, after: elf.Object, new: elf.S
         pairs.append(("sh_info", old.info, new.info))
     elif old.info != new.info and old.type != elf.SHT_GROUP:
         yield f"sh_info is {new.info:#x}, it was {old.info:#x}"
-    ids = section_ids(before), section_ids(after)
     for field, one, other in pairs:
         if _role(before, ids[0], one) != _role(after, ids[1], other):
             yield f"{field} is {after.sections[other]}, it was {before.sections[one]}"
@@ -125,12 +131,12 @@ def _content(before: elf.Object, old: elf.Section, after: elf.Object, new: elf.S
         yield f"section changed: {old.name}: {what}, the first at {old.name}+{at:#x}"
 
 
-def _group(view: elf.Object, section: elf.Section) -> tuple[object, ...]:
+def _group(view: elf.Object, section: elf.Section, ids: Sequence[SectionId]) -> tuple[object, ...]:
     """The flags of a section group, its members and its signature (gABI, "Section Groups").
 
     Without GRP_COMDAT: only a linker asks for it, and llvm-objcopy 14 takes it away.
     """
-    ids, symbol = section_ids(view), view.symbol(section.info)
+    symbol = view.symbol(section.info)
     content = bytes(view.section_data(section))
     words = [one for (one,) in view.layout.word.iter_unpack(content[: len(content) // 4 * 4])]
     members = [ids[number] if number < len(ids) else number for number in words[1:]]

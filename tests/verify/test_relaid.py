@@ -124,6 +124,14 @@ def test_a_malformed_note(payload: Path) -> None:
     assert ".note.Xen.signature, malformed: version 9 is not known, only 1" in verify_file(str(payload)).findings
 
 
+def test_a_note_that_is_code(payload: Path) -> None:
+    """What is called a signature hides nothing else."""
+    add_note(payload, SIGNATURE)
+    subprocess.run(["objcopy", f"--set-section-flags={SECTION}=alloc,readonly,code", payload], check=True)
+    said = "section changed: .note.Xen.signature: is loaded as code or data, and is no note then"
+    assert said in verify_file(str(payload)).findings
+
+
 @cache
 def twins() -> bytes:
     """Two LOCAL f, and code that calls the first of them; two sections of one name."""
