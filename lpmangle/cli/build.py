@@ -40,11 +40,11 @@ Examples:
   lpmangle build --check --xen xen-syms --loaded old.livepatch -- livepatch-build -s xen -p fix.patch ...
   lpmangle build --result 'patches/*.livepatch' -- make -C patches
 
-Run COMMAND as it is, and if it succeeds, mangle the payload that it made, with the manifest beside
-it. COMMAND has the terminal, the signals and the exit code as if it were called itself; if it fails
-or is interrupted, nothing is mangled. The payload is where livepatch-build's options -o and -p put
-it, also where env, nice, timeout, sh -c and the like run livepatch-build. For every other COMMAND
-say where it is with --result. livepatch-build -k diff makes none.
+Run COMMAND and, if it succeeds, mangle the payload that it built and write the manifest beside it.
+COMMAND gets the terminal and the signals, and lpmangle exits with its exit code. If it fails or is
+interrupted, nothing is mangled. livepatch-build's options -o and -p say where the payload is, also
+behind env, nice, timeout, sh -c and the like. For any other COMMAND say where it is with --result.
+livepatch-build -k diff builds no payload.
 """,
 )
 @click.argument(
@@ -57,24 +57,24 @@ say where it is with --result. livepatch-build -k diff makes none.
     multiple=True,
     type=FilePath(),
     metavar="FILE",
-    help="The payload that COMMAND makes, or a pattern such as 'out/*.livepatch'; may be repeated.",
+    help="The payload that COMMAND builds, or a pattern such as 'out/*.livepatch'; may be repeated.",
 )
 @click.option(
     "--manifest",
     type=OutputPath(folders=True),
     metavar="FILE",
-    help="Write the manifest there, not beside the payload; into a folder as NAME-BUILDID.manifest.json, so that one "
-    "folder can keep those of many builds.",
+    help="Write the manifest to this file or folder; in a folder it is called NAME-BUILDID.manifest.json, so that one "
+    "folder can keep the manifests of many builds.",
 )
 @click.option(
-    "--catalog", type=OutputPath(), metavar="FILE", help="Add the manifest to this catalog, which is made if need be."
+    "--catalog", type=OutputPath(), metavar="FILE", help="Add the manifest to this catalog; create it if there is none."
 )
 @click.option(
     "--before",
     multiple=True,
     type=CommandText(),
     metavar="CMD",
-    help="Run CMD on the payload before it is mangled, with the payload's path as the last word, such as "
+    help="Run CMD before the payload is mangled, with the payload's path as the last word, for example "
     "--before 'strip -g'. May be repeated.",
 )
 @click.option(
@@ -82,9 +82,9 @@ say where it is with --result. livepatch-build -k diff makes none.
     multiple=True,
     type=CommandText(),
     metavar="CMD",
-    help="The same after it is mangled, for example to sign it. CMD works on a copy: if it fails, nothing has changed.",
+    help="The same after it is mangled, for example to sign it. CMD works on a copy: if CMD fails, nothing changes.",
 )
-@click.option("--check", is_flag=True, help="Check what Xen will say to the result; the build fails if it refuses it.")
+@click.option("--check", is_flag=True, help="Check whether Xen will accept the result; the build fails if not.")
 @click.option(
     "--xen",
     type=FilePath(),
@@ -96,15 +96,15 @@ say where it is with --result. livepatch-build -k diff makes none.
     multiple=True,
     type=PayloadFile(),
     metavar="PAYLOAD",
-    help="For --check: is loaded and applied; repeatable.",
+    help="For --check: a payload that is loaded and applied already; may be repeated.",
 )
 @add_options(AGAINST)
-@click.option("--force", is_flag=True, help="Mangle a payload too that is signed, or has bytes appended.")
-@click.option("--embed", is_flag=True, help="Put the manifest into the payload too, as section .debug_lpmangle.")
+@click.option("--force", is_flag=True, help="Mangle even if the payload is signed or has bytes appended.")
+@click.option("--embed", is_flag=True, help="Put the manifest into the payload as well, as section .debug_lpmangle.")
 @add_options(*NOTES, STRICT)
-@click.option("--json", "as_json", is_flag=True, help="Report as JSON; what COMMAND prints goes to stderr then.")
-@click.option("-v", "--verbose", is_flag=True, help="List the renamed symbols.")
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings and errors.")
+@click.option("--json", "as_json", is_flag=True, help="Report as JSON; the output of COMMAND goes to stderr.")
+@click.option("-v", "--verbose", is_flag=True, help="List the renamed symbols, and where settings came from.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only warnings and errors.")
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -145,7 +145,7 @@ def command(
         _run(words, stdout)
         payloads = built.payloads()
         if not payloads and not quiet:
-            click.echo("lpmangle: the command was not to make a payload, nothing was mangled", err=True)
+            click.echo("lpmangle: the command builds no payload; nothing was mangled", err=True)
         for path, links in payloads:
             replies.append(_finish(Request(path, options, against, links), wanted, steps, checks))
     finally:

@@ -27,10 +27,10 @@ Examples:
   lpmangle check --xen xen-syms --stack fleet.txt two.livepatch
   lpmangle check --xen xen-syms --junit check.xml --html check.html *.livepatch
 
-Play the upload of PAYLOADs, in that order, through the rules of Xen's loader, and say what the
-hypervisor will: its verdict, errno and message for each. All findings are listed, the one that
-Xen reports is marked with >. A payload that is accepted is then applied, or if it depends on the
-hypervisor itself replaces what is applied. The exit code is 1 if any is refused.
+Simulate the upload of PAYLOADs, in that order, by the rules of Xen's loader, and print for each the
+verdict, errno and message of the hypervisor. All findings are listed; the one that Xen reports is
+marked with >. A payload that is accepted is then applied; if it depends on the hypervisor itself, it
+replaces what is applied. The exit code is 1 if any payload is refused.
 """,
 )
 @click.argument("payloads", nargs=-1, required=True, type=PayloadPath(), metavar="PAYLOAD...")
@@ -39,13 +39,13 @@ hypervisor itself replaces what is applied. The exit code is 1 if any is refused
     "xen_path",
     type=FilePath(),
     metavar="FILE",
-    help="The hypervisor's xen-syms, or a copy of /proc/xen/xensyms. Without it, what needs it is not checked.",
+    help="The hypervisor's xen-syms, or a copy of /proc/xen/xensyms. Without it not everything can be checked.",
 )
 @click.option(
     "--xen-version",
     shell_complete=xen_versions,
     metavar="VERSION",
-    help="Whose rules to follow, such as 4.17 or 4.17.7. Default: what xen-syms says, else the newest.",
+    help="The version whose rules to follow, such as 4.17 or 4.17.7. Default: that of xen-syms, else the newest.",
 )
 @click.option(
     "--vendor",
@@ -54,7 +54,11 @@ hypervisor itself replaces what is applied. The exit code is 1 if any is refused
     "A hypervisor does not tell.",
 )
 @click.option(
-    "--loaded", multiple=True, type=PayloadFile(), metavar="PAYLOAD", help="Is loaded and applied; repeatable."
+    "--loaded",
+    multiple=True,
+    type=PayloadFile(),
+    metavar="PAYLOAD",
+    help="A payload that is loaded and applied already; may be repeated.",
 )
 @click.option(
     "--stack",
@@ -69,7 +73,7 @@ hypervisor itself replaces what is applied. The exit code is 1 if any is refused
     "junit_path",
     type=OutputPath(),
     metavar="FILE",
-    help="Write a report for CI as JUnit has it: a test for each payload, with --stack for each payload and group of "
+    help="Write a JUnit report for CI: a test for each payload, with --stack for each payload and group of "
     "equal stacks.",
 )
 @click.option(
@@ -77,7 +81,7 @@ hypervisor itself replaces what is applied. The exit code is 1 if any is refused
     "html_path",
     type=OutputPath(),
     metavar="FILE",
-    help="Write the report as one page for a change ticket, with --stack as a picture of who takes what.",
+    help="Write the report as one page for a change ticket, with --stack as a picture of what each stack accepts.",
 )
 @click.option(
     "--key",

@@ -118,7 +118,7 @@ def _say_version(ctx: click.Context, option: click.Parameter, wanted: bool) -> N
     expose_value=False,
     is_eager=True,
     callback=_say_version,
-    help="Show the versions of lpmangle, Python, LIEF and the Xens that it knows.",
+    help="Show the versions of lpmangle, Python and LIEF, and the supported versions of Xen.",
 )
 def cli() -> None:
     pass

@@ -38,11 +38,10 @@ Examples:
   lpmangle --against fbab204.livepatch --xen xen-syms on-top-of-it.livepatch
   find build -name '*.livepatch' >list; lpmangle @list
 
-Rename the symbols of PAYLOAD that Xen would count as new, in place unless -o is given, and write
-the manifest that maps the names back beside it (PAYLOAD.manifest.json). Of several PAYLOADs each
-is on its own: one that fails does not stop the others, and the exit code is that of the worst.
-Several paths to one file are one PAYLOAD, named after that file. @FILE stands for the payloads
-that FILE names, one on each line (@- reads them from stdin).
+Rename the symbols of PAYLOAD that Xen would count as new, in place unless -o is given. Write beside
+it the manifest that maps the new names back (PAYLOAD.manifest.json). If one of several PAYLOADs
+fails, the others are still mangled, and the exit code is the highest. Several paths to one file are
+one PAYLOAD, named after that file. @FILE is a list of payloads, one on each line (@- is stdin).
 """,
 )
 @click.argument("payloads", nargs=-1, required=True, type=PayloadPath(lists=True, default=True), metavar="PAYLOAD...")

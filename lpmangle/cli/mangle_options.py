@@ -34,33 +34,33 @@ NAMING = (
         ("--suffix",),
         TEXT,
         "What makes the names unique: buildid (default), buildid:N (its first N digits, N >= 7), "
-        "name (the payload's file name without its ending), text:STRING.",
+        "name (the payload's file name without its ending), or text:STRING.",
         metavar="SPEC",
         default=DEFAULT_SUFFIX,
     ),
     Option(
         ("--template",),
         TEXT,
-        "How a new name is made of {symbol} (or {file} and {name}: what stands before and after the "
-        f"last '#') and {{suffix}}. Default: {DEFAULT_TEMPLATE}",
+        "The form of a new name: {symbol} and {suffix}; {file} and {name} are the parts of {symbol} before and after "
+        f"the last '#'. Default: {DEFAULT_TEMPLATE}",
         metavar="TEMPLATE",
         default=DEFAULT_TEMPLATE,
     ),
     Option(
         ("--scope",),
         CHOICE,
-        "Which new symbols: the LOCAL ones (default), or all (new), GLOBAL and WEAK too.",
+        "Rename new LOCAL symbols only (local, the default), or new GLOBAL and WEAK symbols as well (new).",
         default="local",
         choices=SCOPES,
     ),
-    Option(("--only",), TEXTS, "Rename only symbols that fit; may be repeated.", "GLOB"),
-    Option(("--keep",), TEXTS, "Leave symbols that fit alone; may be repeated.", "GLOB"),
+    Option(("--only",), TEXTS, "Rename only symbols that match; may be repeated.", "GLOB"),
+    Option(("--keep",), TEXTS, "Do not rename symbols that match; may be repeated.", "GLOB"),
 )
 AGAINST = Option(
     ("--against",),
     SOURCES,
-    "A mangled payload (or its manifest) that PAYLOAD is put on, or a catalog, folder or URL of a debuginfod "
-    "server that has it and those below it: names borrowed from them become what they are there. May be repeated.",
+    "The mangled payload below PAYLOAD, or its manifest; or a catalog, a folder or the URL of a debuginfod server "
+    "that has it and all others below. PAYLOAD then refers to their new names. May be repeated.",
     "SOURCE",
 )
 NOTES = (
@@ -78,27 +78,27 @@ OPTIONS = (
     Option(
         ("-o", "--output"),
         OUTPUT_OR_FOLDER,
-        "Write here, or into this folder; PAYLOAD stays as it is. Several payloads need a folder.",
+        "Write to this file or folder, and leave PAYLOAD as it is. Several payloads need a folder.",
         "FILE",
     ),
-    Option(("--manifest",), OUTPUT_OR_FOLDER, "Write the manifest here, or into this folder.", "FILE"),
-    Option(("--depfile",), OUTPUT, "With -o: write the rule 'FILE: PAYLOAD' for make.", "FILE"),
-    Option(("--if-changed",), FLAG, "Leave files alone, and their times, that would be what they are."),
-    Option(("--force",), FLAG, "Mangle a payload too that is signed, or has bytes appended."),
-    Option(("--embed",), FLAG, "Put the manifest into the payload too, as section .debug_lpmangle."),
+    Option(("--manifest",), OUTPUT_OR_FOLDER, "Write the manifest to this file or folder.", "FILE"),
+    Option(("--depfile",), OUTPUT, "With -o: write a dependency rule for make or ninja.", "FILE"),
+    Option(("--if-changed",), FLAG, "Do not rewrite files whose content would stay the same."),
+    Option(("--force",), FLAG, "Mangle even if the payload is signed or has bytes appended."),
+    Option(("--embed",), FLAG, "Put the manifest into the payload as well, as section .debug_lpmangle."),
     AGAINST,
     Option(
         ("--xen",),
         FILE,
-        "For --against: the hypervisor's xen-syms, or a copy of /proc/xen/xensyms; what is there stays.",
+        "For --against: the hypervisor's xen-syms, or a copy of /proc/xen/xensyms. Names of the hypervisor stay.",
         "FILE",
     ),
     Option(("-j", "--jobs"), NUMBER, "Use N processes (default: 1).", "N", default=1),
-    Option(("--fail-fast",), FLAG, "Begin no other payload after one that fails."),
+    Option(("--fail-fast",), FLAG, "Start no more payloads after a failure."),
     *NOTES,
     STRICT,
-    Option(("--dry-run",), FLAG, "Show what would become of each symbol; write nothing."),
+    Option(("--dry-run",), FLAG, "Show the new name of each symbol, or why it keeps its name; write nothing."),
     Option(("--json", "as_json"), FLAG, "Report as JSON."),
-    Option(("-v", "--verbose"), FLAG, "List the renamed symbols."),
-    Option(("-q", "--quiet"), FLAG, "Say nothing but warnings and errors."),
+    Option(("-v", "--verbose"), FLAG, "List the renamed symbols, and where settings came from."),
+    Option(("-q", "--quiet"), FLAG, "Print only warnings and errors."),
 )

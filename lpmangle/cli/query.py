@@ -28,9 +28,9 @@ Examples:
   lpmangle query 'x86_emulate.c#_get_fpu_d6068854...+0x32/0x3e [fbab204]' -m shipped/ -m catalog.db
   lpmangle query '*' -m fbab204.livepatch --format objcopy >names; objcopy @names fbab204.livepatch
 
-Look SYMBOLs up, old or new names, with or without the part before '#', exact, as shell patterns,
-or as a trace or gdb shows them, with an offset. Every match is shown; of several those in the
-payload that stands in brackets behind the symbol. The exit code is 1 if a SYMBOL has none.
+Look up SYMBOLs by old or new name, with or without the part before '#'. A SYMBOL may be a shell
+pattern, or text from a trace or gdb, with an offset. All matches are shown; if the name of a payload
+follows in brackets, only those of that payload. The exit code is 1 if a SYMBOL has no match.
 """,
 )
 @click.argument("symbols", nargs=-1, required=True, metavar="SYMBOL...")
@@ -42,7 +42,7 @@ payload that stands in brackets behind the symbol. The exit code is 1 if a SYMBO
     default="text",
     help="text (default), json, or the arguments that give objcopy the original names back.",
 )
-@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@click.option("--json", "as_json", is_flag=True, help="Same as --format json.")
 @click.pass_context
 def command(ctx: click.Context, symbols: tuple[str, ...], words: tuple[str, ...], form: str, as_json: bool) -> None:
     matches, borrowed, missing = query(symbols, words)

@@ -22,10 +22,9 @@ Examples:
   lpmangle restore -o original.livepatch -m shipped/fbab204.manifest.json fbab204.livepatch
   lpmangle restore -m shipped.db -o originals/ build/*.livepatch
 
-Turn mangled PAYLOADs back into the originals, byte for byte, in place unless -o is given, also those
-that were signed since. A payload is refused if what comes of it is not the original, by its digest;
-the others are restored all the same. @FILE stands for the payloads that FILE names, one on each
-line.
+Turn mangled PAYLOADs back into the originals, byte for byte, in place unless -o is given; also
+payloads that were signed since. If the digest of the result is not that of the original, the
+payload is refused; the others are still restored. @FILE is a list of payloads, one on each line.
 """,
 )
 @click.argument("payloads", nargs=-1, required=True, type=PayloadPath(lists=True), metavar="PAYLOAD...")
@@ -35,10 +34,10 @@ line.
     "--output",
     type=OutputPath(folders=True),
     metavar="FILE",
-    help="Write here, or into this folder; PAYLOAD stays as it is. Several payloads need a folder.",
+    help="Write to this file or folder, and leave PAYLOAD as it is. Several payloads need a folder.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only errors.")
 @click.pass_context
 def command(
     ctx: click.Context, payloads: tuple[str, ...], source: str | None, output: str | None, as_json: bool, quiet: bool

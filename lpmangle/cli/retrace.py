@@ -47,18 +47,18 @@ Examples:
   lpmangle retrace -m catalog.db --source-lines console.log
   lpmangle retrace -m catalog.db -o readable.log console.log
 
-Copy FILEs, or stdin, to stdout with every mangled symbol replaced by its original; everything else
-passes byte for byte, line by line as it comes, also if a SOURCE cannot be used. Names that look
-mangled but are in no manifest, or are not whole, are reported at the end, on stderr.
+Copy FILEs, or stdin, to stdout, and replace every mangled symbol by its original. Everything else is
+copied byte for byte, line by line as it comes, even if a SOURCE cannot be used. Names that look
+mangled but are in no manifest, or are incomplete, are reported on stderr at the end.
 """,
 )
 @click.argument("paths", nargs=-1, type=FilePath(log=True), metavar="[FILE]...")
 @sources_option
-@click.option("--annotate", is_flag=True, help="Keep the mangled name, in brackets behind the original.")
+@click.option("--annotate", is_flag=True, help="Keep the mangled name, in parentheses after the original.")
 @click.option(
     "--source-lines",
     is_flag=True,
-    help="Add FILE:LINE to SYMBOL+0xOFFSET, by addr2line from the payload beside its manifest, or from debuginfod.",
+    help="Add FILE:LINE after SYMBOL+0xOFFSET: addr2line finds it in the payload beside the manifest, or debuginfod.",
 )
 @click.option(
     "--debug-file",
@@ -66,15 +66,15 @@ mangled but are in no manifest, or are not whole, are reported at the end, on st
     multiple=True,
     type=FilePath(),
     metavar="FILE",
-    help="Where the debug information is, for --source-lines: the payload before strip, or a folder with such "
-    "*.livepatch or *.debug; may be repeated.",
+    help="For --source-lines, where the debug information is: the payload before strip, or a folder with such "
+    "*.livepatch or *.debug files; may be repeated.",
 )
 @click.option(
     "-o",
     "--output",
     type=FilePath(),
     metavar="FILE",
-    help="Write to FILE, line by line as it comes; a log that is there is replaced.",
+    help="Write to FILE, line by line as the log comes. An existing log is overwritten.",
 )
 @click.option(
     "--json",

@@ -29,13 +29,12 @@ Examples:
   lpmangle verify -q -m shipped.db build/*.livepatch
 
 Check that each PAYLOAD and its manifest agree in every field (options, digests, build-id, every
-symbol), that the original can be had back, and that nothing but names differs from it; a second
-reading by LIEF must agree. One line for each finding; the exit code is 1 if there is any.
-A payload that was laid out anew, such as by objcopy for a signature, is compared by what is in it:
-a signature is mentioned, any other difference is named. Bytes appended since, and another name of
-the file, are left out of account and mentioned. If SOURCE is a folder, a catalog or a server, the
-manifests of the payloads below must agree as well. To load LIEF takes half a second: name many
-PAYLOADs in one call, and it is loaded once.
+symbol), that the original can be recovered, and that only names differ from it. LIEF, a second ELF
+reader, must agree. Each finding is one line; the exit code is 1 if there is any.
+If objcopy rewrote a payload, for example to sign it, its contents are compared: a signature is
+mentioned, any other difference is a finding. Bytes that were appended and another file name are
+mentioned but ignored. If SOURCE is a folder, a catalog or a server, the manifests of the payloads
+below must agree as well. Loading LIEF takes half a second: name many PAYLOADs in one call.
 """,
 )
 @click.argument("payloads", nargs=-1, required=True, type=PayloadPath(lists=True), metavar="PAYLOAD...")
@@ -44,11 +43,11 @@ PAYLOADs in one call, and it is loaded once.
     "--original",
     type=FilePath(),
     metavar="FILE",
-    help="The payload before it was mangled, or the folder that has it under the same name.",
+    help="The payload before it was mangled, or a folder with a file of the same name.",
 )
 @click.option("--key", type=FilePath(), metavar="PUBLIC", help="Check the signature with this public key (PEM), too.")
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors and what differs.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only errors and differences.")
 @click.pass_context
 def command(
     ctx: click.Context,

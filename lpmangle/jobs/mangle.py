@@ -118,7 +118,9 @@ class Prepared:
             raise FileError("the manifest would replace the payload", path=result.manifest_path)
         manifest = self._manifest()
         if manifest is None:
-            result.warnings.append(f"no manifest fits it ({result.manifest_path}): its original names are lost without")
+            result.warnings.append(
+                f"no manifest fits it ({result.manifest_path}): without it the original names cannot be recovered"
+            )
             _refuse_warnings(result)
         elif catalog:
             manifest = _in_one_piece(manifest)

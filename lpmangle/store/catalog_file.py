@@ -208,7 +208,7 @@ def _refuse_foreign(path: str) -> None:
         raise CatalogError("is an SQLite file, but no catalog of lpmangle", path=path)
     if start[_VERSIONS_AT : _VERSIONS_AT + 2] != b"\1\1":
         raise CatalogError(
-            "has a write-ahead log, which a catalog has not",
+            "uses a write-ahead log; catalogs must not",
             path=path,
             hint=f"sqlite3 {path} 'PRAGMA journal_mode = delete'",
         )

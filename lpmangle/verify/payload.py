@@ -63,7 +63,7 @@ def verify_payload(data: bytes, found: Manifest, name: str, original: elf.Object
             lines = [*embedded.findings(view, bare, found), *lines]
         note = note_of(view)
         before = note is not None and not note.blank and bool(found.named or found.functions)
-        since = f"signed before, which fits no longer ({note})" if before else ""
+        since = f"signed before; the signature is no longer valid ({note})" if before else ""
     if name != found.payload and not lines:
         since = "; ".join(filter(None, (since, f"renamed since (its manifest calls it {found.payload})")))
     return Verification(found, lines, size, words, since)

@@ -126,10 +126,10 @@ class Signed(NamedTuple):
 
     def broken(self) -> list[str]:
         """What is to be said of each signature when the payload was changed all the same."""
-        lines = [f"its signature ({self.note}) stays as it was, and fits no longer"] if self.note else []
+        lines = [f"its signature ({self.note}) stays as it was, and is no longer valid"] if self.note else []
         if self.appended:
             words = appended.describe(self.data, self.appended, "stays as it was", "stay as they were")
-            lines.append(f"{words}; a signature fits no longer")
+            lines.append(f"{words}; the signature is no longer valid")
         return lines
 
     def dropped(self) -> list[str]:

@@ -47,7 +47,7 @@ def test_something_appended_is_refused(payload: Path, data: bytes) -> None:
 
     done = lpmangle("--force", payload.name, cwd=payload.parent)
     said = describe(data, len(data), "stays as it was", "stay as they were")
-    assert f"warning: {said}; a signature fits no longer" in done.stderr
+    assert f"warning: {said}; the signature is no longer valid" in done.stderr
     assert data in payload.read_bytes()
     assert "already mangled" in lpmangle(payload.name, cwd=payload.parent).stdout
     lpmangle("verify", payload.name, cwd=payload.parent)
@@ -112,7 +112,7 @@ def test_a_note_with_a_signature_is_refused(payload: Path, content: bytes, said:
     done = lpmangle("build", "--result", payload.name, "--", "true", cwd=payload.parent, code=3)
     assert f"is signed ({said})" in done.stderr
     done = lpmangle("--force", payload.name, cwd=payload.parent)
-    assert f"warning: its signature ({said}) stays as it was, and fits no longer\n" in done.stderr
+    assert f"warning: its signature ({said}) stays as it was, and is no longer valid\n" in done.stderr
     done = lpmangle("--force", payload.name, cwd=payload.parent)
     assert done.stderr == ""
     assert "already mangled" in done.stdout

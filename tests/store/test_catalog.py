@@ -309,7 +309,7 @@ HOSTILE = {
     "foreign": "is an SQLite file, but no catalog of lpmangle",
     "foreign-0": "is an SQLite file, but no catalog of lpmangle",
     "foreign-wal": "is an SQLite file, but no catalog of lpmangle",
-    "wal": "has a write-ahead log",
+    "wal": "uses a write-ahead log",
     "version-2": "is a catalog of version 2",
     "trigger": "its tables are not those of a catalog",
     "view": "its tables are not those of a catalog",

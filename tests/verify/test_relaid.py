@@ -116,7 +116,7 @@ def test_signed_before(payload: Path) -> None:
     mangle_file(str(payload), Options(force=True))
     done = verify_file(str(payload))
     assert done.findings == []
-    assert done.since == "signed before, which fits no longer (.note.Xen.signature, RSA, SHA-256)"
+    assert done.since == "signed before; the signature is no longer valid (.note.Xen.signature, RSA, SHA-256)"
 
 
 def test_a_malformed_note(payload: Path) -> None:
