@@ -11,7 +11,7 @@ import pytest
 from commands import EXAMPLES
 
 from lpmangle.cli import common_call, group, run
-from lpmangle.cli.mangle_options import FLAG, OPTIONS
+from lpmangle.cli.mangle_options import FLAG, OPTIONS, TEXTS
 from lpmangle.cli.settings import PREFIX
 
 SEED = int(os.environ.get("LPMANGLE_SEED", "18"))
@@ -39,6 +39,8 @@ def random_line(rng: random.Random) -> list[str]:
             words.append(name)
         else:
             words += rng.choice([[name, value], [name, value], [f"{name}={value}"], [name]])
+            if option.kind == TEXTS:  # may be repeated
+                words += [name, rng.choice(("*_fpu", "lp_*", "x86*", value))] * rng.randrange(2)
     words.insert(rng.randrange(len(words) + 1), rng.choice(WORDS) if rng.random() < 0.3 else PAYLOAD)
     if rng.random() < 0.2:
         words.insert(rng.randrange(len(words) + 1), rng.choice(WORDS))
