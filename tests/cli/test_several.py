@@ -77,7 +77,7 @@ def test_verify_several(folder: Path) -> None:
 
 def test_the_worst_exit_code_and_json(folder: Path) -> None:
     data = bytearray((folder / NAMES[1]).read_bytes())
-    data[data.index(b"_get_fpu_")] ^= 1
+    data[300] ^= 1  # in .livepatch.funcs: nothing tells what it was
     (folder / NAMES[1]).write_bytes(data)
     assert lpmangle("verify", *NAMES, cwd=folder, code=1).stdout.endswith("2 payloads: 1 verified, 1 differs\n")
     report = json.loads(lpmangle("verify", "--json", "@list", cwd=folder, code=3).stdout)["payloads"]
