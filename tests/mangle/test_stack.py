@@ -589,10 +589,11 @@ def test_a_lower_payload_that_objcopy_wrote_anew(tmp_path: Path, pair: tuple[Pat
     error = lpmangle("--against", copy, b, code=3).stderr
     assert "is mangled, and was changed since" in error
     Path(f"{copy}.manifest.json").write_bytes(Path(f"{a}.manifest.json").read_bytes())
-    assert f"name it itself: {copy}.manifest.json" in lpmangle("--against", copy, b, code=3).stderr
     assert b.read_bytes() == before
-    lpmangle("--against", f"{copy}.manifest.json", b)
-    assert A_HELPER.encode() in symbol_names(b.read_bytes())
+    for source in (copy, f"{copy}.manifest.json"):  # what is in the file proves that the manifest is its own
+        b.write_bytes(before)
+        lpmangle("--against", source, b)
+        assert A_HELPER.encode() in symbol_names(b.read_bytes())
 
 
 def test_a_lower_payload_without_its_manifest(pair: tuple[Path, Path]) -> None:
