@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
 import struct
 import subprocess
 from functools import cache
@@ -40,6 +42,7 @@ def key(name: str = "one") -> Path:
 @cache
 def _key(name: str) -> Path:
     path = Path(mkdtemp(prefix="lpmangle-key-")) / f"{name}.pem"
+    atexit.register(shutil.rmtree, path.parent, ignore_errors=True)
     rsa = ["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"]
     subprocess.run(["openssl", "genpkey", *rsa, "-out", path], check=True, capture_output=True)
     subprocess.run(["openssl", "pkey", "-in", path, "-pubout", "-out", public(path)], check=True)
