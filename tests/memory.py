@@ -22,6 +22,12 @@ def allocated() -> Iterator[Callable[[], int]]:
         tracemalloc.stop()  # or all that follows would be slow, too
 
 
+def peak_kib() -> int:
+    """The most KiB that this process had in memory since its program began. (ru_maxrss knows its parent's as well.)"""
+    (peak,) = re.findall(r"^VmHWM:\t *(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    return int(peak)
+
+
 @contextmanager
 def limited(size: int) -> Iterator[None]:
     """MemoryError as soon as this process takes so many bytes more than at the beginning of the block."""

@@ -372,7 +372,7 @@ class Rule(StrEnum):
         "relocations of a type that Xen does not know: it ignores them, and addresses stay as they were compiled",
         "compile without them: for SHT_CREL without -Wa,--crel, and with GNU as or clang's default",
     )
-    DUPLICATE_TAKEN = (
+    DUPLICATE_ACCEPTED = (
         "duplicate-accepted",
         0,
         "the name is in use, which this vendor's Xen only prints",

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import random
-import resource
 import struct
 import subprocess
 import sys
@@ -20,6 +19,8 @@ from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
+
+from memory import peak_kib
 
 HERE = Path(__file__).parent
 CACHE = HERE.parent.parent / ".cache" / "fuzz"
@@ -75,7 +76,7 @@ def replay(path: str, readers: list[str]) -> int:
         for name, data in sorted(inputs.items()):
             print(f"{reader}: {name}", flush=True)
             READERS[reader](data)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = peak_kib()
     print(f"peak of {peak >> 10} MiB")
     return peak >= MAX_KIB
 
@@ -148,7 +149,7 @@ def fuzz(reader: str, runs: int, minutes: float, max_len: int) -> int:
         read(data)
         spent = time.process_time() - before
         assert spent < MAX_SECONDS, f"took {spent:.2f} s"
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        peak = peak_kib()
         assert peak < MAX_KIB, f"peak of {peak >> 10} MiB"
         if count in (1_000, 10_000) or count % 100_000 == 0:
             spent = time.monotonic() - started

@@ -95,7 +95,7 @@ def test_each_of_several_is_on_its_own(tmp_path: Path) -> None:
     ("option", "code", "said"),
     [
         ("--xen", 4, "missing: cannot read: No such file"),
-        ("--loaded", 2, "missing: is no file"),
+        ("--loaded", 2, "missing: there is no such file"),
     ],
 )
 def test_its_files_are_read_before_the_build(tmp_path: Path, option: str, code: int, said: str) -> None:

@@ -214,7 +214,7 @@ def test_patch_behind_a_link(folder: Path) -> None:
 def test_skip(folder: Path) -> None:
     """-k diff makes no payload, -k build makes one of what was built before."""
     done = run([*BUILD, *TOOL, *options(), "-k", "diff"], folder)
-    assert done.stderr == "lpmangle: the command was not to make a payload, nothing was mangled\n"
+    assert done.stderr == "lpmangle: the command builds no payload; nothing was mangled\n"
     assert not list((folder / "out").glob("*.livepatch*"))
     run([*BUILD, *TOOL, *options(), "--skip", "build"], folder)
     assert is_mangled(folder / "out" / "fix.livepatch")

@@ -33,7 +33,7 @@ NO_LAB = {
     "a warning: Xen takes the payload": {
         Rule.SECTION_IN_FILE,
         Rule.RELOC_COMPACT,
-        Rule.DUPLICATE_TAKEN,
+        Rule.DUPLICATE_ACCEPTED,
         Rule.INIT_SYMBOL,
         Rule.TWIN,
         Rule.FUNC_NOP_INSIDE,

@@ -34,7 +34,7 @@ def register_names(image: Image, state: State, report: Report) -> None:
             says, advice = f"duplicate new symbol: {text(name)}", _remedy(image, index)
             if state.profile.duplicates_accepted:
                 detail = f"{holder} has it, and as long as it does, whoever asks for the name gets that one"
-                report.warn(Rule.DUPLICATE_TAKEN, detail, text(name), advice, says=says)
+                report.warn(Rule.DUPLICATE_ACCEPTED, detail, text(name), advice, says=says)
             else:
                 report.refuse(Rule.DUPLICATE_SYMBOL, says, f"{holder} has it", text(name), advice=advice)
     if not state.xen and image.new:
