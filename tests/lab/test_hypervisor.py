@@ -88,6 +88,22 @@ def chain_of_five(xen: Scenario) -> None:
 
 
 @scenario
+def state_starts_anew(xen: Scenario) -> None:
+    """A counter that has counted begins again at 0 in the payload that replaces it; check and compare say so before."""
+    one, two = (
+        xen.mangle(xen.build(name, source("counter", f'NAME="-{name}"')), "--scope", "new") for name in ("one", "two")
+    )
+    for command in (("check", "--xen", xen.xen_syms, "--loaded"), ("compare", "--xen", xen.xen_syms)):
+        said = xen.lpmangle(*command, one, two, says="x86_emulate.c#calls")
+        assert "start anew" in said
+    xen.load(one)
+    xen.extra("-one.1")
+    xen.extra("-one.2")
+    xen.replace(two)
+    xen.extra("-two.1")
+
+
+@scenario
 def new_globals(xen: Scenario) -> None:
     """Xen ignores binding: a new GLOBAL collides like a LOCAL, and --scope local says so."""
     one, two = (extra(xen, name, "NEW_GLOBALS") for name in ("one", "two"))
