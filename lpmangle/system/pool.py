@@ -89,7 +89,13 @@ class _Pool(Generic[T, R]):
     def _start(self) -> "Connection":
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=self._serve, args=(theirs, [ours, *self._workers]), daemon=True)
-        process.start()
+        # A worker shall not be interrupted before it can say that it ignores that: Python's own steps after a fork
+        # would show a traceback.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         theirs.close()
         self._workers[ours] = process
         return ours
@@ -107,6 +113,7 @@ class _Pool(Generic[T, R]):
     def _serve(self, connection: "Connection", not_ours: "list[Connection]") -> None:
         # Ctrl-C reaches all processes: the parent decides, and what a worker has begun it ends.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         for other in not_ours:  # while one worker holds another's pipe, that one would not see its end
             other.close()
         while True:
