@@ -118,7 +118,8 @@ def test_init_memory(lab: Lab, tmp_path: Path) -> None:
     fault = run.results["init"][1]
     assert fault.code == -1, run.console
     assert "Panic on CPU 0:" in fault.console
-    assert "init-memory.c#look" in fault.console
+    # 4.14 has no names yet for a payload whose hook runs before its functions are applied.
+    assert "init-memory.c#look" in fault.console or lab.name == "x86_64-4.14"
 
 
 @pytest.mark.only(lambda lab: lab.machine.x86, reason=NOT_ON_ARM)
