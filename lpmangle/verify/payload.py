@@ -125,11 +125,14 @@ def _build_id(view: elf.Object) -> bytes:
 def _about_embedded(view: elf.Object, found: Manifest) -> Iterator[str]:
     """The manifest inside, if there is to be one."""
     section = view.section_named(embed.SECTION)
+    if (count := [one.name for one in view.sections].count(embed.SECTION)) > 1:
+        yield f"section added: {embed.SECTION}: there are {count} of that name"
     if section is None or found.section_headers is None:
         if section or found.section_headers is not None:
             yield f"section {'added' if section else 'gone'}: {embed.SECTION}"
         return
-    if section.flags & ~_SHF_COMPRESSED or (section.link, section.info, section.entsize) != (0, 0, 0):
+    fields = section.type, section.flags & ~_SHF_COMPRESSED, section.link, section.info, section.entsize
+    if fields != (elf.SHT_PROGBITS, 0, 0, 0, 0):
         yield f"section changed: {embed.SECTION}: its header is not as lpmangle wrote it"
     try:
         text = embed.extract(view)
@@ -145,8 +148,12 @@ def _about_note(view: elf.Object, note: Note | None, was: Note | None) -> Iterat
     if note and note.problem:
         yield str(note)
     for section in view.sections:
-        if section.name == SIGNATURE_SECTION and section.flags & (elf.SHF_WRITE | elf.SHF_EXECINSTR):
+        if section.name != SIGNATURE_SECTION:
+            continue
+        if section.flags & (elf.SHF_WRITE | elf.SHF_EXECINSTR):
             yield f"section changed: {SIGNATURE_SECTION}: is loaded as code or data, and is no note then"
+        if section.type not in (elf.SHT_PROGBITS, elf.SHT_NOTE):  # of relocations, say, which Xen would apply
+            yield f"section changed: {SIGNATURE_SECTION}: is of type {section.type}, and is no note then"
 
 
 def _signed_since(note: Note | None, was: Note | None, view: elf.Object, mangled: elf.Object) -> str:

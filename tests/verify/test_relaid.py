@@ -132,6 +132,31 @@ def test_a_note_that_is_code(payload: Path) -> None:
     assert said in verify_file(str(payload)).findings
 
 
+@pytest.mark.parametrize("kind", [3, 4, 9, 11, 17])
+def test_a_note_of_another_type(payload: Path, kind: int) -> None:
+    """Xen looks at the type, not at the name: relocations would be applied."""
+    add_note(payload, SIGNATURE)
+    data = bytearray(payload.read_bytes())
+    number = [section.name for section in elf.parse(bytes(data)).sections].index(SECTION)
+    (headers,) = struct.unpack_from("<Q", data, 0x28)  # e_shoff
+    struct.pack_into("<I", data, headers + 64 * number + 4, kind)
+    payload.write_bytes(data)
+    said = f"section changed: .note.Xen.signature: is of type {kind}, and is no note then"
+    assert said in verify_file(str(payload)).findings
+
+
+def test_a_second_section_for_the_manifest(tmp_path: Path) -> None:
+    """What is called like the manifest inside hides nothing else."""
+    payload = Path(shutil.copy(ROOT / "examples" / "fbab204.livepatch", tmp_path))
+    run(["lpmangle", "--embed", payload.name], tmp_path)
+    (tmp_path / "code").write_bytes(b"\x90" * 32)
+    added = ["--add-section", f".new={tmp_path / 'code'}", "--set-section-flags", ".new=alloc,code"]
+    subprocess.run(["objcopy", *added, payload], check=True)
+    subprocess.run(["objcopy", "--rename-section", ".new=.debug_lpmangle", payload], check=True)
+    said = "section added: .debug_lpmangle: there are 2 of that name"
+    assert said in verify_file(str(payload), f"{payload}.manifest.json").findings
+
+
 @cache
 def twins() -> bytes:
     """Two LOCAL f, and code that calls the first of them; two sections of one name."""
