@@ -49,7 +49,7 @@ def _read(words: Sequence[str], environment: Iterable[str]) -> CommonCall | None
     while waiting:
         word = waiting.pop()
         if not word.startswith("-"):
-            if payload or word.startswith("@") or word == HELP or word in COMMANDS:
+            if not word or payload or word.startswith("@") or word == HELP or word in COMMANDS:
                 return None
             payload = word
             continue

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from commands import EXAMPLES
+from commands import EXAMPLES, lpmangle
 
 from lpmangle.cli import common_call, group, run
 from lpmangle.cli.mangle_options import FLAG, OPTIONS, TEXTS
@@ -107,6 +107,18 @@ def test_is_read(words: list[str], place: Path, monkeypatch: pytest.MonkeyPatch)
     call = common_call.read(words, [])
     assert call
     assert call.payload == PAYLOAD
+
+
+@pytest.mark.parametrize(
+    "words", [["", PAYLOAD], [PAYLOAD, ""], ["mangle", "", PAYLOAD], ["-q", "", PAYLOAD], ["", "-q", PAYLOAD]], ids=str
+)
+def test_an_empty_word_is_no_payload(words: list[str], place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as a shell's variable that is not set, in quotes."""
+    monkeypatch.chdir(place)
+    assert common_call.read(words, []) is None
+    before = Path(PAYLOAD).read_bytes()
+    assert "the path is empty" in lpmangle(*words, cwd=place, code=2).stderr
+    assert Path(PAYLOAD).read_bytes() == before
 
 
 def test_settings_in_the_environment_are_for_click(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
