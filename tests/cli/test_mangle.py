@@ -231,7 +231,7 @@ def test_interrupted(tmp_path: Path, number: signal.Signals) -> None:
             lpmangle("verify", payload)
             finished += 1
         if process.returncode != 0:  # 0: it was faster
-            # When all is done Python itself gives SIGINT back to the system: then the process dies of it, 130 to a shell.
+            # When all is done Python gives SIGINT back to the system, and the process dies of it: 130 to a shell, too.
             assert process.returncode in (128 + number, -number if number == signal.SIGINT else None), stderr
         assert {path.name for path in tmp_path.iterdir()} <= {payload.name, f"{payload.name}.manifest.json"}
     assert lpmangle(payload).returncode == 0
