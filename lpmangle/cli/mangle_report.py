@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from lpmangle.cli.output import shown, table_lines
+from lpmangle.cli.reply import entry_of
 from lpmangle.elf import text
 from lpmangle.errors import counted
 from lpmangle.jobs.result import Result
@@ -39,11 +40,6 @@ def report(entries: "list[dict[str, Any]]") -> "dict[str, Any]":
 def entry(payload: str, status: str, exit_code: int = 0, **what: object) -> "dict[str, Any]":
     """What the report says about one payload: always the same keys."""
     nothing: dict[str, Any] = {
-        "payload": payload,
-        "status": status,
-        "exit_code": exit_code,
-        "error": None,
-        "hint": None,
         "output": None,
         "manifest": None,
         "suffix": None,
@@ -53,7 +49,7 @@ def entry(payload: str, status: str, exit_code: int = 0, **what: object) -> "dic
         "symbols": [],
         "functions": [],
     }
-    return nothing | what
+    return entry_of(payload, status, exit_code) | nothing | what
 
 
 def done(result: Result) -> "dict[str, Any]":

@@ -30,6 +30,11 @@ class Reply(NamedTuple):
     exit_code: int = 0
 
 
+def entry_of(payload: str, status: str, exit_code: int) -> "dict[str, Any]":
+    """The JSON that every command has for a payload: the keys that come first, as of one that did not fail."""
+    return {"payload": payload, "status": status, "exit_code": exit_code, "error": None, "hint": None}
+
+
 def failed(payload: str, error: Exception, entry: "Callable[..., dict[str, Any]]") -> Reply:
     """What is to be said about a payload with which it was not done; `entry` makes its JSON.
 

@@ -7,7 +7,7 @@ import click
 from lpmangle.cli.batch import do_each, is_batch, read_inputs
 from lpmangle.cli.output import shown
 from lpmangle.cli.paths import FilePath, OutputPath, PayloadPath
-from lpmangle.cli.reply import Reply, Wanted
+from lpmangle.cli.reply import Reply, Wanted, entry_of
 from lpmangle.cli.settings import Command
 from lpmangle.jobs.inputs import Input
 from lpmangle.jobs.restore import restore_file
@@ -56,12 +56,7 @@ def command(
 def _entry(payload: str, status: str, exit_code: int = 0, **what: object) -> dict[str, Any]:
     """What the report says about one payload: always the same keys."""
     nothing: dict[str, Any] = {
-        "payload": payload,
-        "status": status,
-        "exit_code": exit_code,
-        "error": None,
-        "hint": None,
         "output": None,
         "sha256": None,
     }
-    return nothing | what
+    return entry_of(payload, status, exit_code) | nothing | what

@@ -1,4 +1,4 @@
-"""The labs: which hypervisors the tests ask. A lab is data; prepare.py makes it ready, lab.py boots it."""
+"""The labs: which hypervisors the tests ask. A lab is data; prepare.py makes it ready, boot.py boots it."""
 
 from __future__ import annotations
 
