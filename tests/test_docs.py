@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from doc_examples import BLOCK, PAGES, ROOT, rendered
@@ -25,6 +26,14 @@ def _whatever_objcopy(page: str) -> str:
         return re.sub("(?<=sha256 is )[0-9a-f]{64}", "...", block[0]) if "; objcopy " in block[0] else block[0]
 
     return BLOCK.sub(masked, page)
+
+
+def test_the_examples_are_copied(tmp_path: Path) -> None:
+    """The README's first line for the shell gives a folder with what its examples need."""
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    (line,) = re.findall(r"^mkdir try; .*; cd try$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    done = subprocess.run(["bash", "-ec", f"{line}; ls"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["617712b.livepatch", "fbab204.livepatch", "sign-payload"]
 
 
 def test_every_command_and_option_is_documented() -> None:

@@ -1,4 +1,4 @@
-"""The command line: what its words mean, and errors as words and exit codes, here and nowhere else."""
+"""The command line: what its words mean. Only here do errors become messages and exit codes."""
 
 import gc
 import io
@@ -25,24 +25,24 @@ def main() -> "NoReturn":
     if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup wants it
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores it
             signal.signal(number, _terminate)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that cannot show a name shows it escaped
             stream.reconfigure(errors="backslashreplace")
     status = _status_of(act)
     if "lief" not in sys.modules:  # whose own exit needs the collector
-        gc.freeze()  # the process ends here: a last search for garbage is a twelfth of a short run
+        gc.freeze()  # the process ends here, and a last garbage collection takes a twelfth of a short run
     sys.exit(status)
 
 
 def run(words: Sequence[str]) -> int:
-    """Do what the words of a command line say; the exit code."""
+    """Do what the words of a command line say, and return the exit code."""
     return _status_of(_meant_by(words))
 
 
 def _meant_by(words: Sequence[str]) -> Callable[[], int]:
-    """What is to be done, which gives the exit code; click is loaded if it has to read the words."""
+    """What to do: a function that returns the exit code. click is loaded only if it has to read the words."""
     if call := common_call.read(words, os.environ):
         return lambda: mangle_one(call.payload, call.options, call.wanted)
     from lpmangle.cli import group
@@ -51,14 +51,14 @@ def _meant_by(words: Sequence[str]) -> Callable[[], int]:
 
 
 def _status_of(act: Callable[[], int]) -> int:
-    """Do it; an error becomes words and an exit code."""
+    """Call `act`; an error becomes a message and an exit code."""
     try:
         return act()
     except KeyboardInterrupt:
-        print_line("", err=True)  # behind what the terminal shows of Ctrl-C
+        print_line("", err=True)  # after the ^C that the terminal shows
         return 128 + signal.SIGINT
     except BrokenPipeError:
-        # The reader of our output has gone; the work on files was done before the first word.
+        # The reader of our output has gone; the work on files was done before anything was printed.
         forget_stdout()
         return 0
     except (LpmangleError, OSError, MemoryError) as error:

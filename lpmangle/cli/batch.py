@@ -1,4 +1,4 @@
-"""The same done with several payloads, or a list of them: each on its own, a bar while it lasts, a sum at the end."""
+"""The same work on several payloads, or a list of them, with a progress bar and a total at the end."""
 
 import os
 from collections import Counter
@@ -45,9 +45,9 @@ def do_each(
     fail_fast: bool = False,
     summary: bool = True,
 ) -> int:
-    """Do `work` with each of the payloads and say what came of it; the exit code of the worst.
+    """Do `work` on each payload and report the results. Returns the highest exit code.
 
-    An error of one payload is its reply. `entry` makes the JSON of one that `work` has not come to.
+    An error becomes the reply of its payload. `entry` makes the JSON of a payload that `work` did not reach.
     """
     progress = Progress(len(payloads), "payloads")
     counts: Counter[str] = Counter()
@@ -88,7 +88,7 @@ def _attempt(payload: Input, work: Callable[[Input], Reply], entry: Callable[...
 
 
 def _expanded(words: Iterable[str]) -> Iterator[str]:
-    """The words with those that are in lists: @FILE, a payload on each line."""
+    """The words, each @FILE replaced by the payloads that it lists, one on each line."""
     for word in words:
         if not word.startswith("@"):
             yield word
@@ -101,8 +101,8 @@ def _expanded(words: Iterable[str]) -> Iterator[str]:
 
 def _check_outputs(payloads: list[Input], folder: str) -> None:
     if not os.path.isdir(folder):
-        raise click.UsageError("with several payloads -o is the folder to write them to, and must exist")
+        raise click.UsageError("with several payloads, -o must be an existing folder")
     outputs = Counter(place(folder, payload.path) for payload in payloads)
     for output, count in outputs.items():
         if count > 1:
-            raise click.UsageError(f"{count} of the payloads would be written to {shown(output)}")
+            raise click.UsageError(f"{count} payloads would be written to the same file, {shown(output)}")

@@ -82,14 +82,15 @@ livepatch-build -k diff builds no payload.
     multiple=True,
     type=CommandText(),
     metavar="CMD",
-    help="The same after it is mangled, for example to sign it. CMD works on a copy: if CMD fails, nothing changes.",
+    help="Run CMD after the payload is mangled, for example to sign it. CMD works on a copy: if it fails, "
+    "nothing changes.",
 )
 @click.option("--check", is_flag=True, help="Check whether Xen will accept the result; the build fails if not.")
 @click.option(
     "--xen",
     type=FilePath(),
     metavar="FILE",
-    help="For --check and --against: the hypervisor's xen-syms, or /proc/xen/xensyms.",
+    help="For --check and --against: the hypervisor's xen-syms, or a copy of /proc/xen/xensyms.",
 )
 @click.option(
     "--loaded",
@@ -124,14 +125,14 @@ def command(
     options, wanted = read_options(**given), Wanted(as_json, verbose, quiet)
     against = below(options)
     if loaded and not check and is_typed(ctx, "loaded"):
-        raise click.UsageError("--loaded goes with --check")
+        raise click.UsageError("--loaded needs --check")
     if options.xen and not (check or against) and is_typed(ctx, "xen"):
-        raise click.UsageError("--xen goes with --check or --against")
+        raise click.UsageError("--xen needs --check or --against")
     built = BuildResult(words, results)
     stdout = process.STDERR if as_json else process.STDOUT
     commands_before = _read_commands("--before", before, stdout) if before else []
     commands_after = _read_commands("--after", after, stdout) if after else []
-    # Read before the build: what is wrong with them shall not show an hour later.
+    # Read before the build: a mistake in them should not show up an hour later.
     _check_places(options.manifest, catalog, built)
     checks = _read_check(options.xen, loaded) if check else None
     if against:
@@ -149,18 +150,18 @@ def command(
         for path, links in payloads:
             replies.append(_finish(Request(path, options, against, links), wanted, steps, checks))
     finally:
-        if as_json:  # also if the command fails: whoever reads it waits for it
+        if as_json:  # also if the command fails: a program is waiting for it
             print_json(report([reply.entry for reply in replies]))
     ctx.exit(max((reply.exit_code for reply in replies), default=0))
 
 
 def _run(words: tuple[str, ...], stdout: int) -> None:
-    """Run the command; if it fails or is interrupted, we end as it does."""
+    """Run the command; if it fails or is interrupted, we end in the same way."""
     end = process.run(words, stdout=stdout)
     if end.code:
         sys.exit(process.end_like(end.code))
     if end.stopped_by:
-        # It ended well all the same, but whoever stopped us does not expect us to begin something.
+        # It succeeded nevertheless, but whoever stopped us does not expect us to start anything new.
         _end_stopped(end.stopped_by)
 
 
@@ -190,7 +191,7 @@ def _check_places(manifest: str | None, catalog: str | None, built: BuildResult)
         raise click.UsageError("--manifest and --catalog name the same file")
     if manifest:
         if built.may_be_several and not is_folder(manifest):
-            raise click.UsageError("several payloads may be made: --manifest must be a folder")
+            raise click.UsageError("there may be several payloads: --manifest must be a folder")
         check_manifest(manifest)
     if catalog:
         check_catalog(catalog)

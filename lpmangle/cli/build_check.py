@@ -1,4 +1,4 @@
-"""`lpmangle build --check`: what Xen will say to what the build has made, before it is written."""
+"""`lpmangle build --check`: what Xen will answer to the payload that was built, before it is written."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -13,7 +13,7 @@ from lpmangle.loader import Upload, Verdict, check_upload
 
 
 class Check:
-    """The hypervisor with its payloads, and the verdict about the payload at hand; None before it is asked for."""
+    """The hypervisor with its payloads, and the verdict on the current payload; None until it is asked for."""
 
     def __init__(self, xen: str | None, loaded: Iterable[str]) -> None:
         """`xen` is a xen-syms or a symbol table, `loaded` are payloads. Raises LpmangleError."""
@@ -22,13 +22,13 @@ class Check:
         put_on(self._state, loaded)
 
     def approve(self, path: str, data: bytes) -> None:
-        """Raise CheckError if Xen would refuse the payload; each stands on what is loaded, not on the one before."""
+        """Raise CheckError if Xen would refuse the payload; each is put on what is loaded, not on the previous one."""
         self.verdict = check_upload(Upload.at(path, data), self._state)
         if not self.verdict.good:
             raise CheckError(f"check: {headline(self.verdict)}")
 
     def say(self, path: str) -> None:
-        """One line about a payload that is accepted; all findings about one that is not, behind the error's message."""
+        """One line about a payload that is accepted; after the error's message, all findings about one that is not."""
         if self.verdict is None:
             return
         if self.verdict.good:

@@ -21,7 +21,7 @@ from lpmangle.system import files
 
 
 class _CatalogCommands(click.Group):
-    """Its commands in the order in which one needs them."""
+    """Lists its commands in the order in which one needs them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
@@ -38,8 +38,8 @@ Examples:
   lpmangle catalog merge shipped.db from-the-other-site.db
   lpmangle catalog export shipped.db -o manifests fbab204
 
-Keep the manifests of all shipped payloads in CATALOG, one SQLite file, to look them up in with
-query, retrace, restore and verify (-m CATALOG).
+Keep the manifests of all shipped payloads in CATALOG, one SQLite file. query, retrace, restore and
+verify look them up there (-m CATALOG).
 """,
 )
 def command() -> None:
@@ -51,10 +51,10 @@ def command() -> None:
 @click.argument("paths", nargs=-1, required=True, type=FilePath(), metavar="SOURCE...")
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
 def add(catalog: str, paths: tuple[str, ...], as_json: bool) -> None:
-    """Add manifests: of files, payloads, folders of either, another catalog, or a debuginfod server.
+    """Add manifests: from manifest files, payloads, folders of either, other catalogs, or a debuginfod server.
 
-    What is there already stays as it is. CATALOG is made if it does not exist. Several processes may add at once. A
-    server is asked by build-id: URL/buildid/BUILD-ID.
+    A manifest that is already there stays as it is. CATALOG is created if it does not exist. Several processes may add
+    at once. For a server, give the build-id: URL/buildid/BUILD-ID.
     """
     manifests, most = zip(*(contents(path, catalog) for path in paths), strict=True)
     several = _counted(unrepeated(chain.from_iterable(manifests)), sum(most))
@@ -87,9 +87,9 @@ def _counted(several: Iterable[Found], count: int) -> Iterator[Found]:
 @click.argument("others", nargs=-1, required=True, type=WholeFilePath(), metavar="OTHER...")
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
 def merge(catalog: str, others: tuple[str, ...], as_json: bool) -> None:
-    """Add all that other catalogs have, in one step: everything or nothing.
+    """Add everything that other catalogs have, in one step: all of it or nothing.
 
-    CATALOG is made if it does not exist. The others stay as they are.
+    CATALOG is created if it does not exist. The others stay as they are.
     """
     opened = [catalogs.Catalog(other) for other in others]
     place = files.resolve(catalog)
@@ -107,7 +107,7 @@ def merge(catalog: str, others: tuple[str, ...], as_json: bool) -> None:
 def list_(catalog: str, as_json: bool) -> None:
     """List the payloads, in the order in which they were added.
 
-    DEPENDS is the build-id of what the payload is to be put on: the hypervisor, or another payload.
+    DEPENDS is the build-id of what the payload is put on: the hypervisor, or another payload.
     """
     opened = catalogs.Catalog(catalog)
     entries = opened.entries()
@@ -138,11 +138,11 @@ def _record(entry: catalogs.Entry, depends: str | None) -> dict[str, str | int |
 @click.option("--json", "as_json", is_flag=True, help="Print the manifests, as a list.")
 @click.pass_context
 def show(ctx: click.Context, catalog: str, payloads: tuple[str, ...], as_json: bool) -> None:
-    """Show all that is known of payloads, each named by its name or by 7 or more digits of its build-id."""
+    """Show everything that is known of payloads, each given by its name or by 7 or more digits of its build-id."""
     opened = catalogs.Catalog(catalog)
     named = opened.named(payloads)
     several = [opened.found(entry) for entry in dict.fromkeys(chain.from_iterable(named.values()))]
-    manifests = [found.manifest for found in several]  # what is damaged is an error before anything is printed
+    manifests = [found.manifest for found in several]  # a damaged one is an error before anything is printed
     if as_json:
         print_json([json.loads(found.text) for found in several])
     else:
@@ -197,9 +197,9 @@ def _show(manifest: Manifest, *, first: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
 @click.pass_context
 def export(ctx: click.Context, catalog: str, payloads: tuple[str, ...], folder: str, as_json: bool) -> None:
-    """Write manifests to files again, byte for byte as they were added: all, or those of some payloads.
+    """Write manifests to files, byte for byte as they were added: all, or those of some payloads.
 
-    All files are written, or none. FOLDER is made if it does not exist; what is there is never replaced.
+    All files are written, or none. FOLDER is created if it does not exist; existing files are never replaced.
     """
     opened = catalogs.Catalog(catalog)
     entries = opened.entries()
@@ -224,12 +224,13 @@ def _rows(entries: list[catalogs.Entry]) -> list[tuple[str, ...]]:
 @command.command("remove", cls=Command, settings="CATALOG_REMOVE")
 @click.argument("catalog", type=WholeFilePath())
 @click.argument("payloads", nargs=-1, required=True, metavar="PAYLOAD|BUILD-ID...")
-@click.option("--all", "every", is_flag=True, help="Remove all payloads that have a name, not only one.")
+@click.option("--all", "every", is_flag=True, help="Remove all payloads of that name, not only one.")
+@click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
 @click.pass_context
-def remove(ctx: click.Context, catalog: str, payloads: tuple[str, ...], every: bool) -> None:
-    """Remove payloads, each by its name or by 7 or more digits of its build-id.
+def remove(ctx: click.Context, catalog: str, payloads: tuple[str, ...], every: bool, as_json: bool) -> None:
+    """Remove payloads, each given by its name or by 7 or more digits of its build-id.
 
-    Nothing is removed if one of the words names no payload, or several without --all.
+    Nothing is removed if one of the words fits no payload, or fits several and --all is not given.
     """
     with about(catalog):
         found = catalogs.Catalog(catalog).remove(payloads, every=every)
@@ -244,11 +245,14 @@ def remove(ctx: click.Context, catalog: str, payloads: tuple[str, ...], every: b
                 click.echo(f"  {line}", err=True)
             click.echo("  hint: name one by its build-id, or remove them all with --all", err=True)
             status = EXIT_REFUSED
-    if status:
-        ctx.exit(status)
-    for entry in dict.fromkeys(chain.from_iterable(found.values())):
+    removed = [] if status else list(dict.fromkeys(chain.from_iterable(found.values())))
+    if as_json:
+        records = [{"payload": entry.payload, "build_id": entry.build_id} for entry in removed]
+        print_json({"catalog": catalog, "removed": records})
+    for entry in removed if not as_json else ():
         build_id = shown(entry.build_id or "(none)")
         click.echo(f"{shown(catalog)}: removed {shown(entry.payload)}, build-id {build_id}")
+    ctx.exit(status)
 
 
 @command.command("find", cls=Command, settings="CATALOG_FIND")
@@ -259,17 +263,17 @@ def remove(ctx: click.Context, catalog: str, payloads: tuple[str, ...], every: b
     "notes",
     multiple=True,
     metavar="KEY[=VALUE]",
-    help="Only payloads with this note; several must all be there. Without SYMBOL these payloads are listed.",
+    help="Only payloads with this note; if repeated, with all of them. Without SYMBOL, list these payloads.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
 @click.pass_context
 def find(ctx: click.Context, catalog: str, symbols: tuple[str, ...], notes: tuple[str, ...], as_json: bool) -> None:
-    """Which payloads ever introduced SYMBOL: an old or new name, with or without the part before '#', or a pattern.
+    """Say which payloads introduced SYMBOL: an old or new name, with or without the part before '#', or a pattern.
 
-    With --note, which payloads have a note: --note XSA=458 those with that fix inside.
+    With --note, say which payloads have a note: --note XSA=458 finds those with that fix.
     """
     if not symbols and not notes:
-        raise click.UsageError("name a SYMBOL, or a --note")
+        raise click.UsageError("name a SYMBOL or a --note")
     opened = catalogs.Catalog(catalog)
     noted = _noted(opened, notes) if notes else None
     if noted is not None and not symbols:

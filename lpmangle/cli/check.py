@@ -1,4 +1,4 @@
-"""lpmangle check: what Xen will say to uploads, before they are made."""
+"""lpmangle check: what Xen will answer to uploads, before they are made."""
 
 import os
 
@@ -27,7 +27,7 @@ Examples:
   lpmangle check --xen xen-syms --stack fleet.txt two.livepatch
   lpmangle check --xen xen-syms --junit check.xml --html check.html *.livepatch
 
-Simulate the upload of PAYLOADs, in that order, by the rules of Xen's loader, and print for each the
+Simulate the upload of PAYLOADs, in the given order, by the rules of Xen's loader. Print for each the
 verdict, errno and message of the hypervisor. All findings are listed; the one that Xen reports is
 marked with >. A payload that is accepted is then applied; if it depends on the hypervisor itself, it
 replaces what is applied. The exit code is 1 if any payload is refused.
@@ -45,13 +45,13 @@ replaces what is applied. The exit code is 1 if any payload is refused.
     "--xen-version",
     shell_complete=xen_versions,
     metavar="VERSION",
-    help="The version whose rules to follow, such as 4.17 or 4.17.7. Default: that of xen-syms, else the newest.",
+    help="The version of Xen whose rules apply, such as 4.17 or 4.17.7. Default: that of xen-syms, else the newest.",
 )
 @click.option(
     "--vendor",
     type=click.Choice(VENDORS),
-    help="Whose Xen it is, if not as released. xenserver, also for XCP-ng: duplicate symbols are printed and accepted. "
-    "A hypervisor does not tell.",
+    help="The vendor, if it is not Xen as released. xenserver, also for XCP-ng: duplicate symbols are printed and "
+    "accepted. The hypervisor itself does not say this.",
 )
 @click.option(
     "--loaded",
@@ -87,8 +87,8 @@ replaces what is applied. The exit code is 1 if any payload is refused.
     "--key",
     type=FilePath(),
     metavar="PUBLIC",
-    help="Check the signatures too, with this public key (PEM), as a hypervisor does that insists on them. If one does "
-    "not fit, the exit code is 1.",
+    help="Also check the signatures with this public key (PEM), as a hypervisor that insists on them does. If one is "
+    "not valid, the exit code is 1.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
 @click.pass_context
@@ -106,7 +106,7 @@ def command(
     as_json: bool,
 ) -> None:
     if stack_path and loaded:
-        raise click.UsageError("--stack and --loaded do not go together: list what is loaded in the stack")
+        raise click.UsageError("--stack and --loaded exclude each other: list in the stack file what is loaded")
     _check_places(junit_path, html_path)
     state, uploads = state_of(xen_path, xen_version, vendor), read_uploads(payloads)
     said = signatures(uploads, key)

@@ -12,7 +12,7 @@ from lpmangle.loader.fleet import Cell, Row
 
 
 def print_fleet(rows: list[Row], payloads: list[Upload], state: State, *, as_json: bool) -> None:
-    """The matrix, who takes what, and why others do not; or JSON."""
+    """The matrix: which stacks accept which payloads, and why others do not; or JSON."""
     if as_json:
         paths, stacks_found = [payload.path for payload in payloads], [_record(row) for row in rows]
         print_json({**rules_record(state), "payloads": paths, "stacks": stacks_found})
@@ -51,17 +51,17 @@ def _print(rows: list[Row], payloads: list[Upload]) -> None:
 
 
 def accepted_by(rows: list[Row], number: int) -> str:
-    """How many hosts take the upload with that number, and can put it to use."""
+    """How many hosts accept the upload with that number, and can use it, in words."""
     return accepted_by_words(sum(row.cells[number].good for row in rows), len(rows))
 
 
 def accepted_by_words(takers: int, stacks: int) -> str:
-    """So many of all."""
+    """The same for any two numbers."""
     return f"accepted by {takers} of {counted(stacks, 'stack')}"
 
 
 def reasons(rows: list[Row]) -> list[tuple[tuple[str, str], int]]:
-    """Why uploads are not accepted: what Xen says or means and the remedy, and how often; most frequent first."""
+    """Why uploads are not accepted: what Xen says or means, the remedy, and how often; most frequent first."""
     found: dict[tuple[str, str], int] = {}
     for finding in filter(None, (cell.finding for row in rows for cell in row.cells)):
         found[reason(finding)] = found.get(reason(finding), 0) + 1
@@ -74,13 +74,13 @@ def reason(finding: Finding) -> tuple[str, str]:
 
 
 def cell_words(cell: Cell) -> str:
-    """What one host makes of one upload."""
+    """What one host does with one upload."""
     verdict, more = cell_parts(cell)
     return f"{shown(verdict)}{', ' if cell.good else ': '}{shown(more)}"
 
 
 def cell_parts(cell: Cell) -> tuple[str, str]:
-    """The same in two: the verdict, and what happens next or why not."""
+    """The same in two parts: the verdict, and what happens next or why not."""
     if cell.first:
         detail = f" ({cell.first.detail})" if cell.first.detail else ""
         return cell.status, (cell.first.headline.partition(": ")[2] or cell.first.meaning) + detail

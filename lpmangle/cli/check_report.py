@@ -24,7 +24,7 @@ def report(verdicts: list[Verdict], state: State, signatures: Sequence[str | Sig
 
 
 def print_signatures(uploads: Sequence[Upload], said: Sequence[str | SignatureAnswer]) -> None:
-    """How each payload is signed, if it is; and what becomes of it where a hypervisor insists on a good signature."""
+    """How each payload is signed, if it is; and what a hypervisor that insists on signatures would do."""
     for upload, signature in zip(uploads, said, strict=True):
         if isinstance(signature, SignatureAnswer):
             click.echo(f"{shown(upload.path)}: {shown(signature.words)}")
@@ -33,11 +33,11 @@ def print_signatures(uploads: Sequence[Upload], said: Sequence[str | SignatureAn
                     "  a hypervisor that insists on signatures refuses it; Xen as released does not look at them"
                 )
         elif signature:
-            click.echo(f"{shown(upload.path)}: signed ({shown(signature)}); --key checks whether that fits")
+            click.echo(f"{shown(upload.path)}: signed ({shown(signature)}); --key checks whether it is valid")
 
 
 def rules_record(state: State) -> dict[str, str]:
-    """Whose rules were followed, for JSON."""
+    """Which rules were applied, for JSON."""
     return {"xen_version": version_text(state.profile.version), "vendor": state.profile.vendor}
 
 
@@ -86,12 +86,12 @@ def print_report(verdicts: list[Verdict], state: State) -> None:
 
 
 def rules_line(state: State) -> str:
-    """Whose rules were followed, and what was not known."""
+    """Which rules were applied, and what was not known."""
     rules, nearest = state.profile.version, ""
     vendor = f" ({state.profile.vendor})" if state.profile.vendor else ""
     if state.version not in (None, rules):
         nearest = f", the nearest to {version_text(state.version)} that is known"
-    known = "" if state.xen else "; without --xen nothing is known of the hypervisor's own symbols"
+    known = "" if state.xen else "; without --xen the hypervisor's own symbols are not known"
     return f"By the rules of Xen {version_text(rules)}{vendor}{nearest}{known}."
 
 
@@ -105,8 +105,8 @@ def says(verdict: Verdict) -> str:
 
 
 def but_no(attempt: str) -> str:
-    """The status of a payload that Xen takes, but then does not apply, or does not put in the others' place."""
-    return f"accepted, but no {attempt}"
+    """The status of a payload that Xen accepts, but that then cannot be applied or replace the others."""
+    return f"accepted, but {attempt} fails"
 
 
 def outcome(verdict: Verdict) -> str:
@@ -124,7 +124,7 @@ def summary(verdicts: list[Verdict]) -> str:
 
 
 def decisive(verdict: Verdict) -> Finding | None:
-    """Why it is not accepted, or cannot be put to use; None if all is well."""
+    """Why it is not accepted, or cannot be used; None if all is well."""
     return verdict.first or next((finding for finding in verdict.then if finding.fatal), None)
 
 
@@ -134,29 +134,29 @@ def headline(verdict: Verdict) -> str:
 
 
 def errno_words(finding: Finding | None) -> str:
-    """What comes back: its name and number; nothing where nothing does."""
+    """The errno by name and number; empty if there is none."""
     return f"{finding.errno_name} ({finding.errno})" if finding and finding.errno else ""
 
 
 class FindingGroup(NamedTuple):
-    """What was found of one kind about one payload."""
+    """All findings of one kind about one payload."""
 
     findings: list[Finding]
     reported: bool  # Xen reports one of them
 
     @property
     def errno(self) -> str:
-        """What comes back, if that decides."""
+        """The errno, if the findings are fatal."""
         return errno_words(self.findings[0]) if self.findings[0].fatal else ""
 
     @property
     def remedies(self) -> list[str]:
-        """Each once."""
+        """The remedies, each once."""
         return list(dict.fromkeys(finding.remedy for finding in self.findings))
 
 
 def kinds(verdict: Verdict) -> list[FindingGroup]:
-    """All findings, those of one kind together, in the order in which Xen would come upon the first of each."""
+    """All findings, those of one kind together, in the order in which Xen would meet the first of each."""
     groups: dict[tuple[str, str], list[Finding]] = {}
     for finding in verdict.everything:
         groups.setdefault((finding.severity, finding.rule), []).append(finding)
@@ -184,7 +184,7 @@ def finding_lines(verdict: Verdict) -> Iterator[str]:
 
 
 def spaced(line: str) -> str:
-    """A line of Xen's, with usual spaces."""
+    """A line of Xen's, with ordinary spaces."""
     return line.replace("\xa0", " ")
 
 

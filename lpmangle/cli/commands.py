@@ -1,34 +1,34 @@
-"""The names of the commands, and when a word on the command line is one."""
+"""The names of the commands, and what to say about a word that is in the wrong place or misspelt."""
 
 from lpmangle.errors import WordError
 
 DEFAULT_COMMAND = "mangle"
-# name -> what it does; the module is lpmangle.cli.<name>. Said here so that --help need not load every command.
+# name -> what it does; the module is lpmangle.cli.<name>. They are here so that --help need not load every command.
 COMMANDS = {
     "mangle": "Make the names of a payload's new symbols unique (the default command).",
     "show": "Say what a payload is and does.",
     "compare": "Say what changes for a host from one payload to the next.",
-    "query": "Find the original name of a symbol, or the new one.",
+    "query": "Find the original name of a symbol, or its new name.",
     "retrace": "Put the original names back into a console log.",
     "catalog": "Keep the manifests of all shipped payloads in one file.",
     "restore": "Turn a mangled payload back into the original, byte for byte.",
-    "check": "Say before an upload what Xen will say to it.",
+    "check": "Say what Xen will answer to an upload, before it is made.",
     "verify": "Check that a payload and its manifest agree and only names differ.",
-    "build": "Run livepatch-build, or any command, and mangle the payload that it makes.",
+    "build": "Run livepatch-build, or any command, and mangle the payload that it builds.",
 }
 HELP = "help"  # lpmangle help COMMAND: COMMAND --help
 
 
 def refuse_command(word: str) -> None:
-    """Raise WordError if `word`, which stands where a payload should, is a command's name.
+    """Raise WordError if `word`, where a payload is expected, is the name of a command.
 
-    A command stands first, before its options. A file of that name is called with its folder, such as ./verify.
+    A command is the first word, before its options. A file of that name is given with its folder, such as ./verify.
     """
     if word in COMMANDS or word == HELP:
         raise WordError(
-            "is a command, which stands first: lpmangle " + word,
+            f"is a command, and a command comes first: lpmangle {word}",
             path=word,
-            hint=f"a file of that name is ./{word}",
+            hint=f"for a file of that name write ./{word}",
         )
 
 
@@ -37,15 +37,15 @@ def missing_payload(word: str) -> WordError:
     if not (word.isascii() and word.isalpha()):
         return WordError("there is no such file", path=word)
     close = _nearest(word)
-    hint = f"is {close!r} meant? A command stands first: lpmangle {close} ..." if close else ""
-    return WordError("is no file and no command", path=word, hint=hint or "lpmangle --help lists the commands")
+    hint = f"did you mean {close!r}? A command comes first: lpmangle {close} ..." if close else ""
+    return WordError("is neither a file nor a command", path=word, hint=hint or "lpmangle --help lists the commands")
 
 
 def missing_command(word: str) -> WordError:
-    """What to say about a word that should be a command and is none."""
+    """What to say about a word that should be a command but is not."""
     close = _nearest(word)
-    hint = f"is {close!r} meant?" if close else "lpmangle --help lists the commands"
-    return WordError("is no command", path=word, hint=hint)
+    hint = f"did you mean {close!r}?" if close else "lpmangle --help lists the commands"
+    return WordError("is not a command", path=word, hint=hint)
 
 
 def _nearest(word: str) -> str:

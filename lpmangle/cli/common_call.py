@@ -1,7 +1,7 @@
-"""The common call, one payload and plain options, read without click: to load that takes longer than to mangle.
+"""The common call, one payload and plain options, read without click: loading click takes longer than mangling.
 
-Only what is certainly right is read here. For everything else the answer is None, and click reads the words again: it
-alone speaks of help and errors.
+Only calls that are certainly right are read here. For everything else the answer is None, and click reads the words
+again: it alone prints help and errors.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _BY_NAME = {name: option for option in OPTIONS for name in option.names if name.startswith("-")}
-# Click completes words for a shell, and takes settings, by environment variables that begin so.
+# Environment variables that begin like this are click's: settings, and completion for a shell.
 _VARIABLES = ("LPMANGLE_", "_LPMANGLE_")
 
 
@@ -33,7 +33,7 @@ class CommonCall(NamedTuple):
 
 
 def read(words: Sequence[str], environment: Iterable[str]) -> CommonCall | None:
-    """What a command line means, if it is the common call; `environment` are the names of the variables there."""
+    """What a command line means, if it is the common call; `environment` has the names of the variables."""
     try:
         return _read(words, environment)
     except LpmangleError:
@@ -70,7 +70,7 @@ def _read(words: Sequence[str], environment: Iterable[str]) -> CommonCall | None
 
 
 def _is_sound(option: Option, value: str) -> bool:
-    """Whether click would take the value, for sure. Raises WordError for a place that nothing can be written to."""
+    """Whether click would certainly accept the value. Raises WordError for a place that cannot be written to."""
     if not value or value.startswith("-"):
         return False
     if option.kind in (OUTPUT, OUTPUT_OR_FOLDER):

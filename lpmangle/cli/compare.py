@@ -24,11 +24,10 @@ Examples:
   lpmangle compare --xen xen-syms --json 617712b.livepatch fbab204.livepatch
   lpmangle compare --exit-code rebuilt/fbab204.livepatch shipped/fbab204.livepatch
 
-Say what changes for a host that runs OLD and gets NEW: which functions have other code, which are
+Say what changes for a host that runs OLD and gets NEW: which functions have changed code, which are
 the hypervisor's own again, which variables start anew, what is new and what is gone, and whether
-Xen lets NEW replace OLD. Either may be mangled or signed; names are the original ones. Code that
-only lies elsewhere is equal: what relocations fill in is compared by what they lead to. The first
-line is a summary.
+Xen lets NEW replace OLD. Both may be mangled or signed; names are the original ones. Code that only
+moved is equal: references are compared by what they lead to. The first line is a summary.
 """,
 )
 @click.argument("old", type=PayloadPath())
@@ -40,10 +39,14 @@ line is a summary.
     metavar="FILE",
     help="The hypervisor's xen-syms, or a copy of /proc/xen/xensyms. Without it, what needs it is not checked.",
 )
-@click.option("--xen-version", metavar="VERSION", help="Whose rules to follow. Default: what xen-syms says.")
-@click.option("--vendor", type=click.Choice(VENDORS), help="Whose Xen it is, if not as released.")
+@click.option(
+    "--xen-version",
+    metavar="VERSION",
+    help="The version of Xen whose rules apply. Default: that of xen-syms, else the newest.",
+)
+@click.option("--vendor", type=click.Choice(VENDORS), help="The vendor, if it is not Xen as released.")
 @click.option("-m", "--manifest", "source", type=SourceWord(), metavar="SOURCE", help="Where the manifests are.")
-@click.option("--exit-code", is_flag=True, help="The exit code is 1 if they differ in more than names and places.")
+@click.option("--exit-code", is_flag=True, help="Exit with 1 if they differ in more than names and places.")
 @click.option(
     "--html",
     "html_path",

@@ -18,19 +18,19 @@ from lpmangle.review.subject import AS_THEY_STAND
 
 _MOST_TEXT = 40
 _MOST_NAMES = 20
-# So many functions, and hardly any of them equal, are no fix, but another build.
+# If so many functions are changed and hardly any are equal, it is a different build rather than a fix.
 _MANY = 4
 
 
 class Part(NamedTuple):
-    """A part of the comparison: sentences, then what is said of each name, then lists of names, each with its head."""
+    """A part of the comparison: sentences, then a line for each name, then lists of names, each with a head."""
 
     title: str = ""
     lines: Sequence[str] = ()
     rows: Sequence[tuple[str, str]] = ()
     lists: Sequence[tuple[str, list[str]]] = ()
     behind: str = ""
-    is_loss: bool = False  # what is lost is worth more attention than the rest
+    is_loss: bool = False  # what is lost deserves more attention than the rest
 
 
 def summary(found: Comparison) -> list[str]:
@@ -39,7 +39,7 @@ def summary(found: Comparison) -> list[str]:
     verdicts = [change.verdict for change in found.functions]
     changed = [*verdicts, *(change.verdict for change in found.helpers)].count(Fate.CHANGED)
     for number, words in (
-        (changed, "with other code"),
+        (changed, "with changed code"),
         (verdicts.count(Fate.NEW), "replaced for the first time"),
         (verdicts.count(Fate.GONE), "the hypervisor's own again"),
     ):
@@ -48,7 +48,7 @@ def summary(found: Comparison) -> list[str]:
     if not parts:
         parts.append("equal code" if found.functions or found.helpers else "no functions")
     data = [one.verdict for one in (*found.variables, *found.constants)]
-    for verdict, words in ((Fate.CHANGED, "with other first values"), (Fate.NEW, "new"), (Fate.GONE, "gone")):
+    for verdict, words in ((Fate.CHANGED, "with changed initial values"), (Fate.NEW, "new"), (Fate.GONE, "gone")):
         if number := data.count(verdict):
             parts.append(f"{counted(number, 'variable or constant', 'variables or constants')} {words}")
     lost = found.lost.variables
@@ -83,13 +83,13 @@ def page(found: Comparison, old: str, new: str, state: State) -> Iterator[str]:
 
 
 def sections(found: Comparison) -> list[Part]:
-    """What has changed, part by part; only parts of which there is something to say."""
+    """What has changed, part by part, without empty parts."""
     parts = [
         _facts(found),
         _notes(found),
         _functions(found),
-        _symbols("functions of their own", found.helpers),
-        _symbols("variables, by their first values", found.variables),
+        _symbols("functions that they add", found.helpers),
+        _symbols("variables, by their initial values", found.variables),
         _symbols("constants", found.constants),
         _lost(found),
         *_others(found),
@@ -117,8 +117,8 @@ def _lines(section: Part) -> Iterator[str]:
 def _facts(found: Comparison) -> Part | None:
     words = {
         "machine": "machine",
-        "depends": "put on what has build-id",
-        "xen_depends": "for the Xen with build-id",
+        "depends": "put on build-id",
+        "xen_depends": "for Xen with build-id",
         "compilers": "made with",
     }
     rows = [(words[name], f"{old or '-'} -> {new or '-'}") for name, old, new in found.facts]
@@ -129,7 +129,7 @@ def _facts(found: Comparison) -> Part | None:
 
 
 def _notes(found: Comparison) -> Part | None:
-    heads = zip(("OLD alone: ", "both: ", "NEW alone: "), found.notes, strict=True)
+    heads = zip(("only in OLD: ", "both: ", "only in NEW: "), found.notes, strict=True)
     lists = [(head, list(notes)) for head, notes in heads if notes]
     return Part("notes", lists=lists) if lists else None
 
@@ -141,20 +141,20 @@ def _functions(found: Comparison) -> Part:
     changed = [one for one in found.functions if one.verdict == Fate.CHANGED]
     lines, rows = [], []
     if _is_rebuilt(len(changed), len(equal)):
-        lines = [f"{_all(changed, equal)} that both replace have other code: another compiler, or other options?"]
+        lines = [f"{_all(changed, equal)} that both replace have changed code: another compiler, or other options?"]
     else:
-        rows += [(text(one.name), f"other code, {_why(one.why)}") for one in changed]
+        rows += [(text(one.name), f"changed, {_why(one.why)}") for one in changed]
     for one in found.functions:
         if one.verdict == Fate.NEW:
             deleted = one.new is not None and one.new.replacement is None
-            rows.append((text(one.name), f"{'deleted' if deleted else 'replaced'} by NEW alone"))
+            rows.append((text(one.name), f"{'deleted' if deleted else 'replaced'} only by NEW"))
         elif one.verdict == Fate.GONE:
-            rows.append((text(one.name), "replaced by OLD alone: after replace the hypervisor's own runs again"))
+            rows.append((text(one.name), "replaced only by OLD: after replace, the hypervisor's own runs again"))
     return Part("functions that they replace", lines, rows, _equal(equal))
 
 
 def _is_rebuilt(changed: int, equal: int) -> bool:
-    """Whether so much is another that nobody wants to read it one by one."""
+    """Whether so much has changed that nobody wants to read it one by one."""
     return changed >= _MANY and changed >= 4 * equal
 
 
@@ -169,9 +169,9 @@ def _symbols(title: str, changes: Sequence[SymbolChange]) -> Part | None:
     equal = [text(one.name) for one in changes if one.verdict == Fate.EQUAL]
     lines, rows = [], []
     if _is_rebuilt(len(changed), len(equal)):
-        lines = [f"{_all(changed, equal)} that both have are others"]
+        lines = [f"{_all(changed, equal)} that both have are changed"]
     else:
-        rows += [(text(one.name), f"other, {_why(one.why)}") for one in changed]
+        rows += [(text(one.name), f"changed, {_why(one.why)}") for one in changed]
     rows += [
         (text(one.name), f"{one.verdict}, {counted(one.new_size or one.old_size or 0, 'byte')}")
         for one in changes
@@ -194,9 +194,9 @@ def _why(why: Why | None) -> str:
     if why.what == "target" and why.old and why.new:
         return f"at {why.at:#x} {_target(why.new)} where OLD has {_target(why.old)}"
     if why.what == "deletion":
-        return "another number of bytes is deleted"
+        return "deletes a different number of bytes"
     if why.what == "references":
-        return f"other references, from {why.at:#x} on"
+        return f"different references, from {why.at:#x} on"
     return "cannot be compared"
 
 
@@ -236,19 +236,19 @@ def _others(found: Comparison) -> Iterator[Part]:
         yield Part("hooks and special sections", rows=rows)
     gone, new = found.needs
     if needs := [
-        (head, list(map(text, names))) for head, names in (("NEW alone: ", new), ("OLD alone: ", gone)) if names
+        (head, list(map(text, names))) for head, names in (("only in NEW: ", new), ("only in OLD: ", gone)) if names
     ]:
         yield Part("names that they need", lists=needs)
     if found.globals_gone:
         names = list(map(text, found.globals_gone))
-        yield Part("GLOBAL names that are gone: a payload on top of OLD may use them", lists=[("", names)])
+        yield Part("GLOBAL names that are gone; a payload on top of OLD may use them", lists=[("", names)])
 
 
 def transition_words(found: Comparison) -> tuple[str, str]:
-    """What becomes of the upload of NEW: what is asked, and the answer."""
+    """The upload of NEW: the question, and the answer."""
     verdict = found.transition.verdict
     if verdict is None:
-        return "OLD cannot have been loaded", found.transition.trouble
+        return "OLD cannot be loaded", found.transition.trouble
     return "upload while OLD is applied", f"{verdict.words}{_then(found)}"
 
 
@@ -282,11 +282,9 @@ def _more(found: Comparison) -> str:
 
 
 def trouble_lines(found: Comparison, old: str, new: str) -> list[str]:
-    """What could not be looked at."""
+    """What could not be read."""
     return [
-        f"{path}: not all can be told: {line}"
-        for path, side in ((old, found.old), (new, found.new))
-        for line in side.trouble
+        f"{path}: incomplete: {line}" for path, side in ((old, found.old), (new, found.new)) for line in side.trouble
     ]
 
 
@@ -295,7 +293,7 @@ def _list(names: list[bytes]) -> str:
 
 
 def _some(names: list[str]) -> list[str]:
-    """Not more than a reader of a terminal wants to see; --json and --html have all."""
+    """No more than one wants to read on a terminal; --json and --html have all."""
     return names if len(names) <= _MOST_NAMES else [*names[:_MOST_NAMES], f"and {len(names) - _MOST_NAMES} more"]
 
 

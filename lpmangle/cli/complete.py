@@ -1,4 +1,4 @@
-"""What a shell offers when TAB is typed, where it is neither a file nor one of a few words."""
+"""What a shell offers on TAB, where it is neither a file nor one of a few fixed words."""
 
 import glob
 import os
@@ -23,7 +23,7 @@ def xen_versions(ctx: click.Context, param: click.Parameter, incomplete: str) ->
 
 
 def command_words(ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
-    """Of `build -- COMMAND...`: a command, then files."""
+    """For `build -- COMMAND...`: a command, then files."""
     from click.shell_completion import CompletionItem  # only for shells
 
     if ctx.params.get(param.name or "") or "/" in incomplete:
@@ -39,7 +39,7 @@ def _commands(begin: str) -> Iterator[str]:
 
 
 def list_files(incomplete: str) -> "list[CompletionItem]":
-    """Of @FILE, which shells do not know."""
+    """For @FILE, which shells do not know."""
     from click.shell_completion import CompletionItem  # only for shells
 
     paths = sorted(glob.iglob(glob.escape(incomplete[1:]) + "*"))

@@ -20,18 +20,33 @@ EXAMPLES = """\
 Examples:
   lpmangle fbab204.livepatch                         rename in place; manifest beside it
   lpmangle --suffix name -o out.livepatch in.livepatch
-  lpmangle --dry-run fbab204.livepatch               show every symbol and what becomes of it
+  lpmangle --dry-run fbab204.livepatch               show the new name of every symbol
   lpmangle query _get_fpu -m fbab204.livepatch       new name, section, size
-  lpmangle restore fbab204.livepatch                 the original again
+  lpmangle restore fbab204.livepatch                 back to the original
   lpmangle build -- livepatch-build -s xen -p ...    as the last step of livepatch-build
 """
+
+
+# Only for its own help: what it does is to read `lpmangle help COMMAND` as `lpmangle COMMAND --help`.
+_help = click.Command(
+    HELP,
+    params=[click.Argument(["words"], nargs=-1, metavar="[COMMAND]...")],
+    options_metavar="",
+    help="""\b
+Examples:
+  lpmangle help verify
+  lpmangle help catalog add
+
+Show the help of COMMAND; without COMMAND, the list of all commands.
+""",
+)
 
 
 class _Commands(click.Group):
     """A group whose default command is `mangle`: `lpmangle --suffix name x.livepatch` needs no command word.
 
-    A command is what stands first. Anywhere else its name is refused, as is a payload that does not exist
-    (`paths.PayloadPath`): what was meant as a command must not be mangled, nor what was meant for it.
+    A command is the first word. Anywhere else its name is refused, as is a payload that does not exist
+    (`paths.PayloadPath`): neither what was meant as a command nor the files meant for it may be mangled.
     """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -39,7 +54,7 @@ class _Commands(click.Group):
             args = self._help_args(ctx, args[1:])
         if args and args[0] not in COMMANDS and args[0] not in ("--help", "-h", "--version"):
             if args[0][:1] not in ("", "-", "@") and not ctx.resilient_parsing:
-                # Before the options of a misspelt command are said not to exist.
+                # Before click says that the options of a misspelt command do not exist.
                 PayloadPath(default=True).check(args[0])
             args = [DEFAULT_COMMAND, *args]
         return super().parse_args(ctx, args)
@@ -48,6 +63,9 @@ class _Commands(click.Group):
         """What `lpmangle help WORDS` stands for."""
         if ctx.resilient_parsing:  # for completion
             return words
+        if words[:1] in ([HELP], ["--help"], ["-h"]):
+            click.echo(_help.get_help(click.Context(_help, info_name=HELP, parent=ctx)))
+            ctx.exit()
         if words and words[0] not in COMMANDS:
             raise missing_command(words[0])
         return [*words, "--help"]
@@ -56,7 +74,7 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            # The reader of our output has gone; the work on files was done before the first word.
+            # The reader of our output has gone; the work on files was done before anything was printed.
             forget_stdout()
             return 0
 
@@ -71,7 +89,7 @@ class _Commands(click.Group):
         return command
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem]":
-        """What may stand first: a command, an option of the default command, a payload."""
+        """What may be the first word: a command, an option of the default command, a payload."""
         from click.shell_completion import CompletionItem
 
         mangle = self.get_command(ctx, DEFAULT_COMMAND)
@@ -93,7 +111,7 @@ class _Commands(click.Group):
         with formatter.section("Options of mangle"):
             formatter.write_dl([record for record in options if "--help" not in record[0]])
         with formatter.section("Commands"):
-            formatter.write_dl([*COMMANDS.items(), (HELP, "Show the help of a command: lpmangle help COMMAND.")])
+            formatter.write_dl([*COMMANDS.items(), (HELP, "Show the help of a command.")])
 
 
 def _say_version(ctx: click.Context, option: click.Parameter, wanted: bool) -> None:
@@ -125,7 +143,7 @@ def cli() -> None:
 
 
 def run(words: Sequence[str]) -> int:
-    """Do what the words of a command line say; the exit code. Raises LpmangleError, OSError, MemoryError."""
+    """Do what the words of a command line say; returns the exit code. Raises LpmangleError, OSError, MemoryError."""
     try:
         status: int | None = cli.main(list(words), prog_name="lpmangle", standalone_mode=False)
         return status or 0

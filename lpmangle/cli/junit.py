@@ -1,7 +1,7 @@
 """JUnit's XML, which CI systems show as a list of tests: a test for each payload, or for each group of equal hosts.
 
-What is in it is what all readers know (Ant's and Maven's common part, Jenkins' junit-10.xsd), without times and host
-names: the same input makes the same bytes. Names are as `shown` makes them, so there is no character that XML has not.
+It has only what all readers know (the common part of Ant's and Maven's form, Jenkins' junit-10.xsd), without times and
+host names: the same input makes the same bytes. Names are as `shown` prints them, so all characters are allowed in XML.
 """
 
 from collections.abc import Iterable
@@ -80,7 +80,7 @@ def _report(suites: Iterable[tuple[str, str, list[_Case]]], state: State) -> byt
 
 
 def _add(suite: Element, case: _Case, class_name: str, name: str) -> None:
-    """`name` is one that no other test of the class has: some readers show only the first of two."""
+    """`name` must be unique in the class: some readers show only the first of two."""
     test = SubElement(suite, "testcase", classname=class_name, name=name)
     lines = "\n".join([case.headline, *case.lines])
     if case.finding:

@@ -11,10 +11,10 @@ from lpmangle.system import files
 
 
 def open_log(path: str, inputs: Iterable[str]) -> int:
-    """A descriptor for writing to `path`; what was there is gone.
+    """A descriptor for writing to `path`; what was there is overwritten.
 
-    Raises FileError, and nothing is lost, if an input cannot be read or is that file, or if a payload, a manifest or a
-    catalog is there.
+    Raises FileError, and changes nothing, if an input cannot be read, or if that file is an input, a payload, a
+    manifest or a catalog.
     """
     for one in inputs:
         try:
@@ -23,11 +23,11 @@ def open_log(path: str, inputs: Iterable[str]) -> int:
         except OSError as error:
             raise FileError(f"cannot read: {error.strerror}", path=one) from None
         if same:
-            raise FileError("is an input: not replaced", path=path, hint="name another file with -o")
+            raise FileError("is an input, and is not overwritten", path=path, hint="name another file with -o")
     if files.kind(path) == files.REGULAR:
         start = files.start_of(path)
         if start.startswith((elf.ELFMAG, SQLITE_MAGIC)) or manifest_format.begins(start):
-            raise FileError("is no log: not replaced", path=path, hint="name another file with -o")
+            raise FileError("is not a log, and is not overwritten", path=path, hint="name another file with -o")
     try:
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
     except OSError as error:

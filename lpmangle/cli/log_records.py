@@ -14,7 +14,7 @@ class Records:
         self._names: list[dict[str, Any]] = []
 
     def found(self, replaced: Replaced) -> None:
-        """A name was put back. Of several payloads that may be meant the first is named, if they have one original."""
+        """A name was put back. If several payloads with the same original fit, the first is named."""
         candidate, (file, _, line) = replaced.candidate, replaced.place.rpartition(":")
         if not line.isdecimal():  # a file without a line
             file, line = replaced.place, ""
@@ -45,5 +45,5 @@ class Records:
 
 
 def _text(text: bytes) -> str:
-    """What is no UTF-8 is written as escapes."""
+    """Bytes that are not UTF-8 become escapes."""
     return text.decode("utf-8", "backslashreplace")

@@ -21,7 +21,7 @@ class _Command(Command):
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
             if command := next(filter(COMMANDS.__contains__, given), None):
-                words = f"{error.format_message()} If the command {command!r} is meant, it stands first."
+                words = f"{error.format_message()} If you mean the command {command!r}, put it first."
                 raise click.NoSuchOption(error.option_name, words, ctx=ctx) from None
             raise
 
@@ -60,7 +60,7 @@ def command(
 ) -> None:
     if given["xen"] and not given["against"]:
         if is_typed(ctx, "xen"):
-            raise click.UsageError("--xen goes with --against")
+            raise click.UsageError("--xen needs --against")
         given["xen"] = None  # a setting for the payloads that need it
     options, wanted = read_options(**given), Wanted(as_json, verbose, quiet)
     several = len(payloads) > 1 or payloads[0].startswith("@")

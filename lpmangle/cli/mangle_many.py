@@ -13,7 +13,7 @@ from lpmangle.mangle.options import Options
 
 
 def mangle_many(words: Iterable[str], options: Options, wanted: Wanted, jobs: int, fail_fast: bool) -> int:
-    """Mangle the payloads that `words` stand for; the exit code of the worst."""
+    """Mangle the payloads that `words` stand for. Returns the highest exit code."""
     payloads = read_inputs(words, options.output)
     against = below(options)
     try:

@@ -1,4 +1,4 @@
-"""One payload mangled, and what is said about it."""
+"""Mangle one payload, and say what was done."""
 
 import os
 
@@ -13,11 +13,11 @@ from lpmangle.mangle.options import Options
 
 
 def what_does_not_fit(payload: str | None, options: Options) -> str:
-    """What is wrong with options that are each right, in words; without `payload` there are several."""
+    """What is wrong with options that are each right but do not fit together; without `payload` there are several."""
     if options.depfile and not options.output:
         return "--depfile needs -o: a payload that is mangled in place depends on nothing else"
     if payload is None:
-        return "--manifest and --depfile go with a single payload" if options.manifest or options.depfile else ""
+        return "--manifest and --depfile need a single payload" if options.manifest or options.depfile else ""
     for option, path in (("--manifest", options.manifest), ("--depfile", options.depfile)):
         if path and os.path.realpath(path) in map(os.path.realpath, (payload, place(options.output, payload))):
             return f"{option} names the payload itself"
@@ -25,7 +25,7 @@ def what_does_not_fit(payload: str | None, options: Options) -> str:
 
 
 def mangle_one(payload: str, options: Options, wanted: Wanted) -> int:
-    """Mangle a payload and say what was done; the exit code."""
+    """Mangle a payload and say what was done. Returns the exit code."""
     reply = attempt(Request(payload, options, below(options)), wanted)
     say(reply)
     if wanted.as_json:
@@ -42,7 +42,7 @@ def attempt(request: Request, wanted: Wanted) -> Reply:
 
 
 def reply_of(result: Result, wanted: Wanted) -> Reply:
-    """What is to be said about a payload that is done."""
+    """What to say about a payload that was mangled."""
     lines: list[str] = []
     if not (wanted.as_json or wanted.quiet):
         dry_run = result.plan.options.dry_run

@@ -14,7 +14,7 @@ OUTPUT, OUTPUT_OR_FOLDER = "a file to write", "a file to write, or the folder fo
 
 
 class Option(NamedTuple):
-    """`names` are as click takes them: as typed, and then the parameter's if that is another one."""
+    """`names` are as in click: as typed, then the parameter's name if it differs."""
 
     names: tuple[str, ...]
     kind: str
@@ -25,7 +25,7 @@ class Option(NamedTuple):
 
     @property
     def parameter(self) -> str:
-        """What the program calls its value."""
+        """The name of its value in the program."""
         return self.names[-1].lstrip("-").replace("-", "_")
 
 
@@ -67,10 +67,10 @@ NOTES = (
     Option(
         ("--note",),
         TEXTS,
-        "Keep this in the manifest, such as XSA=458, for show and catalog find; may be repeated.",
+        "Keep a note such as XSA=458 in the manifest, for show and catalog find; may be repeated.",
         "KEY=VALUE",
     ),
-    Option(("--source",), FILE, "Keep the digest of the patch, or what it was made from, there.", "FILE"),
+    Option(("--source",), FILE, "Keep the digest of this file, usually the patch, in the manifest.", "FILE"),
 )
 STRICT = Option(("--strict",), FLAG, "Treat warnings as errors: nothing is written.")
 OPTIONS = (

@@ -1,4 +1,4 @@
-"""What is said about a payload that was mangled: lines for people, and an entry of the JSON report."""
+"""What to say about a payload that was mangled: lines for people, and an entry of the JSON report."""
 
 from collections.abc import Iterator
 
@@ -25,7 +25,7 @@ def _rows(result: Result) -> Iterator[tuple[int, str, str | None, str | None]]:
 
 
 def _function_rows(result: Result) -> Iterator[tuple[int, str, Reference]]:
-    """Entry of .livepatch.funcs, its name, what it becomes."""
+    """Entry of .livepatch.funcs, its name, its new name."""
     if result.plan.functions:
         for entry in result.payload.looked_up:
             if reference := result.plan.functions.get(entry.entry):
@@ -77,7 +77,7 @@ def done(result: Result) -> "dict[str, Any]":
 
 
 def plan_lines(result: Result) -> Iterator[str]:
-    """What would become of each symbol, as a table."""
+    """The new name of each symbol, or why it keeps its name, as a table."""
     rows: list[tuple[str, ...]] = [("SYMBOL", "NAME", "NEW NAME, OR WHY NOT")]
     for index, name, new, reason in _rows(result):
         rows.append((str(index), shown(name) or "-", shown(new) if new else f"({reason})"))
@@ -123,4 +123,4 @@ def _stack_lines(result: Result) -> Iterator[str]:
         what = "not mangled" if not layer.names else f"borrowed from it: {' and '.join(borrowed) or 'nothing'}"
         yield f"  on {shown(layer.payload)}, build-id {layer.build_id}, {what}"
     if stack.hypervisor is None and (plan.references or plan.functions):
-        yield "  (the hypervisor's own symbols, which Xen looks at first, are not known: --xen)"
+        yield "  (Xen looks at the hypervisor's own symbols first; without --xen they are not known)"

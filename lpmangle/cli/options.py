@@ -34,7 +34,7 @@ _KINDS: dict[str, dict[str, Any]] = {
     OUTPUT: {"type": OutputPath()},
     OUTPUT_OR_FOLDER: {"type": OutputPath(folders=True)},
 }
-# What a shell offers for it.
+# What a shell offers as its value.
 _COMPLETIONS = {"--suffix": suffixes}
 
 
@@ -79,6 +79,6 @@ def read_options(**given: Any) -> Options:
             raise click.UsageError(f"{shown(word)!r} is not printable text")
     for word in options.note:
         if not is_note(word):
-            raise click.UsageError(f"{shown(word)!r} is no note: KEY=VALUE, such as XSA=458, in printable text")
+            raise click.UsageError(f"{shown(word)!r} is not a note: KEY=VALUE, such as XSA=458, in printable text")
     check_naming(options.suffix, options.template)
     return options

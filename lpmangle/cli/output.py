@@ -1,7 +1,7 @@
 """Words on a terminal: one form for messages, names made safe to print, errors, JSON.
 
-Whatever people read, reports and messages, shows names escaped, on a terminal and in a pipe: a log is looked at on a
-terminal later, and a newline in a name would make a line of its own. What programs read has names exactly: JSON,
+Whatever people read, reports and messages, shows names escaped, on a terminal and in a pipe: a log is read on a
+terminal later, and a newline in a name would start a new line. What programs read has the names unchanged: JSON,
 `print_exact`, and what `retrace` copies.
 """
 
@@ -13,7 +13,7 @@ from lpmangle.errors import EXIT_FILES, LpmangleError
 
 
 def shown(name: str | bytes) -> str:
-    """A name as it can be printed: control and other invisible characters, and what is no text, as escapes."""
+    """A name that can be printed: invisible characters, and bytes that are not text, become escapes."""
     if isinstance(name, bytes):
         name = text(name)
     if name.isprintable():
@@ -33,7 +33,7 @@ def message_line(path: str, message: str) -> str:
 
 
 def error_lines(error: Exception) -> tuple[list[str], int]:
-    """What to say about an error that is not a bug of ours, and its exit code. Any other error is raised again."""
+    """The message of an error that is not a bug in lpmangle, and its exit code. Any other error is raised again."""
     if isinstance(error, LpmangleError):
         hint = [f"  hint: {shown(error.hint)}"] if error.hint else []
         return [message_line(error.path, error.message), *hint], error.exit_code
@@ -54,7 +54,7 @@ def print_line(line: str, *, err: bool = False) -> None:
 
 
 def note_lines(error: Exception) -> list[str]:
-    """What was added to an error on its way: where a wrong value came from (`settings`)."""
+    """The notes that were added to an error: where a wrong value came from (`settings`)."""
     return [f"  {note}" for note in getattr(error, "__notes__", ())]
 
 
@@ -66,12 +66,12 @@ def print_json(report: object) -> None:
 
 
 def print_exact(line: str) -> None:
-    """A line for another program, as it is; on a terminal nobody but a person reads it."""
+    """A line for another program, unchanged; escaped on a terminal, where only a person reads it."""
     sys.stdout.write(f"{shown(line) if sys.stdout.isatty() else line}\n")
 
 
 def print_table(rows: list[tuple[str, ...]]) -> None:
-    """Columns as wide as they need be, all cells made safe to print; the first row is the heading."""
+    """Columns as wide as necessary, all cells made safe to print; the first row is the heading."""
     for line in table_lines(rows):
         print_line(line)
 
@@ -84,6 +84,6 @@ def table_lines(rows: list[tuple[str, ...]]) -> list[str]:
 
 
 def forget_stdout() -> None:
-    """What could not be printed shall not be tried again by Python at its exit, which would be another exit code."""
+    """Keep Python from printing the rest again at exit, which would change the exit code."""
     if sys.stdout is not None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

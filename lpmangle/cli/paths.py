@@ -1,4 +1,4 @@
-"""Paths on the command line: one that makes no sense is refused before any work is done."""
+"""Paths on the command line: one that cannot be right is refused before any work is done."""
 
 from typing import Any, ClassVar
 
@@ -10,9 +10,9 @@ from lpmangle.errors import WordError
 
 
 class FilePath(click.Path):
-    """A path that is not empty, nor - if it is not to be a log; whether it can be read shows when it is.
+    """A path that is not empty, and not `-` unless it may be a log. It is not opened here.
 
-    An empty one is an unset variable in somebody's script, and must not mean the default.
+    An empty path is an unset variable in somebody's script, and must not mean the default.
     """
 
     def __init__(self, *, log: bool = False) -> None:
@@ -24,12 +24,12 @@ class FilePath(click.Path):
             self.fail("the path is empty", param, ctx)
         path = str(super().convert(value, param, ctx))
         if path == "-" and not self._log:
-            raise WordError("is stdin or stdout, not a file", path=path, hint="a file of that name is ./-")
+            raise WordError("is stdin or stdout, not a file", path=path, hint="for a file of that name write ./-")
         self.check(path)
         return path
 
     def check(self, path: str) -> None:
-        """Raise WordError if what is at `path` cannot be meant."""
+        """Raise WordError if what is at `path` cannot be right."""
 
 
 class SourceWord(FilePath):
@@ -48,23 +48,23 @@ class CommandText(click.types.StringParamType):
 
 
 class WholeFilePath(FilePath):
-    """The path of a file that is read and replaced as a whole, so no FIFO or device; there may be nothing yet."""
+    """The path of a file that is read and replaced as a whole, so not a FIFO or device; it need not exist."""
 
     def check(self, path: str) -> None:
         check_whole_file(path)
 
 
 class PayloadFile(FilePath):
-    """A payload that an option names; it must be there."""
+    """A payload that an option names; it must exist."""
 
     def check(self, path: str) -> None:
         check_payload(path)
 
 
 class PayloadPath(FilePath):
-    """A payload where somebody may have meant a command; with `lists` also @FILE, which stands for several.
+    """A payload where somebody may have meant a command; with `lists` also @FILE, a list of payloads.
 
-    Of the command that needs no word (`default`) one that is not there may be a misspelt command.
+    For the default command (`default`), a file that does not exist may be a misspelt command.
     """
 
     def __init__(self, *, lists: bool = False, default: bool = False) -> None:
@@ -90,7 +90,7 @@ class PayloadPath(FilePath):
 
 
 class OutputPath(FilePath):
-    """Where a file is to be written; with `folders` also a folder to write it to."""
+    """A file to write; with `folders` also a folder to write it to."""
 
     def __init__(self, *, folders: bool = False) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ class OutputPath(FilePath):
 
 
 class FolderPath(FilePath):
-    """A folder to write to; there may be none yet, but there is one to make it in."""
+    """A folder to write to; it need not exist, but its parent must."""
 
     def check(self, path: str) -> None:
         check_folder(path)

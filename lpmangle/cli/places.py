@@ -1,4 +1,4 @@
-"""What is at a path that stands on the command line: what cannot be meant is refused before any work is done."""
+"""What is at a path on the command line: what cannot be right is refused before any work is done."""
 
 import os
 
@@ -6,7 +6,7 @@ from lpmangle.cli.commands import missing_payload
 from lpmangle.errors import FileError, WordError
 from lpmangle.system import files
 
-_UNKNOWN = ""  # who reads or writes it says why, with the right exit code
+_UNKNOWN = ""  # whoever reads or writes it will say why, with the right exit code
 
 
 def check_payload(path: str, *, or_command: bool = False) -> None:
@@ -18,13 +18,13 @@ def check_payload(path: str, *, or_command: bool = False) -> None:
 
 
 def check_list(word: str) -> None:
-    """Raise WordError if there is no list of payloads that the word @FILE can mean."""
+    """Raise WordError if the list of payloads that @FILE names does not exist."""
     if word != "@-" and _kind(word[1:]) is None:
         raise WordError("there is no such file", path=word[1:] or word)
 
 
 def check_output(path: str, *, folders: bool) -> None:
-    """Raise WordError if no file can be written to `path`, or to the folder there if that may be one."""
+    """Raise WordError if no file can be written to `path`, or, with `folders`, to the folder there."""
     kind = _kind(path)
     if kind == files.FOLDER and folders:
         return
@@ -34,7 +34,7 @@ def check_output(path: str, *, folders: bool) -> None:
 
 
 def check_folder(path: str) -> None:
-    """Raise WordError if there is no folder at `path`, and none can be made there."""
+    """Raise WordError if there is no folder at `path` and none can be created."""
     kind = _kind(path)
     if kind is None:
         above = os.path.dirname(path.rstrip("/")) or "."

@@ -15,7 +15,7 @@ from lpmangle.manifest.search import file_of
 from lpmangle.store.open import has_servers
 
 FORMATS = ("text", "json", "objcopy")
-_BUILD_ID = re.compile("[0-9a-f]{16}")  # what is long enough to be one
+_BUILD_ID = re.compile("[0-9a-f]{16}")  # long enough to be one
 
 
 @click.command(
@@ -40,7 +40,7 @@ follows in brackets, only those of that payload. The exit code is 1 if a SYMBOL 
     "form",
     type=click.Choice(FORMATS),
     default="text",
-    help="text (default), json, or the arguments that give objcopy the original names back.",
+    help="text (default), json, or objcopy: the arguments with which objcopy restores the original names.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Same as --format json.")
 @click.pass_context
@@ -62,16 +62,16 @@ def command(ctx: click.Context, symbols: tuple[str, ...], words: tuple[str, ...]
         for manifest, entry in borrowed:
             _print_borrowed(manifest, entry)
     for pattern in missing if not as_json and form != "json" else ():
-        click.echo(f"lpmangle: {shown(pattern)}: not renamed by any manifest that was found", err=True)
+        click.echo(f"lpmangle: {shown(pattern)}: not in any manifest that was found", err=True)
         if has_servers(words) and not _BUILD_ID.search(pattern):
-            hint = "a server can only be asked by build-id: give the whole new name, with the build-id in it"
+            hint = "a server can only be asked by build-id: give the full new name, which contains it"
             click.echo(f"  hint: {hint}", err=True)
     if missing:
         ctx.exit(EXIT_NO)
 
 
 def _objcopy(symbol: SymbolRecord | ReferenceRecord) -> str:
-    """An argument in a response file (objcopy @FILE), where a backslash takes the next character as it is."""
+    """An argument in a response file (objcopy @FILE), where a backslash quotes the next character."""
     argument = f"--redefine-sym={symbol.name}={symbol.original}"
     return re.sub(r"([\s\\'\"])", r"\\\1", argument)
 

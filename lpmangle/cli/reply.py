@@ -1,4 +1,4 @@
-"""What is said about one payload that was worked on, whatever was done with it."""
+"""What to say about one payload, whatever the command did with it."""
 
 from collections.abc import Callable
 
@@ -13,7 +13,7 @@ FAILED = "failed"
 
 
 class Wanted(NamedTuple):
-    """What a user wants to be told: JSON, each renamed symbol, nothing but warnings and errors."""
+    """What a user wants to see: JSON, each renamed symbol, only warnings and errors."""
 
     as_json: bool = False
     verbose: bool = False
@@ -21,7 +21,7 @@ class Wanted(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """What is to be said about one payload: on stdout, on stderr, as JSON (docs/json.md)."""
+    """What to say about one payload: on stdout, on stderr, as JSON (docs/json.md)."""
 
     status: str
     out: list[str]
@@ -31,14 +31,14 @@ class Reply(NamedTuple):
 
 
 def entry_of(payload: str, status: str, exit_code: int) -> "dict[str, Any]":
-    """The JSON that every command has for a payload: the keys that come first, as of one that did not fail."""
+    """The first keys of the JSON that every command has for a payload, for one that did not fail."""
     return {"payload": payload, "status": status, "exit_code": exit_code, "error": None, "hint": None}
 
 
 def failed(payload: str, error: Exception, entry: "Callable[..., dict[str, Any]]") -> Reply:
-    """What is to be said about a payload with which it was not done; `entry` makes its JSON.
+    """What to say about a payload that failed; `entry` makes its JSON.
 
-    An error that is a bug of ours is raised again.
+    An error that is a bug in lpmangle is raised again.
     """
     if isinstance(error, LpmangleError) and not error.path:
         error.path = payload
@@ -48,7 +48,7 @@ def failed(payload: str, error: Exception, entry: "Callable[..., dict[str, Any]]
 
 
 def say(reply: Reply) -> None:
-    """Print it, all but the JSON."""
+    """Print it, except the JSON."""
     for line in reply.err:
         print_line(line, err=True)
     for line in reply.out:

@@ -1,4 +1,4 @@
-"""lpmangle restore: the original again, byte for byte."""
+"""lpmangle restore: back to the original, byte for byte."""
 
 from typing import Any
 
@@ -22,9 +22,9 @@ Examples:
   lpmangle restore -o original.livepatch -m shipped/fbab204.manifest.json fbab204.livepatch
   lpmangle restore -m shipped.db -o originals/ build/*.livepatch
 
-Turn mangled PAYLOADs back into the originals, byte for byte, in place unless -o is given; also
-payloads that were signed since. If the digest of the result is not that of the original, the
-payload is refused; the others are still restored. @FILE is a list of payloads, one on each line.
+Turn mangled PAYLOADs back into the originals, byte for byte, in place unless -o is given; even if
+they were signed since. If the digest of the result is not that of the original, the payload is
+refused; the others are still restored. @FILE is a list of payloads, one on each line.
 """,
 )
 @click.argument("payloads", nargs=-1, required=True, type=PayloadPath(lists=True), metavar="PAYLOAD...")

@@ -18,19 +18,19 @@ from lpmangle.trace.lookup import Candidate, Lookup
 from lpmangle.trace.missed import MAX_BUILD_IDS, Missed, Place, Reason
 from lpmangle.trace.retrace import Retracer, copy
 
-# What was put back stands out on a terminal.
+# Makes the names that were put back stand out on a terminal.
 HIGHLIGHT = (b"\x1b[1;32m", b"\x1b[m")
 Write = Callable[[list[bytes]], None]
 Copy = Callable[[str, int, Write, Retracer], None]
-# The report names no more build-ids than this.
+# The report names at most this many build-ids.
 MOST_IDS = 20
-# So many one call takes (IOV_MAX).
+# The most that one call accepts (IOV_MAX).
 MOST_PIECES = 1024
 # What is wrong with names that were not put back, and what to do.
 _WORDS = {
     Reason.NO_SUCH_NAME: (
         "no payload with {its} build-id has such a name",
-        "the front was cut off, or stands in the line before: get the log with whole lines",
+        "the start of the name was cut off, or is on the line before: get the log with whole lines",
     ),
     Reason.WRAPPED: ("a line break is in {its} build-id", "get the log with whole lines"),
     Reason.WIDE: ("{it} in UTF-16", "convert the log first: iconv -f UTF-16 -t UTF-8"),
@@ -58,7 +58,8 @@ mangled but are in no manifest, or are incomplete, are reported on stderr at the
 @click.option(
     "--source-lines",
     is_flag=True,
-    help="Add FILE:LINE after SYMBOL+0xOFFSET: addr2line finds it in the payload beside the manifest, or debuginfod.",
+    help="Add FILE:LINE after SYMBOL+0xOFFSET, found by addr2line in the payload beside the manifest or "
+    "from debuginfod.",
 )
 @click.option(
     "--debug-file",
@@ -66,7 +67,7 @@ mangled but are in no manifest, or are incomplete, are reported on stderr at the
     multiple=True,
     type=FilePath(),
     metavar="FILE",
-    help="For --source-lines, where the debug information is: the payload before strip, or a folder with such "
+    help="For --source-lines: where the debug information is, the payload before strip, or a folder with such "
     "*.livepatch or *.debug files; may be repeated.",
 )
 @click.option(
@@ -94,7 +95,7 @@ def command(
     output: str | None,
     as_json: bool,
 ) -> None:
-    gc.disable()  # nothing here makes cycles, and looking for them takes a fifth of the time
+    gc.disable()  # nothing here makes cycles, and searching for them takes a fifth of the time
     failed: list[LpmangleError] = []  # sources; the log is copied all the same
     sources = open_sources(words, failed)
     lookup = Lookup(sources)
@@ -129,7 +130,7 @@ def command(
     try:
         _copy_all(paths or ("-",), retracer, write, records.copy if records else copy)
     except BrokenPipeError:
-        # The reader has gone; what it has not read it does not want, and the report is about that as well.
+        # The reader has gone, and wants neither the rest nor the report.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return
     except KeyboardInterrupt:
@@ -153,7 +154,7 @@ def _is_colourful() -> bool:
 def _copy_all(paths: Sequence[str], retracer: Retracer, write: Write, copy: Copy) -> None:
     for path in paths:
         try:
-            # -1: closed, and its number may be that of another file now
+            # -1: it is closed, and its number may belong to another file now
             stdin = sys.stdin.fileno() if sys.stdin else -1
             fd = stdin if path == "-" else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             copy("" if path == "-" else path, fd, write, retracer)
@@ -166,7 +167,7 @@ def _copy_all(paths: Sequence[str], retracer: Retracer, write: Write, copy: Copy
 
 
 def _write(pieces: list[bytes], path: str = "", fd: int | None = None) -> None:
-    """To stdout, or the file at `path`, at once: behind a pipe somebody may be waiting for this line."""
+    """To stdout, or the file at `path`, at once: somebody may be waiting for this line at the other end of a pipe."""
     if not pieces:
         return
     try:
@@ -231,7 +232,7 @@ def _report_missed(missed: Missed) -> None:
             click.echo(f"  and {times - len(missed.places[kind])} more", err=True)
         click.echo(f"  hint: {hint}", err=True)
     for path in missed.wide_inputs:
-        warn(path, "begins with a byte-order mark of UTF-16; no names are found in that")
+        warn(path, "begins with a byte-order mark of UTF-16; no names are found in UTF-16")
         click.echo(f"  hint: {_WORDS[Reason.WIDE][1]}", err=True)
 
 

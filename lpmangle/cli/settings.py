@@ -1,4 +1,4 @@
-"""Settings: what is not on the command line may be in the environment, one variable for each option."""
+"""Settings: an option that is not on the command line may be in the environment, in a variable of its own."""
 
 import os
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from lpmangle.cli.output import shown
 from lpmangle.errors import EXIT_USAGE, LpmangleError
 
 PREFIX = "LPMANGLE"
-# They make payloads, with the same options; a vendor says once how.
+# They make payloads with the same options, so a vendor sets them once for both.
 _MAKERS = ("mangle", "build")
 _WORDINESS = ("verbose", "quiet", "as_json")
 
@@ -24,11 +24,11 @@ class Command(click.Command):
     """
 
     def __init__(self, name: str, *, settings: str = "", **attributes: Any) -> None:
-        """`settings` is what the variables' names begin with, where that is not the command's name."""
+        """`settings` is the start of the variables' names, if that is not the command's name."""
         super().__init__(name, **attributes)
         prefix = PREFIX if name in _MAKERS else f"{PREFIX}_{settings or name.upper()}"
         for option in self.params:
-            # Where manifests are is said by LPMANGLE_MANIFESTS, for all commands, after what a payload says itself.
+            # For all commands LPMANGLE_MANIFESTS says where manifests are, after the payload itself.
             if isinstance(option, click.Option) and "-m" not in option.opts:
                 option.envvar = f"{prefix}_{_long(option)[2:].upper().replace('-', '_')}"
                 option.help = f"{option.help} [env var: {option.envvar}]"
@@ -43,7 +43,7 @@ class Command(click.Command):
 
 
 def origin_lines(ctx: click.Context) -> Iterator[str]:
-    """Which value came from where, of all options that are not as they are by default; but how much is said."""
+    """Where the value of each option came from that is not the default, except those on how much to print."""
     for option in ctx.command.params:
         source = ctx.get_parameter_source(option.name or "")
         if (
@@ -70,7 +70,7 @@ def _long(option: click.Option) -> str:
 
 
 def _words(option: click.Option, value: object) -> str:
-    """An option as it would be typed."""
+    """An option as one would type it."""
     if isinstance(value, bool):
         return _long(option) if value else f"no {_long(option)}"
     values = value if isinstance(value, tuple) else (value,)
@@ -79,7 +79,7 @@ def _words(option: click.Option, value: object) -> str:
 
 @contextmanager
 def _blamed(ctx: click.Context, *, parsing: bool = False) -> Iterator[None]:
-    """Usage errors that leave the block name the variables that they may come from."""
+    """Add to usage errors that leave the block the variables that may have caused them."""
     try:
         yield
     except (click.UsageError, LpmangleError) as error:
@@ -87,7 +87,7 @@ def _blamed(ctx: click.Context, *, parsing: bool = False) -> Iterator[None]:
         if error.exit_code != EXIT_USAGE or not variables:
             raise
         if parsing:
-            # The words of the command line come first; of what follows the last one is wrong.
+            # click reads the command line first, then the variables, and stops at the one that is wrong.
             variables = variables[-1:]
         elif isinstance(error, LpmangleError) and error.path:
             variables = [one for one in variables if error.path in os.environ[one]]

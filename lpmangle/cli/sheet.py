@@ -1,7 +1,7 @@
 """The sheet: a report as one page for a change ticket, by the templates beside this file.
 
-A page is one file that needs no script and nothing from elsewhere. Its sentences are those of the terminal report.
-Every text that a template shows is made safe to print, as there, and then escaped for HTML.
+A page is one file without scripts or external parts. Its sentences are those of the terminal report. Every text that a
+template shows is made safe to print, as there, and then escaped for HTML.
 """
 
 import os
@@ -21,11 +21,11 @@ from lpmangle.loader import CRASH, NOT_CHECKED, REFUSED, WARNING, Finding, State
 from lpmangle.loader.fleet import Cell, Group, Row, equal_hosts
 from lpmangle.system.files import sha256
 
-# What a sign and a colour mean: all is well, the answer is no, look here, not known, the hypervisor dies.
+# Signs and colours: all is well, the answer is no, look here, not known, the hypervisor dies.
 GOOD, BAD, WARN, INFO, DEAD = "good", "bad", "warn", "info", "dead"
 _WORST_LAST = (GOOD, INFO, WARN, BAD, DEAD)
 _TONES = {REFUSED: BAD, CRASH: DEAD, WARNING: WARN, NOT_CHECKED: INFO}
-# Of a group of more hosts so many are named in its row; a click shows all.
+# The row of a larger group names this many hosts; a click shows all.
 _MOST_NAMES = 8
 
 
@@ -42,7 +42,7 @@ def of_uploads(verdicts: list[Verdict], state: State) -> bytes:
 
 
 def of_fleet(rows: list[Row], payloads: list[Upload], state: State) -> bytes:
-    """The page about uploads to many hosts: who takes what, equal hosts together."""
+    """The page about uploads to many hosts: which accept what, equal hosts together."""
     takers = accepted_by_words(sum(all(cell.good for cell in row.cells) for row in rows), len(rows))
     several = f"{counted(len(payloads), 'payload')}: all of them {takers}"
     return page(
@@ -60,7 +60,7 @@ def of_fleet(rows: list[Row], payloads: list[Upload], state: State) -> bytes:
 
 
 def page(template: str, **values: Any) -> bytes:
-    """What the template of that name makes of the values."""
+    """The page that the template of that name makes from the values."""
     environment = Environment(
         loader=FileSystemLoader(os.path.join(os.path.dirname(__file__), "templates")),
         autoescape=True,
@@ -75,7 +75,7 @@ def page(template: str, **values: Any) -> bytes:
 
 
 def _safe(value: Any) -> Any:
-    """What a template is to show: all texts but what a template or `_sign` has made."""
+    """Make texts safe to print, except those that a template or `_sign` has made."""
     return shown(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
@@ -84,12 +84,12 @@ def _sign(tone: str) -> Markup:
 
 
 def worst(tones: Iterable[str]) -> str:
-    """The one that a page about all of them has."""
+    """The tone of a page about all of them."""
     return max(tones, key=_WORST_LAST.index)
 
 
 def tone_of(verdict: Verdict) -> str:
-    """By which colour and sign a verdict is known."""
+    """The colour and sign of a verdict."""
     if verdict.first:
         return _TONES[verdict.first.severity]
     return BAD if not verdict.good else GOOD if verdict.complete else INFO
@@ -135,7 +135,7 @@ def _cell_tone(cell: Cell) -> str:
 
 
 def _parts(rows: list[Row], number: int) -> list[dict[str, Any]]:
-    """How many hosts say what, best first."""
+    """How many hosts give each verdict, best first."""
     counts = Counter(_cell_tone(row.cells[number]) for row in rows)
     return [{"tone": tone, "count": counts[tone]} for tone in _WORST_LAST if counts[tone]]
 

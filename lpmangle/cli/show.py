@@ -28,10 +28,10 @@ Examples:
   lpmangle show --mangled build/*.livepatch
   lpmangle show --json fbab204.livepatch -m shipped.db
 
-Say what PAYLOADs are and do: which functions of the hypervisor they replace, what they add, with
-its size, what is called when they are applied, which sections Xen reads, what they need of the
-hypervisor and of payloads below. Names are the original ones, as the manifest has them, or the
-payload itself where there is none.
+Say what PAYLOADs are and do: which functions of the hypervisor they replace, what they add and its
+size, which functions are called when they are applied, which sections Xen reads, and what they need
+of the hypervisor and of payloads below. Names are the original ones, from the manifest, or from the
+payload itself if there is none.
 """,
 )
 @click.argument("payloads", nargs=-1, required=True, type=PayloadPath(), metavar="PAYLOAD...")
@@ -78,7 +78,7 @@ def page(found: Shown, mangled: bool) -> list[str]:
         lines += _aligned((one.section, _size(one.size, one.entries)) for one in inventory.special)
     lines += _needs(inventory, mangled)
     lines += [""] * bool(inventory.trouble)
-    lines += [f"not all can be told: {shown(trouble)}" for trouble in inventory.trouble]
+    lines += [f"incomplete: {shown(trouble)}" for trouble in inventory.trouble]
     return lines
 
 
@@ -90,8 +90,8 @@ def _facts(found: Shown) -> Iterable[tuple[str, str]]:
     if inventory.stacked:
         yield "put on", f"the payload with build-id {inventory.depends}"
     else:
-        yield "put on", "the hypervisor" if inventory.depends else "(not said)"
-    yield "for Xen", inventory.xen_depends or inventory.depends or "(not said)"
+        yield "put on", "the hypervisor" if inventory.depends else "(not stated)"
+    yield "for Xen", inventory.xen_depends or inventory.depends or "(not stated)"
     yield "mangled", _mangled(found)
     if inventory.subject.notes:
         yield "notes", ", ".join(inventory.subject.notes)
@@ -107,7 +107,7 @@ def _signed(inventory: Inventory) -> str:
     words = [str(found.note)] if found.note else []
     if found.appended:
         words.append(appended.describe(found.data, found.appended, "follows", "follow"))
-    return ", ".join(words) or ("not yet: there is a place for a signature" if inventory.to_be_signed else "no")
+    return ", ".join(words) or ("not yet; there is space for a signature" if inventory.to_be_signed else "no")
 
 
 def _mangled(found: Shown) -> str:
@@ -115,12 +115,12 @@ def _mangled(found: Shown) -> str:
     if subject.mark:
         how = subject.mark.words or f"by a newer lpmangle: {subject.mark.globs}"
     elif found.manifest:
-        how = "yes, and written anew since by objcopy, strip or a signer"
+        how = "yes; rewritten since by objcopy, strip or a signer"
     else:
         return "no"
     missing = {
-        FROM_MARK: "; no manifest was found, the original names are told from the new ones",
-        AS_THEY_STAND: "; no manifest was found, names are as they stand",
+        FROM_MARK: "; no manifest was found, the original names are derived from the new ones",
+        AS_THEY_STAND: "; no manifest was found, the names are those in the file",
     }.get(subject.names_from, "")
     return how + missing
 
@@ -145,7 +145,7 @@ def _added(added: list[Added], mangled: bool) -> list[str]:
         if not of_kind or kind == TABLE:
             continue
         size = sum(one.size for one in of_kind)
-        state = " that keep a state" if kind == STATE else ""
+        state = " that hold state" if kind == STATE else ""
         lines += ["", f"adds {counted(len(of_kind), word)}{state}, {counted(size, 'byte')}"]
         width = max(len(str(one.size)) for one in of_kind)
         rows: list[tuple[str, ...]] = []
@@ -173,7 +173,7 @@ def _names(several: list[Needed], mangled: bool) -> list[str]:
 
 
 def wrapped(head: str, names: Iterable[str]) -> list[str]:
-    """Names, made safe to print, one behind the other in lines of at most WIDTH characters."""
+    """Names, made safe to print, one after the other in lines of at most WIDTH characters."""
     lines, line = [], f"  {head}"
     for number, name in enumerate(map(shown, names)):
         if number and len(line) + len(name) > WIDTH - 2:
@@ -193,7 +193,7 @@ def _size(size: int, entries: int | None) -> str:
 
 
 def record(found: Shown) -> dict[str, Any]:
-    """One payload for JSON. Names have exactly what is in the file; bytes that are no text are escaped."""
+    """One payload for JSON. Names are unchanged; bytes that are not text are escaped."""
     inventory = found.inventory
     mark = inventory.subject.mark
     return {

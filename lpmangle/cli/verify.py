@@ -1,4 +1,4 @@
-"""lpmangle verify: payload, manifest and original against each other."""
+"""lpmangle verify: compare payload, manifest and original."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -61,7 +61,7 @@ def command(
     several = is_batch(payloads)
     inputs = read_inputs(payloads, None)
     if several and original and not is_folder(original):
-        raise click.UsageError("with several payloads --original is the folder with all originals")
+        raise click.UsageError("with several payloads, --original must be the folder with all originals")
 
     public = SigningKey.read(key) if key else None
 

@@ -1,4 +1,4 @@
-"""What --version says: ours, and what an answer may depend on."""
+"""What --version says: our version, and those that an answer may depend on."""
 
 import os
 import sys
@@ -15,7 +15,7 @@ def version_lines() -> str:
 
 
 def _installed(package: str) -> str | None:
-    """The version of a package, told by the name of its folder of metadata (PyPA: Recording installed projects).
+    """The version of a package, from the name of its metadata folder (PyPA: Recording installed projects).
 
     importlib.metadata says the same but takes as long as all the rest.
     """

@@ -1,6 +1,6 @@
 """The file format: a strict, read-only view of relocatable ELF files."""
 
-from lpmangle.elf.reader import is_relocatable, parse, parse_sections
+from lpmangle.elf.reader import is_relocatable, other_than_payload, parse, parse_sections
 from lpmangle.elf.view import (
     COMPACT_RELOCATIONS,
     ELFCLASS32,
@@ -89,6 +89,7 @@ __all__ = [
     "Section",
     "Symbol",
     "is_relocatable",
+    "other_than_payload",
     "parse",
     "parse_sections",
     "text",

@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 
-from lpmangle.elf.other import not_elf, not_relocatable
+from lpmangle.elf.other import ONLY, linux_module, not_elf, not_relocatable
 from lpmangle.elf.view import (
     ELFCLASS32,
     ELFCLASS64,
@@ -79,6 +79,14 @@ def parse_sections(data: bytes, accept: int = ET_REL) -> Object:
     return view
 
 
+def other_than_payload(data: bytes) -> str:
+    """What a file is that was given by mistake; empty if that cannot be told, or it is a payload."""
+    try:
+        return linux_module(parse_sections(data))
+    except ElfError as error:
+        return error.message if error.message.endswith(ONLY) else ""
+
+
 def is_relocatable(start: bytes) -> bool:
     """Whether a file that begins with `start` says that it is a relocatable ELF file."""
     return start[:4] == ELFMAG and start[16:18] in (b"\1\0", b"\0\1")  # e_type in either byte order
@@ -143,6 +151,8 @@ def _read_sections(view: Object, e_shentsize: int, e_shnum: int, e_shstrndx: int
 def _find_symbol_table(view: Object) -> None:
     tables = [s for s in view.sections if s.type == SHT_SYMTAB]
     if not tables:
+        if what := linux_module(view):
+            raise ElfError(what)
         raise ElfError("has no symbol table", hint="it was stripped; take the file as livepatch-build left it")
     if len(tables) > 1:
         raise ElfError(f"has {len(tables)} symbol tables; Xen takes exactly one")

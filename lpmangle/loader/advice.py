@@ -18,6 +18,9 @@ _DEBUG = (b".debug_", b".rela.debug_", b".rel.debug_", b".gdb_index", b".zdebug_
 
 def advise(image: Image, state: State, report: Report, known: Mark | None = None) -> None:
     """Warnings about a payload. `known` is how it was mangled if it has no mark."""
+    if report.fatal and (what := elf.other_than_payload(image.data)):
+        report.warn(Rule.OTHER_FILE, what)
+        return
     _debug_size(image, report)
     _init_symbols(image, state, report)
     new = image.new

@@ -366,6 +366,7 @@ class Rule(StrEnum):
     NO_HYPERVISOR_BUILD_ID = ("no-hypervisor-build-id", 0, "needs the hypervisor's build-id", "say --xen xen-syms")
     NO_HYPERVISOR_CODE = ("no-hypervisor-code", 0, "needs the hypervisor's code", "say --xen xen-syms")
     # beyond the loader
+    OTHER_FILE = ("other-file", 0, "not a livepatch payload", "name the *.livepatch file that livepatch-build wrote")
     RELOC_COMPACT = (
         "reloc-compact",
         0,
@@ -387,8 +388,8 @@ class Rule(StrEnum):
     STATE_RESET = (
         "state-reset",
         0,
-        "variables that it has in common with what it replaces start anew: what they hold is lost",
-        "if it matters, copy it in a hook (load or apply), or put the fix on top instead of replacing",
+        "variables that are also in the replaced payload start anew, and their values are lost",
+        "if that matters, copy the values in a hook (load or apply), or stack the fix instead of replacing",
     )
     TWIN = (
         "twin",
@@ -460,7 +461,7 @@ class Finding(NamedTuple):
     @property
     def errno_name(self) -> str:
         # Xen returns EOPNOTSUPP, which Python on Linux calls ENOTSUP.
-        return {EOPNOTSUPP: "EOPNOTSUPP", 0: ""}.get(self.errno) or ERRNO_NAMES.get(self.errno, str(self.errno))
+        return {EOPNOTSUPP: "EOPNOTSUPP", 0: ""}.get(self.errno, ERRNO_NAMES.get(self.errno, str(self.errno)))
 
     @property
     def meaning(self) -> str:

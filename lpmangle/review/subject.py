@@ -86,7 +86,7 @@ class Subject:
 
     @cached_property
     def variables(self) -> list[Variable]:
-        """Its new symbols that keep a state."""
+        """Its new symbols that hold state."""
         try:
             return variables(self.payload, self.original)
         except (ElfError, PayloadError):

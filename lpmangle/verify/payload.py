@@ -15,7 +15,7 @@ from lpmangle.system.files import sha256
 from lpmangle.verify import embedded, relaid, second_opinion
 from lpmangle.verify.again import plan_of
 from lpmangle.verify.findings import findings, is_rewritten
-from lpmangle.verify.rewritten import is_unmangled
+from lpmangle.verify.rewritten import is_unmangled, of_another_payload
 from lpmangle.verify.signing_key import SignatureAnswer
 from lpmangle.xen.abi import BUILD_ID_SECTION, SIGNATURE_SECTION
 from lpmangle.xen.payload import Payload
@@ -55,7 +55,9 @@ def verify_payload(data: bytes, found: Manifest, name: str, original: elf.Object
     if size:
         view = elf.parse(data[:-size])
     bare = embed.without(view)
-    if _was_changed(bare, found):
+    if other := of_another_payload(bare, found):
+        lines, since = [other], ""
+    elif _was_changed(bare, found):
         lines, since = _seen_through(view, found, name, original)
     else:
         lines = list(findings(bare, found, name, original))

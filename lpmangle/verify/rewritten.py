@@ -61,6 +61,25 @@ def is_unmangled(view: elf.Object, found: Manifest) -> bool:
     )
 
 
+def of_another_payload(view: elf.Object, found: Manifest) -> str:
+    """That a manifest belongs to another payload, in words: another build-id, and none of the new names; else empty.
+
+    find-debuginfo changes the build-id, too, but no names.
+    """
+    if not found.named:
+        return ""
+    try:
+        build_id = Payload(view).build_id
+    except LpmangleError:
+        return ""
+    if build_id is None or build_id.hex() == found.build_id:
+        return ""
+    if not {entry.name for entry in found.named}.isdisjoint(_names(view)) or is_unmangled(view, found):
+        return ""
+    there = f"{found.payload}, build-id {found.build_id or '(none)'}"
+    return f"the manifest belongs to another payload: {there}; this payload has build-id {build_id.hex()}"
+
+
 def differences(view: elf.Object, symbol: elf.Symbol, entry: SymbolRecord) -> list[str]:
     """What of a symbol is not as the manifest says, its name and index aside."""
     section = view.sections[symbol.st_shndx].name if symbol.st_shndx < len(view.sections) else ""

@@ -32,7 +32,7 @@ def holds_state(section: elf.Section) -> bool:
 
 
 def variables(payload: Payload, original: Callable[[bytes], bytes]) -> list[Variable]:
-    """The new symbols of a payload that keep a state, in table order. Raises PayloadError, ElfError.
+    """The new symbols of a payload that hold state, in table order. Raises PayloadError, ElfError.
 
     `original` gives a symbol's name before it was mangled.
     """

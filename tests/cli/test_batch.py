@@ -99,16 +99,16 @@ def test_output_folder(tmp_path: Path) -> None:
     assert set(contents(tmp_path / "out")) == {*names, *(f"{name}.manifest.json" for name in names)}
     shutil.rmtree(tmp_path / "out")
     assert contents(tmp_path) == before
-    assert "must exist" in lpmangle("-o", "out", *names, cwd=tmp_path, code=2).stderr
+    assert "must be an existing folder" in lpmangle("-o", "out", *names, cwd=tmp_path, code=2).stderr
     assert "out: there is no such folder" in lpmangle("-o", "out/", *names, cwd=tmp_path, code=2).stderr
     (tmp_path / "out").mkdir()
     (tmp_path / "other").mkdir()
     shutil.copy(tmp_path / names[0], tmp_path / "other")
     done = lpmangle("-o", "out", names[0], f"other/{names[0]}", cwd=tmp_path, code=2)
-    assert f"2 of the payloads would be written to out/{names[0]}" in done.stderr
+    assert f"2 payloads would be written to the same file, out/{names[0]}" in done.stderr
     assert not any((tmp_path / "out").iterdir())
     for options in (["--manifest", "m"], ["--depfile", "d", "-o", "out"]):
-        assert "go with a single payload" in lpmangle(*options, *names, cwd=tmp_path, code=2).stderr
+        assert "need a single payload" in lpmangle(*options, *names, cwd=tmp_path, code=2).stderr
     assert "--depfile needs -o" in lpmangle("--depfile", "d", names[0], cwd=tmp_path, code=2).stderr
 
 

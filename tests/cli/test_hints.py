@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -21,10 +22,17 @@ def test_help_is_help(tmp_path: Path, words: list[str]) -> None:
     assert lpmangle("help", *words, cwd=tmp_path).stdout == lpmangle(*words, "--help").stdout
 
 
-@pytest.mark.parametrize(("word", "hint"), [("verfy", "is 'verify' meant?"), ("x.livepatch", "lpmangle --help lists")])
+@pytest.mark.parametrize("words", [["--help"], ["-h"], ["help"]], ids=" ".join)
+def test_help_has_help(words: list[str]) -> None:
+    assert lpmangle("help", *words).stdout.startswith("Usage: lpmangle help [COMMAND]...\n\n  Examples:\n")
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"), [("verfy", "did you mean 'verify'?"), ("x.livepatch", "lpmangle --help lists")]
+)
 def test_help_of_what_is_no_command(word: str, hint: str) -> None:
     done = lpmangle("help", word, code=2)
-    assert done.stderr.startswith(f"lpmangle: {word}: is no command\n  hint: {hint}")
+    assert done.stderr.startswith(f"lpmangle: {word}: is not a command\n  hint: {hint}")
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +49,7 @@ def mistakes(tmp_path_factory: pytest.TempPathFactory) -> Path:
         *("gcc -c a.c", "ar r a.a a.o", "ar rT thin.a a.o", "tar -cf a.tar a.c", "gzip -k a.c", "xz -k a.c"),
         *("gcc -shared -nostdlib -o a.so a.o", "gcc -o dynamic a.o", "gcc -static -o static a.o"),
         *(f"gcc -c -o {name}.ko {name}.s" for name in ("module", "livepatch", "klp")),
-        *("gcc -c -o vmlinux.o vmlinux.s", "ld -o vmlinux vmlinux.o"),
+        *("gcc -c -o vmlinux.o vmlinux.s", "ld -o vmlinux vmlinux.o", "strip -o stripped.ko livepatch.ko"),
     ):
         subprocess.run(command.split(), cwd=folder, check=True, capture_output=True)
     return folder
@@ -60,6 +68,7 @@ MISTAKES = {
     "module.ko": "a module of the Linux kernel",
     "livepatch.ko": "a livepatch module of the Linux kernel",
     "klp.ko": "a livepatch module of the Linux kernel",
+    "stripped.ko": "a livepatch module of the Linux kernel",
 }
 
 
@@ -72,6 +81,18 @@ def test_a_file_given_by_mistake(mistakes: Path, name: str, command: tuple[str, 
     assert (done.stdout, done.stderr) == ("", f"lpmangle: {name}: is {MISTAKES[name]}; {ONLY}\n")
     assert (mistakes / name).read_bytes() == before
     assert not (mistakes / f"{name}.manifest.json").exists()
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_check_says_what_it_is(mistakes: Path, name: str) -> None:
+    """Besides what Xen says; and nothing else, such as that lpmangle should rename its symbols."""
+    (payload,) = json.loads(lpmangle("check", "--json", name, cwd=mistakes, code=1).stdout)["payloads"]
+    assert payload["verdict"] == "refused"
+    warnings = [finding for finding in payload["findings"] if finding["severity"] == "warning"]
+    assert [(one["rule"], one["detail"]) for one in warnings] == [("other-file", f"is {MISTAKES[name]}; {ONLY}")]
+    assert {one["errno_name"] for one in warnings} == {""}
+    said = lpmangle("check", name, cwd=mistakes, code=1).stdout
+    assert said.count(f"      is {MISTAKES[name]}; {ONLY}\n") == 1
 
 
 FUNCTIONS = """\

@@ -46,7 +46,7 @@ x86_emulate.c#_get_fpu
     assert several.count("new name") == len(json.loads(Path(f"{mangled}.manifest.json").read_text())["symbols"])
     none = lpmangle("query", "get_fpu", "xen_extra_version", "_get_fpu", "-m", mangled, code=1)
     assert none.stdout == expected
-    assert none.stderr.count("not renamed by any manifest that was found") == 2
+    assert none.stderr.count("not in any manifest that was found") == 2
     report = json.loads(lpmangle("query", "_get_fpu", "x", "--json", "-m", mangled, code=1).stdout)
     assert report["not_found"] == ["x"]
     assert [match["original"] for match in report["matches"]] == ["x86_emulate.c#_get_fpu"]

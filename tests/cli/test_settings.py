@@ -99,6 +99,16 @@ def test_flags_and_numbers(payload: Path) -> None:
         assert b".debug_lpmangle" in payload.with_name(f"{name}.livepatch").read_bytes()
 
 
+def test_an_empty_variable_is_not_set(payload: Path) -> None:
+    """Whatever its option takes; so that a script can empty one for a single call."""
+    names = {str(option.envvar) for several in options().values() for option in several if option.envvar}
+    empty = {name.removeprefix("LPMANGLE_"): "" for name in names}
+    done = lpmangle("-v", "p.livepatch", cwd=payload.parent, **empty, MANIFESTS="")
+    assert done.stdout.startswith("p.livepatch: 5 symbols renamed, suffix d967c17f")
+    for words in (["check"], ["verify"], ["show"], ["restore"]):
+        lpmangle(*words, "p.livepatch", cwd=payload.parent, **empty, MANIFESTS="")
+
+
 def test_build_has_those_of_mangle(payload: Path) -> None:
     done = lpmangle("build", "--", "true", cwd=payload.parent, SUFFIX="name", RESULT="p.livepatch", BEFORE="true\ntrue")
     assert done.stdout == "p.livepatch: 5 symbols renamed, suffix p\n"

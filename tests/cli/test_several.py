@@ -48,9 +48,9 @@ def test_restore_into_a_folder(folder: Path) -> None:
     assert lpmangle("restore", "-q", "-o", "out", *NAMES, cwd=folder).stdout == ""
     assert [(folder / "out" / name).read_bytes() for name in NAMES] == [original(name) for name in NAMES]
     assert [(folder / name).read_bytes() for name in NAMES] == before
-    assert "must exist" in lpmangle("restore", "-o", "x", *NAMES, cwd=folder, code=2).stderr
+    assert "must be an existing folder" in lpmangle("restore", "-o", "x", *NAMES, cwd=folder, code=2).stderr
     same = lpmangle("restore", "-o", "out", NAMES[0], f"out/{NAMES[0]}", cwd=folder, code=2).stderr
-    assert f"2 of the payloads would be written to out/{NAMES[0]}" in same
+    assert f"2 payloads would be written to the same file, out/{NAMES[0]}" in same
 
 
 def test_restore_through_hard_links(folder: Path) -> None:

@@ -122,7 +122,7 @@ def test_a_command_stands_first(folder: Path, name: str, there: bool) -> None:
     for line, said in zip(lines, say_each(lines, folder), strict=True):
         assert (said.code, said.touched) == (2, False), line
         assert said.stderr.startswith(f"lpmangle: {name}: is "), line
-        assert said.stderr.endswith(f"a file of that name is ./{name}\n"), line
+        assert said.stderr.endswith(f"for a file of that name write ./{name}\n"), line
     if there:
         assert say(["-q", f"./{name}"], folder) == (0, "", True)
         assert (folder / f"{name}.manifest.json").exists()
@@ -132,7 +132,7 @@ def test_a_command_stands_first(folder: Path, name: str, there: bool) -> None:
 def test_options_of_a_command_that_does_not_stand_first(folder: Path, name: str) -> None:
     said = say(["--json", name, "--no-such-option", "p.livepatch"], folder)
     assert (said.code, said.touched) == (2, False)
-    assert f"No such option '--no-such-option'. If the command '{name}' is meant, it stands first." in said.stderr
+    assert f"No such option '--no-such-option'. If you mean the command '{name}', put it first." in said.stderr
 
 
 @pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"mangle"}))
@@ -144,10 +144,10 @@ def test_a_command_that_stands_first_mangles_nothing(folder: Path, name: str) ->
 @pytest.mark.parametrize(
     ("word", "hint"),
     [
-        ("verfy", "is 'verify' meant? A command stands first: lpmangle verify ..."),
-        ("retore", "is 'restore' meant?"),
-        ("Query", "is 'query' meant?"),
-        ("mangel", "is 'mangle' meant?"),
+        ("verfy", "did you mean 'verify'? A command comes first: lpmangle verify ..."),
+        ("retore", "did you mean 'restore'?"),
+        ("Query", "did you mean 'query'?"),
+        ("mangel", "did you mean 'mangle'?"),
         ("display", "lpmangle --help lists the commands"),
         ("status", "lpmangle --help lists the commands"),
     ],
@@ -160,7 +160,7 @@ def test_what_is_no_file_and_no_command(folder: Path, word: str, hint: str) -> N
     ]
     for said in say_each(lines, folder):
         assert (said.code, said.touched) == (2, False)
-        assert f"lpmangle: {word}: is no file and no command\n  hint: {hint}" in said.stderr
+        assert f"lpmangle: {word}: is neither a file nor a command\n  hint: {hint}" in said.stderr
     shutil.copy(EXAMPLE, folder / word)
     assert say(["-q", word, "p.livepatch"], folder) == (0, "", True)
 

@@ -429,7 +429,7 @@ def test_the_hypervisor_comes_first(tmp_path: Path, pair: tuple[Path, Path]) -> 
     assert f"{HELPER} ->" not in done.stdout
     assert f"{HANDLER} -> {A_HANDLER}" in done.stdout
     assert "are not known" not in done.stdout
-    assert "--xen goes with --against" in lpmangle("--xen", xen, b, code=2).stderr
+    assert "--xen needs --against" in lpmangle("--xen", xen, b, code=2).stderr
 
 
 def test_embedded_batch_and_dry_run(tmp_path: Path, pair: tuple[Path, Path]) -> None:

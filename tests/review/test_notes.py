@@ -99,7 +99,7 @@ def test_compared(folder: Path) -> None:
     lpmangle("--note", "XSA=457", "--note", "XSA=458", "617712b.livepatch", cwd=folder)
     lpmangle("--note", "XSA=458", "--note", "XSA=459", "fbab204.livepatch", cwd=folder)
     said = lpmangle("compare", "617712b.livepatch", "fbab204.livepatch", cwd=folder).stdout
-    assert "\nnotes\n  OLD alone: XSA=457\n  both: XSA=458\n  NEW alone: XSA=459\n" in said
+    assert "\nnotes\n  only in OLD: XSA=457\n  both: XSA=458\n  only in NEW: XSA=459\n" in said
     found = json.loads(lpmangle("compare", "--json", "617712b.livepatch", "fbab204.livepatch", cwd=folder).stdout)
     assert found["notes"] == {"gone": ["XSA=457"], "both": ["XSA=458"], "new": ["XSA=459"]}
 
@@ -109,7 +109,7 @@ def test_what_is_no_note(folder: Path, word: str) -> None:
     """A usage error, and nothing is done."""
     before = {path: path.read_bytes() for path in folder.iterdir()}
     done = lpmangle("--note", word, "fbab204.livepatch", cwd=folder, code=2)
-    assert "is no note: KEY=VALUE" in done.stderr
+    assert "is not a note: KEY=VALUE" in done.stderr
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 

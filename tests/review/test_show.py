@@ -78,7 +78,7 @@ def test_mark_alone(example: Path) -> None:
     said = lpmangle("show", example).stdout
     assert "x86_emulate.c#_get_fpu  " in said
     assert f"x86_emulate.c#_get_fpu_{suffix}" not in said
-    assert "no manifest was found, the original names are told from the new ones" in said
+    assert "no manifest was found, the original names are derived from the new ones" in said
     assert f"x86_emulate.c#_get_fpu_{suffix}" in lpmangle("show", "--mangled", example).stdout
 
 
@@ -107,7 +107,7 @@ def test_damaged_inside(tmp_path: Path) -> None:
     path.write_bytes(payload(bytes(50)))
     said = lpmangle("show", path).stdout
     assert "needs 1 name of the hypervisor" in said
-    assert "not all can be told: .livepatch.funcs: " in said
+    assert "incomplete: .livepatch.funcs: " in said
 
 
 def test_no_function_is_replaced_but_deleted(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_signed(example: Path) -> None:
     assert show(example)["signed"] == {"note": None, "appended": 10}
     shutil.copy(EXAMPLES / "fbab204.livepatch", example)
     signing.add_note(example, signing.note(bytes(signing.SIZE)))
-    assert "  signed    not yet: there is a place for a signature\n" in lpmangle("show", example).stdout
+    assert "  signed    not yet; there is space for a signature\n" in lpmangle("show", example).stdout
     signing.add_note(example, signing.note(b"\x01" * signing.SIZE), how="update")
     assert "  signed    .note.Xen.signature, RSA, SHA-256\n" in lpmangle("show", example).stdout
 
@@ -171,5 +171,5 @@ def test_manifest_of_another_payload(example: Path) -> None:
     lpmangle("show", example, "-m", manifest, code=3)
     shutil.copy(manifest, f"{example}.manifest.json")
     said = lpmangle("show", example).stdout
-    assert "not all can be told: the manifest that was found is another payload's: it has another build-id" in said
+    assert "incomplete: the manifest that was found is another payload's: it has another build-id" in said
     assert "x86_emulate.c#_get_fpu  " in said

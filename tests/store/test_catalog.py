@@ -146,6 +146,8 @@ def test_remove_is_not_guesswork(tmp_path: Path) -> None:
     before = catalog.read_bytes()
     done = lpmangle("catalog", "remove", catalog, "prod", code=3)
     assert done.stdout == ""
+    done_json = lpmangle("catalog", "remove", "--json", catalog, "prod", code=3)
+    assert (json.loads(done_json.stdout)["removed"], done_json.stderr) == ([], done.stderr)
     lines = done.stderr.splitlines()
     assert lines[0] == f"lpmangle: {catalog}: has 3 payloads prod; nothing was removed:"
     assert lines[1].split() == ["PAYLOAD", "BUILD-ID", "SYMBOLS", "SUFFIX"]
@@ -158,7 +160,10 @@ def test_remove_is_not_guesswork(tmp_path: Path) -> None:
     assert catalog.read_bytes() == before
     removed = lpmangle("catalog", "remove", catalog, "one", several[1]["build_id"][:7]).stdout.splitlines()
     assert [line.split()[2] for line in removed] == ["one,", "one,", "prod,"]
-    lpmangle("catalog", "remove", catalog, "prod", "fix", "--all")
+    report = json.loads(lpmangle("catalog", "remove", "--json", catalog, "prod", "fix", "--all").stdout)
+    assert report["catalog"] == str(catalog)
+    assert [one["payload"] for one in report["removed"]] == ["prod", "prod", "fix", "fix"]
+    assert [one["build_id"] for one in report["removed"]][1:] == [several[2]["build_id"], None, None]
     assert json.loads(lpmangle("catalog", "list", catalog, "--json").stdout) == []
 
 

@@ -117,14 +117,14 @@ def test_report(tmp_path: Path) -> None:
     assert done.stderr.decode().splitlines() == [
         "lpmangle: 1 name was not put back: no payload with its build-id has such a name:",
         f"  {log}, line 2: {NAME[1:]}",
-        "  hint: the front was cut off, or stands in the line before: get the log with whole lines",
+        "  hint: the start of the name was cut off, or is on the line before: get the log with whole lines",
         "lpmangle: 1 name was not put back: a line break is in its build-id:",
         f"  {log}, line 4: {NAME}",
         "  hint: get the log with whole lines",
         "lpmangle: 1 name was not put back: it is in UTF-16:",
         f"  {wide}, line 3: {NAME}",
         "  hint: convert the log first: iconv -f UTF-16 -t UTF-8",
-        f"lpmangle: {wide}: begins with a byte-order mark of UTF-16; no names are found in that",
+        f"lpmangle: {wide}: begins with a byte-order mark of UTF-16; no names are found in UTF-16",
         "  hint: convert the log first: iconv -f UTF-16 -t UTF-8",
     ]
 

@@ -109,6 +109,26 @@ def test_several_false_fields_are_all_told(payload: Path) -> None:
     assert "--suffix buildid comes to abcdef01" in said
 
 
+@pytest.mark.parametrize("change", ["", "objcopy", "restore"])
+def test_the_manifest_of_another_payload(payload: Path, change: str) -> None:
+    """One line says so, whatever else was done to the payload."""
+    other = Path(shutil.copy(EXAMPLES / "617712b.livepatch", payload.parent))
+    lpmangle("--suffix", "text:v1", "--only", "*_fpu", other)
+    theirs = Path(f"{other}.manifest.json")
+    if change == "restore":
+        manifest = json.loads(theirs.read_text())
+        for symbol in manifest["symbols"]:
+            symbol["original"] = f"another_{symbol['original']}"
+        theirs.write_text(json.dumps(manifest))
+        lpmangle("restore", payload)
+    elif change:
+        subprocess.run([change, payload], check=True)
+    assert lpmangle("verify", payload, "-m", theirs, code=1).stdout == (
+        f"{payload}: the manifest belongs to another payload: 617712b, build-id "
+        "a46b5c175e2839ad0fcd31212d3715bde54b2c28; this payload has build-id d967c17f6518371e26e591728fd30fa3f292977c\n"
+    )
+
+
 def test_a_wrong_original(payload: Path, tmp_path: Path) -> None:
     wrong = tmp_path / "wrong"
     wrong.write_bytes(EXAMPLE.read_bytes()[:-1] + b"\x01")

@@ -51,7 +51,7 @@ def test_valid(payload: Path, tool: str) -> None:
 def test_what_check_says_without_a_key(payload: Path) -> None:
     sign(payload)
     done = run(["lpmangle", "check", str(payload)], payload.parent)
-    assert f"{payload}: signed (.note.Xen.signature, RSA, SHA-256); --key checks whether that fits\n" in done.stdout
+    assert f"{payload}: signed (.note.Xen.signature, RSA, SHA-256); --key checks whether it is valid\n" in done.stdout
     Path(f"{payload}.manifest.json").unlink()
     assert "not-mangled" in run(["lpmangle", "check", str(payload)], payload.parent).stdout
     (report,) = json.loads(run(["lpmangle", "check", "--json", str(payload)], payload.parent).stdout)["payloads"]
