@@ -199,10 +199,13 @@ def _check_overlaps(view: Object) -> None:
 
 
 def _check_symbols(view: Object) -> None:
-    names_size, sections = view.strtab.size, len(view.sections)
-    for index, (st_name, _, _, st_shndx, _, _) in enumerate(view.symbol_fields()):
-        if st_name >= names_size:
-            raise ElfError(f"symbol {index}: its name is outside the string table ({st_name:#x} of {names_size:#x})")
-        # livepatch_elf.c:livepatch_elf_resolve_symbols: "Out of bounds symbol section"
-        if st_shndx >= sections and st_shndx not in (SHN_ABS, SHN_COMMON):
-            raise ElfError(f"symbol {index}: st_shndx {st_shndx:#x} is not one of the {sections} sections")
+    names_size, st_names = view.strtab.size, view.symbol_column("st_name")
+    if max(st_names) >= names_size:
+        index, st_name = next(pair for pair in enumerate(st_names) if pair[1] >= names_size)
+        raise ElfError(f"symbol {index}: its name is outside the string table ({st_name:#x} of {names_size:#x})")
+    # livepatch_elf.c:livepatch_elf_resolve_symbols: "Out of bounds symbol section"
+    count, st_shndx = len(view.sections), view.symbol_column("st_shndx")
+    for number in sorted(set(st_shndx)):
+        if number >= count and number not in (SHN_ABS, SHN_COMMON):
+            index = st_shndx.index(number)
+            raise ElfError(f"symbol {index}: st_shndx {number:#x} is not one of the {count} sections")

@@ -87,7 +87,7 @@ def prove(
         raise ProofError(f"there is no symbol {max(renames)}")
     names = b"\0".join([*renames.values(), b""])
     mark_at, first = table_offset + strtab.size, len(after) - len(names)
-    if bytes(after[table_offset:mark_at]) != view.section_data(strtab):
+    if after[table_offset:mark_at] != before[strtab.offset : strtab.end]:
         raise ProofError("the new string table does not begin with the old one")
     if not after.endswith(names) or after.find(b"\0", mark_at) != first - 1 or names.count(b"\0") != len(renames):
         raise ProofError("the new string table holds not just the old strings, one mark and the new names")
@@ -96,13 +96,16 @@ def prove(
     # The file without the new table, and with all that may differ put back.
     masked = bytearray(memoryview(after)[: table_offset if function_names else len(before)])
     st_name = first - table_offset
-    (words, column), (_, old_column) = _symbol_words(view, masked), _symbol_words(view, before)
+    (words, column), old_column = _symbol_words(view, masked), view.symbol_column("st_name")
+    expected = old_column[:]
     for index, name in renames.items():
-        if column[index] != st_name:
-            raise ProofError(f"symbol {index} is not called {name!r}")
-        column[index] = old_column[index]
+        expected[index] = st_name
         st_name += len(name) + 1
-    _put_symbol_words(masked, view, words, column)
+    if column != expected:
+        index = next(index for index, pair in enumerate(zip(column, expected, strict=True)) if pair[0] != pair[1])
+        what = f"is not called {renames[index]!r}" if index in renames else "has another name"
+        raise ProofError(f"symbol {index} {what}")
+    _put_symbol_words(masked, view, words, old_column)
     masked[header : header + 2 * layout.address.size] = before[header : header + 2 * layout.address.size]
     if function_names:
         from lpmangle.mangle import function_names as functions

@@ -1,6 +1,7 @@
 """For each symbol its new name, or the reason why it keeps its own; and what clashes, before anything is written."""
 
 from collections.abc import Callable, Iterable
+from itertools import compress
 
 from lpmangle import elf
 from lpmangle.errors import MangledError, PlanError
@@ -15,9 +16,6 @@ from lpmangle.xen.symbols import UNUSUAL, Kind, SymbolRules
 
 if TYPE_CHECKING:
     from lpmangle.mangle.stack import Stack
-
-# As plain numbers for the loop over all symbols.
-_NEW, _RENAMED = int(Kind.NEW), int(Outcome.RENAMED)
 
 
 def make_plan(payload: Payload, options: Options, stem: str, stack: "Stack | None" = None) -> Plan:
@@ -40,34 +38,32 @@ def make_plan(payload: Payload, options: Options, stem: str, stack: "Stack | Non
     signatures = {s.info for s in view.sections if s.type == elf.SHT_GROUP and s.link == view.symtab.number}
     # Every new name contains the suffix: while the string table does not, no old name can clash with one.
     suffix_occurs = view.data.find(suffix.encode(), view.strtab.offset, view.strtab.end) >= 0
-    # Looked up once, not per symbol.
-    kinds, string, rename, locals_only = payload.kinds, view.string, namer.rename, options.scope == "local"
-    choosy = bool(only.globs or keep.globs or signatures)
-    kept: set[bytes] = set()
-
-    for index, (st_name, st_info, _, _, _, _) in enumerate(view.symbol_fields()):
-        if kinds[index] != _NEW:
-            continue
-        name = string(st_name)
-        if choosy and ((only.globs and not only.match(name)) or keep.match(name)):
-            outcomes[index] = Outcome.EXCLUDED
-        elif choosy and index in signatures:
-            outcomes[index] = Outcome.GROUP_SIGNATURE
-        elif locals_only and st_info >> 4 != elf.STB_LOCAL:
-            outcomes[index] = Outcome.GLOBAL
-        else:
-            outcomes[index] = _RENAMED
-            renames[index] = rename(name)
-            continue
-        kept.add(name[:MAX_NAME])
-    if kept:
-        _keep_twins(view, plan, kept)
+    st_names, new = view.symbol_column("st_name"), plan.indices(Kind.NEW)
+    stays: dict[int, Outcome] = {}
+    if only.globs or keep.globs or signatures:
+        for index in new:
+            name = view.string(st_names[index])
+            if (only.globs and not only.match(name)) or keep.match(name):
+                stays[index] = Outcome.EXCLUDED
+            elif index in signatures:
+                stays[index] = Outcome.GROUP_SIGNATURE
+    if options.scope == "local":
+        infos = compress(view.symbol_column("st_info"), plan.flags(Kind.NEW))
+        for index in [index for index, info in zip(new, infos, strict=True) if info >> 4 != elf.STB_LOCAL]:
+            stays.setdefault(index, Outcome.GLOBAL)
+    for index, reason in stays.items():
+        outcomes[index] = reason
+    outcomes[:] = outcomes.replace(bytes([Kind.NEW]), bytes([Outcome.RENAMED]))
+    names = view.strings(compress(st_names, plan.flags(Outcome.RENAMED)))
+    renames.update(zip(plan.indices(Outcome.RENAMED), namer.rename_all(names), strict=True))
+    if stays:
+        _keep_twins(view, plan, {view.symbol_name(index)[:MAX_NAME] for index in stays})
     plan.already = there is not None or (suffix_occurs and _lost_its_mark(plan, payload, namer))
     if plan.already:
         for index in renames:
             outcomes[index] = Outcome.CARRIES_SUFFIX
         renames.clear()
-    if len(set(renames.values())) < len(renames):
+    if not namer.keeps_whole(names):
         _check_clashes(view, renames)
     _check_text(view, renames)
     _check_kinds(payload, renames)

@@ -1,7 +1,7 @@
 """How a new name is made: suffix specifications, the template, and the limit of 126 bytes."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 
 from lpmangle.errors import NamingError, PayloadError, counted
@@ -110,7 +110,6 @@ class Namer:
         self._fields = fields
         self._pattern = pattern.encode()
         self._before, _, self._after = (self._pattern % b"\0").partition(b"\0") if fields == ["symbol"] else (b"",) * 3
-        self._whole = fields == ["symbol"]
         self._room = MAX_NAME - len(self._pattern % tuple(b"" for _ in fields))
         if self._room < MIN_FIELD * len(fields):
             raise PayloadError(
@@ -120,8 +119,6 @@ class Namer:
 
     def rename(self, symbol: bytes) -> bytes:
         """The new name of `symbol`, at most 126 bytes; a longer one is shortened in its middle, never in its suffix."""
-        if self._whole and len(symbol) <= self._room:  # nearly all names
-            return self._before + symbol + self._after
         values = [field_of(symbol, field) for field in self._fields]
         excess = sum(map(len, values)) - self._room
         if excess > 0:
@@ -135,6 +132,16 @@ class Namer:
                     excess -= len(values[index]) - size
                     values[index] = shorten(values[index], size, digest)
         return self._pattern % tuple(values)
+
+    def rename_all(self, symbols: Sequence[bytes]) -> list[bytes]:
+        """The same for many."""
+        if self.keeps_whole(symbols):
+            return [self._before + symbol + self._after for symbol in symbols]
+        return list(map(self.rename, symbols))
+
+    def keeps_whole(self, symbols: Sequence[bytes]) -> bool:
+        """Whether each new name holds all of its old one: then those of different symbols are different."""
+        return self._fields == ["symbol"] and max(map(len, symbols), default=0) <= self._room
 
     def carries(self, symbol: bytes) -> bool:
         """Whether `symbol` looks like a name that this template and suffix have made."""

@@ -1,6 +1,7 @@
 """What was decided for a payload: for each symbol its new name, or the reason why it keeps its own."""
 
 from enum import IntEnum
+from itertools import compress, count
 
 from lpmangle.mangle import mark
 from lpmangle.mangle.mark import Mark
@@ -87,7 +88,10 @@ class Plan:
         """Whether the payload does not stay as it is."""
         return bool(self.renames or self.references or self.functions)
 
+    def flags(self, outcome: int) -> bytes:
+        """One byte per symbol: 1 for those with that outcome, else 0."""
+        return bytes(self.outcomes).translate(bytes(found == outcome for found in range(256)))
+
     def indices(self, outcome: int) -> list[int]:
         """The symbols with that outcome, in table order."""
-        count = self.outcomes.count(outcome)
-        return [index for index, found in enumerate(self.outcomes) if found == outcome] if count else []
+        return list(compress(count(), self.flags(outcome)))

@@ -39,7 +39,10 @@ def encode(view: elf.Object) -> str | None:
     flags = bytes(_is_content(view, section) for section in sections)
     contents = [section for section in sections if flags[section.number]]
     taken = [(0, view.layout.ehdr_size), (e_shoff, end), *((section.offset, section.end) for section in contents)]
-    rest = [data[start:stop] for start, stop in _gaps(taken, len(data))]
+    gaps = list(_gaps(taken, len(data)))
+    if sum(stop - start for start, stop in gaps) > MAX_SIZE:
+        return None
+    rest = [data[start:stop] for start, stop in gaps]
     checks = [_CRC.pack(check(view.section_data(section))) for section in contents]
     head = _HEAD.pack(e_shoff, len(sections)), data[: view.layout.ehdr_size], data[e_shoff:end], flags
     raw = b"".join((*head, *checks, *rest))

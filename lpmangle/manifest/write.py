@@ -6,6 +6,7 @@ stands what only programs read.
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from itertools import islice
 
 from lpmangle import elf
 from lpmangle.mangle.plan import Outcome, Plan
@@ -74,16 +75,10 @@ def encode(
         head["unsure"] = unsure
     head["symbols"] = []
     yield indented(head).removesuffix("]\n}").encode()
-    lines: list[bytes] = []
-    separator = b"\n    "
-    for line in _symbol_lines(view, plan):
-        lines.append(line)
-        if len(lines) == _LINES:
-            yield separator + b",\n    ".join(lines)
-            lines.clear()
-            separator = b",\n    "
-    if lines:
-        yield separator + b",\n    ".join(lines)
+    separator = "\n    "
+    for lines in _symbol_lines(view, plan):
+        yield (separator + ",\n    ".join(lines)).encode()
+        separator = ",\n    "
     yield b"\n  ]" if plan.renames else b"]"
     if frame := encode_frame(view):
         yield b',\n  "frame": "%b"' % frame.encode()
@@ -137,26 +132,40 @@ def _as_text(names: Iterable[bytes]) -> list[str]:
     return list(found)
 
 
-def _symbol_lines(view: elf.Object, plan: Plan) -> Iterator[bytes]:
-    """One JSON object for each renamed symbol (`read.SymbolRecord`)."""
-    sections = [quoted(section.name).encode() for section in view.sections]
-    kinds: dict[int, bytes] = {}  # by st_info, of which a payload has few
-    names = bytes(view.section_data(view.strtab)).replace(b"\0", b"") + f"{plan.options.template}{plan.suffix}".encode()
-    plain, string, new_name = is_plain(names), view.string, plan.renames.get
-    for index, (st_name, st_info, _, st_shndx, st_value, st_size) in enumerate(view.symbol_fields()):
-        if (new := new_name(index)) is None:
-            continue
-        if st_info not in kinds:
-            kind, binding = st_info & 15, st_info >> 4
-            kinds[st_info] = (
-                f'"type":"{elf.STT_NAMES.get(kind, kind)}","binding":"{elf.STB_NAMES.get(binding, binding)}","st_name":'
-            ).encode()
-        old = string(st_name)
-        if not plain:
-            old, new = (quoted(name.decode()).encode()[1:-1] for name in (old, new))
-        yield b'{"index":%d,"original":"%b","name":"%b","section":%b,"value":%d,"size":%d,%b%d}' % (
-            *(index, old, new, sections[st_shndx], st_value, st_size, kinds[st_info], st_name),
-        )
+def _symbol_lines(view: elf.Object, plan: Plan) -> Iterator[list[str]]:
+    """One JSON object for each renamed symbol (`read.SymbolRecord`), many at once."""
+    sections = [quoted(section.name) for section in view.sections]
+    st_name, st_info, st_shndx, st_value, st_size = map(
+        view.symbol_column, ("st_name", "st_info", "st_shndx", "st_value", "st_size")
+    )
+    kinds = {info: _kind(info) for info in set(st_info)}
+    strings = bytes(view.section_data(view.strtab))
+    plain = is_plain(strings.replace(b"\0", b"") + f"{plan.options.template}{plan.suffix}".encode())
+    table = strings.decode("ascii") if plain else ""
+    renames = iter(plan.renames.items())
+    while some := list(islice(renames, _LINES)):
+        if plain:
+            olds = [table[(at := st_name[index]) : table.find("\0", at)] for index, _ in some]
+            news = [name.decode() for _, name in some]
+        else:
+            olds = [_escaped(view.string(st_name[index])) for index, _ in some]
+            news = [_escaped(name) for _, name in some]
+        yield [
+            f'{{"index":{index},"original":"{old}","name":"{new}","section":{sections[st_shndx[index]]},'
+            f'"value":{st_value[index]},"size":{st_size[index]},{kinds[st_info[index]]},"st_name":{st_name[index]}}}'
+            for (index, _), old, new in zip(some, olds, news, strict=True)
+        ]
+
+
+def _kind(info: int) -> str:
+    """What st_info says."""
+    kind, binding = info & 15, info >> 4
+    return f'"type":"{elf.STT_NAMES.get(kind, kind)}","binding":"{elf.STB_NAMES.get(binding, binding)}"'
+
+
+def _escaped(name: bytes) -> str:
+    """What stands in quotes for a name."""
+    return quoted(name.decode())[1:-1]
 
 
 def _hex(build_id: bytes | None) -> str | None:

@@ -21,7 +21,7 @@ from lpmangle.xen.abi import (
 )
 from lpmangle.xen.notes import parse_build_id
 from lpmangle.xen.placement import place
-from lpmangle.xen.symbols import UNUSUAL, Kind, SymbolRules
+from lpmangle.xen.symbols import UNUSUAL, USUAL, Kind, SymbolRules
 
 if TYPE_CHECKING:
     from lpmangle.xen.function_names import FunctionName
@@ -184,26 +184,24 @@ class Payload:
             }
             layouts.append((bases, at, set[int]()))
         rules = SymbolRules([section.flags for section in view.sections], view.machine)
-        # As plain numbers for the loop over all symbols.
-        by_section, count, new = list(map(int, rules.by_section)), len(view.sections), int(Kind.NEW)
-        data, names = view.data, view.strtab.offset
-        kinds = bytearray()
-        for index, (st_name, _, _, st_shndx, st_value, _) in enumerate(view.symbol_fields()):
-            if st_shndx < count:
-                kind = by_section[st_shndx]
-                if kind == new:
-                    if data[names + st_name] in UNUSUAL:
-                        kind = rules.kind(st_shndx, view.string(st_name))
-                    if replacements and kind == new:
-                        if st_shndx in overridden and st_value in overridden[st_shndx]:
-                            kind = Kind.OVERRIDING
-                        else:
-                            for bases, at, found in layouts:
-                                if _address(bases, st_shndx, st_value, mask) in at:
-                                    found.add(index)
-            else:
-                kind = rules.kind(st_shndx, b"")
-            kinds.append(kind)
+        st_names, st_shndx = view.symbol_column("st_name"), view.symbol_column("st_shndx")
+        # Nearly all symbols are what their section says. Plain numbers: there may be a million.
+        usual = {number: int(rules.kind(number, USUAL)) for number in set(st_shndx)}
+        kinds = bytearray(map(usual.__getitem__, st_shndx))
+        new, strings = int(Kind.NEW), bytes(view.section_data(view.strtab))
+        for index, st_name in enumerate(st_names):
+            if strings[st_name] in UNUSUAL and kinds[index] == new:
+                kinds[index] = rules.kind(st_shndx[index], view.string(st_name))
+        if replacements:
+            st_value = view.symbol_column("st_value")
+            for index in [index for index, kind in enumerate(kinds) if kind == new]:
+                section, offset = st_shndx[index], st_value[index]
+                if offset in overridden.get(section, ()):
+                    kinds[index] = Kind.OVERRIDING
+                    continue
+                for bases, at, found in layouts:
+                    if _address(bases, section, offset, mask) in at:
+                        found.add(index)
         kinds[0] = Kind.NULL
         first, second = (frozenset(found) for _, _, found in layouts)
         return bytes(kinds), (first, second)

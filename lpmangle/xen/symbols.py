@@ -26,6 +26,7 @@ class Kind(IntEnum):
 
 # First bytes of the names that are not what their section says; the NUL is that of an empty name.
 UNUSUAL = frozenset(b"\0.$")
+USUAL = b"usual"  # any name that is
 
 
 class SymbolRules:

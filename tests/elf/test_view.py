@@ -31,6 +31,9 @@ def test_reads_what_was_built(shape: dict[str, bool]) -> None:
     relocations = list(view.relocations(funcs))
     assert [(r.r_offset, r.r_sym, r.r_addend) for r in relocations] == [(8, 2, 0) if shape["is_64"] else (4, 2, None)]
     assert view.section_named("no such section") is None
+    for field in ("st_name", "st_info", "st_shndx", "st_value", "st_size"):
+        assert list(view.symbol_column(field)) == [getattr(symbol, field) for symbol in view.symbols()]
+    assert view.strings(view.symbol_column("st_name")) == names
 
 
 def _second_symtab(built: Built) -> bytes:
@@ -204,3 +207,14 @@ def test_long_names_cost_nothing() -> None:
     with allocated() as peak, pytest.raises(ElfError, match="has a name of more than 4096 bytes"):
         elf.parse(bytes(out))
     assert peak() < 32 << 20
+
+
+def test_names_beside_a_long_string() -> None:
+    """What is too long for a name does no harm where nothing is called so, such as a mark; else it is refused."""
+    longest, longer = b"f" * 4096, b"g" * 4097
+    view = elf.parse(build([Sec(".text")], [Sym(longest), Sym(longer)]).data)
+    st_names = view.symbol_column("st_name")
+    assert view.strings(st_names[:2]) == [b"", longest]
+    with allocated() as peak, pytest.raises(ElfError, match="has a name of more than 4096 bytes"):
+        view.strings([st_names[2]] * 10_000)
+    assert peak() < 1 << 20

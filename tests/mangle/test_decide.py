@@ -115,6 +115,13 @@ def test_clash_of_two_renamed() -> None:
     assert "default template" in caught.value.hint
 
 
+def test_clash_with_a_shortened_name() -> None:
+    """A name that is what another one is shortened to."""
+    (shortened,) = news(plan_of([Sym(b"f" * 200)])).values()
+    with pytest.raises(PlanError, match=r"symbols 1 .* and 2 .* would both be called f"):
+        plan_of([Sym(b"f" * 200), Sym(shortened.removesuffix("_SUF").encode())])
+
+
 def test_equal_originals_stay_equal() -> None:
     """Two files that are new in the patch may both have a static `calls.3`; Xen does not mind, and nor do we."""
     assert news(plan_of([Sym(b"calls.3"), Sym(b"calls.3", value=8)])) == {1: "calls.3_SUF", 2: "calls.3_SUF"}
