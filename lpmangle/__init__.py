@@ -28,7 +28,7 @@ Errors are LpmangleErrors, with `message`, `hint`, `path` and the `exit_code` of
 they were.
 """
 
-from lpmangle.records import TYPE_CHECKING
+TYPE_CHECKING = False  # typing takes long to load
 
 if TYPE_CHECKING:
     from lpmangle.errors import LpmangleError

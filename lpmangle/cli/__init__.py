@@ -11,7 +11,7 @@ from lpmangle.cli import common_call
 from lpmangle.cli.mangle_one import mangle_one
 from lpmangle.cli.output import error_lines, forget_stdout, note_lines, print_line
 from lpmangle.errors import LpmangleError
-from lpmangle.records import TYPE_CHECKING
+from lpmangle.system.records import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from types import FrameType

@@ -13,7 +13,7 @@ from lpmangle.cli.progress import Progress
 from lpmangle.cli.reply import FAILED, Reply, Wanted, failed, say
 from lpmangle.errors import FileError, LpmangleError, counted
 from lpmangle.jobs.inputs import Input, each_once
-from lpmangle.jobs.outputs import place
+from lpmangle.jobs.outputs import output_place
 from lpmangle.system import pool
 
 NOT_BEGUN = "not begun"
@@ -102,7 +102,7 @@ def _expanded(words: Iterable[str]) -> Iterator[str]:
 def _check_outputs(payloads: list[Input], folder: str) -> None:
     if not os.path.isdir(folder):
         raise click.UsageError("with several payloads, -o must be an existing folder")
-    outputs = Counter(place(folder, payload.path) for payload in payloads)
+    outputs = Counter(output_place(folder, payload.path) for payload in payloads)
     for output, count in outputs.items():
         if count > 1:
             raise click.UsageError(f"{count} payloads would be written to the same file, {shown(output)}")

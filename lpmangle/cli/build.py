@@ -12,7 +12,7 @@ from lpmangle.cli.mangle_one import reply_of
 from lpmangle.cli.mangle_options import AGAINST, NAMING, NOTES, STRICT
 from lpmangle.cli.mangle_report import entry, report
 from lpmangle.cli.options import add_options, read_options
-from lpmangle.cli.output import print_json, warn
+from lpmangle.cli.output import print_json, print_message
 from lpmangle.cli.paths import CommandText, FilePath, OutputPath, PayloadFile
 from lpmangle.cli.reply import Reply, Wanted, failed, say
 from lpmangle.cli.settings import Command, is_typed, origin_lines
@@ -166,7 +166,7 @@ def _run(words: tuple[str, ...], stdout: int) -> None:
 
 
 def _end_stopped(number: int, payload: str = "") -> NoReturn:
-    warn(payload, f"interrupted by {signal.Signals(number).name}, nothing was mangled")
+    print_message(payload, f"interrupted by {signal.Signals(number).name}, nothing was mangled")
     sys.exit(process.end_like(-number))
 
 

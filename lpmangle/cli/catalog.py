@@ -8,7 +8,7 @@ from itertools import chain
 
 import click
 
-from lpmangle.cli.output import print_json, print_table, shown, table_lines, warn
+from lpmangle.cli.output import print_json, print_message, print_table, shown, table_lines
 from lpmangle.cli.paths import FilePath, FolderPath, OutputPath, WholeFilePath
 from lpmangle.cli.settings import Command
 from lpmangle.errors import EXIT_NO, EXIT_REFUSED, WordError, about, counted
@@ -155,7 +155,7 @@ def show(ctx: click.Context, catalog: str, payloads: tuple[str, ...], as_json: b
 
 def _warn_of_missing(catalog: str, named: dict[str, list[catalogs.Entry]], done: str = "") -> None:
     for word in (word for word, entries in named.items() if not entries):
-        warn(catalog, f"has no payload {word}{done}")
+        print_message(catalog, f"has no payload {word}{done}")
 
 
 def _show(manifest: Manifest, *, first: bool) -> None:
@@ -237,10 +237,10 @@ def remove(ctx: click.Context, catalog: str, payloads: tuple[str, ...], every: b
     status = 0
     for word, entries in found.items():
         if not entries:
-            warn(catalog, f"has no payload {word}; nothing was removed")
+            print_message(catalog, f"has no payload {word}; nothing was removed")
             status = max(status, EXIT_NO)
         elif not every and catalogs.are_several(entries):
-            warn(catalog, f"has {len(entries)} payloads {word}; nothing was removed:")
+            print_message(catalog, f"has {len(entries)} payloads {word}; nothing was removed:")
             for line in table_lines(_rows(entries)):
                 click.echo(f"  {line}", err=True)
             click.echo("  hint: name one by its build-id, or remove them all with --all", err=True)
@@ -295,7 +295,7 @@ def find(ctx: click.Context, catalog: str, symbols: tuple[str, ...], notes: tupl
         rows = [(m.payload, m.build_id or "-", m.original, m.name) for m in matches]
         print_table([("PAYLOAD", "BUILD-ID", "SYMBOL", "NEW NAME"), *rows])
     for pattern in missing if not as_json else ():
-        warn(catalog, f"no payload introduced {pattern}")
+        print_message(catalog, f"no payload introduced {pattern}")
     if missing:
         ctx.exit(EXIT_NO)
 
@@ -325,5 +325,5 @@ def _print_noted(
         print_table([("PAYLOAD", "BUILD-ID", "NOTES"), *rows])
     if not noted:
         if not as_json:
-            warn(catalog, f"no payload has the note {' and '.join(wanted)}")
+            print_message(catalog, f"no payload has the note {' and '.join(wanted)}")
         ctx.exit(EXIT_NO)

@@ -14,7 +14,7 @@ from lpmangle.cli.reply import Wanted
 from lpmangle.errors import LpmangleError
 from lpmangle.mangle.names import check_naming
 from lpmangle.mangle.options import Options, is_note
-from lpmangle.records import TYPE_CHECKING, NamedTuple
+from lpmangle.system.records import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from typing import Any

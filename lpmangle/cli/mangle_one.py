@@ -7,7 +7,7 @@ from lpmangle.cli.output import message_line, print_json
 from lpmangle.cli.reply import Reply, Wanted, failed, say
 from lpmangle.errors import LpmangleError
 from lpmangle.jobs.mangle import Request, below, mangle
-from lpmangle.jobs.outputs import place
+from lpmangle.jobs.outputs import output_place
 from lpmangle.jobs.result import Result
 from lpmangle.mangle.options import Options
 
@@ -19,7 +19,7 @@ def what_does_not_fit(payload: str | None, options: Options) -> str:
     if payload is None:
         return "--manifest and --depfile need a single payload" if options.manifest or options.depfile else ""
     for option, path in (("--manifest", options.manifest), ("--depfile", options.depfile)):
-        if path and os.path.realpath(path) in map(os.path.realpath, (payload, place(options.output, payload))):
+        if path and os.path.realpath(path) in map(os.path.realpath, (payload, output_place(options.output, payload))):
             return f"{option} names the payload itself"
     return ""
 

@@ -2,7 +2,7 @@
 
 from lpmangle.mangle.names import DEFAULT_SUFFIX, DEFAULT_TEMPLATE
 from lpmangle.mangle.options import SCOPES
-from lpmangle.records import NamedTuple
+from lpmangle.system.records import NamedTuple
 
 # What an option's value is.
 FLAG = "there or not"

@@ -8,7 +8,7 @@ from lpmangle.elf import text
 from lpmangle.errors import counted
 from lpmangle.jobs.result import Result
 from lpmangle.mangle.plan import REASONS, Reference
-from lpmangle.records import TYPE_CHECKING
+from lpmangle.system.records import TYPE_CHECKING
 from lpmangle.xen.symbols import Kind
 
 if TYPE_CHECKING:

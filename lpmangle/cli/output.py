@@ -21,7 +21,7 @@ def shown(name: str | bytes) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
 
 
-def warn(path: str, message: str) -> None:
+def print_message(path: str, message: str) -> None:
     """`lpmangle: FILE: message` on stderr."""
     print_line(message_line(path, message), err=True)
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from lpmangle.cli.output import error_lines, print_line
 from lpmangle.errors import LpmangleError
-from lpmangle.records import TYPE_CHECKING, NamedTuple
+from lpmangle.system.records import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from typing import Any

@@ -9,7 +9,7 @@ from functools import partial
 import click
 
 from lpmangle.cli.options import sources_option
-from lpmangle.cli.output import error_lines, shown, warn
+from lpmangle.cli.output import error_lines, print_message, shown
 from lpmangle.cli.paths import FilePath
 from lpmangle.cli.settings import Command
 from lpmangle.errors import FileError, LpmangleError, counted
@@ -187,14 +187,14 @@ def _write(pieces: list[bytes], path: str = "", fd: int | None = None) -> None:
 
 
 def _tell_ambiguous(name: bytes, candidates: list[Candidate]) -> None:
-    warn("", f"{shown(name)} has several meanings and is left as it is:")
+    print_message("", f"{shown(name)} has several meanings and is left as it is:")
     for candidate in candidates:
         build_id = candidate.build_id or "(none)"
         click.echo(f"  {shown(candidate.original)}: {shown(candidate.payload)}, build-id {shown(build_id)}", err=True)
 
 
 def _tell_trouble(error: LpmangleError) -> None:
-    warn(error.path, f"warning: {error.message}")
+    print_message(error.path, f"warning: {error.message}")
 
 
 def report(missed: Missed) -> None:
@@ -209,7 +209,7 @@ def _report_unknown(missed: Missed) -> None:
         return
     more = "" if len(unknown) < MAX_BUILD_IDS else " at least"
     ids = counted(len(unknown), "build-id")
-    warn("", f"{_names(missed.unknown_times)} with{more} {ids} in no manifest:")
+    print_message("", f"{_names(missed.unknown_times)} with{more} {ids} in no manifest:")
     for build_id, (count, first) in unknown[:MOST_IDS]:
         click.echo(f"  {build_id.decode()}: {count}, such as {shown(first.name)} ({_where(first)})", err=True)
     if len(unknown) > MOST_IDS:
@@ -225,14 +225,14 @@ def _report_missed(missed: Missed) -> None:
         were, words = (
             ("was", {"its": "its", "it": "it is"}) if times == 1 else ("were", {"its": "their", "it": "they are"})
         )
-        warn("", f"{_names(times)} {were} not put back: {what.format(**words)}:")
+        print_message("", f"{_names(times)} {were} not put back: {what.format(**words)}:")
         for place in missed.places[kind]:
             click.echo(f"  {_where(place)}: {shown(place.name)}", err=True)
         if times > len(missed.places[kind]):
             click.echo(f"  and {times - len(missed.places[kind])} more", err=True)
         click.echo(f"  hint: {hint}", err=True)
     for path in missed.wide_inputs:
-        warn(path, "begins with a byte-order mark of UTF-16; no names are found in UTF-16")
+        print_message(path, "begins with a byte-order mark of UTF-16; no names are found in UTF-16")
         click.echo(f"  hint: {_WORDS[Reason.WIDE][1]}", err=True)
 
 

@@ -12,7 +12,7 @@ from lpmangle.cli.reply import Reply, Wanted, entry_of
 from lpmangle.cli.settings import Command
 from lpmangle.errors import EXIT_NO, counted
 from lpmangle.jobs.inputs import Input
-from lpmangle.jobs.outputs import is_folder, place
+from lpmangle.jobs.outputs import is_folder, output_place
 from lpmangle.jobs.verify import verify_file
 from lpmangle.manifest.read import Manifest
 from lpmangle.verify.payload import Verification
@@ -66,7 +66,7 @@ def command(
     public = SigningKey.read(key) if key else None
 
     def work(payload: Input) -> Reply:
-        before = place(original, payload.path) if original else None
+        before = output_place(original, payload.path) if original else None
         done = verify_file(payload.path, source, before, public)
         lines = [] if as_json else list(_lines(payload.path, done, quiet))
         status, code = ("verified", 0) if done.verified else ("differs", EXIT_NO)

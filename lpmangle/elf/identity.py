@@ -4,9 +4,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from lpmangle.elf.view import SHN_UNDEF, SHT_REL, SHT_RELA, STB_LOCAL, Object, Section, text
-
-_STB_GLOBAL = 1
+from lpmangle.elf.view import SHN_ABS, SHN_UNDEF, SHT_REL, SHT_RELA, STB_GLOBAL, STB_LOCAL, Object, Section, text
 
 
 class SectionId(NamedTuple):
@@ -35,7 +33,7 @@ class SymbolId(NamedTuple):
     @property
     def place(self) -> str:
         if isinstance(self.section, int):
-            return {0: "undefined", 0xFFF1: "absolute"}.get(self.section, f"section index {self.section:#x}")
+            return {SHN_UNDEF: "undefined", SHN_ABS: "absolute"}.get(self.section, f"section index {self.section:#x}")
         return f"{self.section.name}+{self.value:#x}" if self.value or self.name else self.section.name
 
     def __str__(self) -> str:
@@ -62,7 +60,7 @@ def symbol_ids(view: Object, names: Mapping[int, bytes] | None = None) -> list[S
         name = others.get(index) if index in others else view.string(st_name)
         binding = info >> 4
         if shndx == SHN_UNDEF and binding == STB_LOCAL and index:
-            binding = _STB_GLOBAL
+            binding = STB_GLOBAL
         section = sections[shndx] if shndx < len(sections) else shndx
         ids.append(SymbolId(name or b"", section, value, size, info & 15, binding, other))
     return ids
@@ -88,7 +86,7 @@ def renumbered(view: Object, section: Section, number: Callable[[int], int]) -> 
     content = bytes(view.section_data(section))
     if section.type not in (SHT_REL, SHT_RELA) or section.entsize != entry.size or len(content) % entry.size:
         return content
-    shift, mask = (32, 0xFFFFFFFF) if layout.is_64 else (8, 0xFF)
+    shift, mask = layout.r_sym_shift, layout.r_type_mask
     return b"".join(
         entry.pack(offset, number(info >> shift) << shift | info & mask, *addend)
         for offset, info, *addend in entry.iter_unpack(content)

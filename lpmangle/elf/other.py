@@ -1,8 +1,7 @@
 """Files that are given by mistake: what they are, told from their first bytes and their sections."""
 
-from lpmangle.elf.view import ET_EXEC, Object
+from lpmangle.elf.view import ET_CORE, ET_DYN, ET_EXEC, Object
 
-ET_DYN, ET_CORE = 3, 4
 # What a file begins with, at an offset.
 _MAGICS = (
     (0, b"!<arch>\n", "an archive (ar)"),

@@ -12,20 +12,21 @@ from collections.abc import Iterable, Iterator
 from functools import cached_property
 
 from lpmangle.errors import ElfError, counted
-from lpmangle.records import NamedTuple
+from lpmangle.system.records import NamedTuple
 
 ELFMAG = b"\x7fELF"
 ELFCLASS32, ELFCLASS64 = 1, 2
 ELFDATA2LSB, ELFDATA2MSB = 1, 2
 EV_CURRENT = 1
-ET_REL, ET_EXEC = 1, 2
+ET_REL, ET_EXEC, ET_DYN, ET_CORE = 1, 2, 3, 4
 ET_NAMES = {0: "ET_NONE", 1: "ET_REL", 2: "ET_EXEC", 3: "ET_DYN", 4: "ET_CORE"}
 EM_NAMES = {40: "arm", 62: "x86_64", 183: "aarch64"}
 EM_ARM, EM_X86_64, EM_AARCH64 = 40, 62, 183
 
 SHN_UNDEF, SHN_LORESERVE, SHN_ABS, SHN_COMMON, SHN_XINDEX = 0, 0xFF00, 0xFFF1, 0xFFF2, 0xFFFF
 SHT_NULL, SHT_PROGBITS, SHT_SYMTAB, SHT_STRTAB, SHT_RELA, SHT_NOTE, SHT_NOBITS = 0, 1, 2, 3, 4, 7, 8
-SHT_REL, SHT_GROUP = 9, 17
+SHT_REL, SHT_GROUP, SHT_SYMTAB_SHNDX = 9, 17, 18
+SHT_LLVM_ADDRSIG = 0x6FFF4C03  # LLVM's; nothing that Xen looks at
 # Relocations in encodings that are not read here, nor by Xen.
 COMPACT_RELOCATIONS = {
     19: "SHT_RELR",
@@ -34,9 +35,12 @@ COMPACT_RELOCATIONS = {
     0x60000002: "SHT_ANDROID_RELA",
     0x6FFFFF00: "SHT_ANDROID_RELR",
 }
-SHF_WRITE, SHF_ALLOC, SHF_EXECINSTR, SHF_MERGE = 0x1, 0x2, 0x4, 0x10
-STB_LOCAL = 0
+SHF_WRITE, SHF_ALLOC, SHF_EXECINSTR, SHF_MERGE, SHF_STRINGS = 0x1, 0x2, 0x4, 0x10, 0x20
+SHF_INFO_LINK, SHF_COMPRESSED = 0x40, 0x800
+GRP_COMDAT = 1
+STB_LOCAL, STB_GLOBAL = 0, 1
 STB_NAMES = {0: "LOCAL", 1: "GLOBAL", 2: "WEAK", 10: "GNU_UNIQUE"}
+STT_FUNC, STT_SECTION, STT_FILE = 2, 3, 4
 STT_NAMES = {
     0: "NOTYPE", 1: "OBJECT", 2: "FUNC", 3: "SECTION", 4: "FILE", 5: "COMMON", 6: "TLS", 10: "GNU_IFUNC",
 }  # fmt: skip
@@ -115,6 +119,8 @@ class Layout:
         self.rel = struct.Struct(order + ("QQ" if is_64 else "II"))
         self.rela = struct.Struct(order + ("QQq" if is_64 else "IIi"))
         self.ehdr_size = 16 + self.ehdr.size
+        # ELF64_R_SYM, ELF64_R_TYPE and those of ELF32: r_info is a symbol's number, shifted, and a type.
+        self.r_sym_shift, self.r_type_mask = (32, 0xFFFFFFFF) if is_64 else (8, 0xFF)
         # Byte offset of sh_offset in Elf_Shdr; sh_size follows it. st_name is the first field of Elf_Sym.
         self.sh_offset_at = 24 if is_64 else 16
         # Byte offset of each field in Elf_Sym, and the type code that array has for it.
@@ -257,7 +263,7 @@ class Object:
                     f"{section}: {counted(section.size, 'byte')} in entries of {section.entsize} is no relocation "
                     f"table (entries have {entry.size} bytes)"
                 )
-            shift, mask = (32, 0xFFFFFFFF) if self.layout.is_64 else (8, 0xFF)
+            shift, mask = self.layout.r_sym_shift, self.layout.r_type_mask
             at = section.offset + 2 * self.layout.address.size
             for offset, info, *addend in entry.iter_unpack(self.section_data(section)):
                 if info >> shift >= self.symbol_count:

@@ -14,7 +14,7 @@ _SAFE = re.compile(r"([\w+,/.~{}@!\[\]$ #:-]|\\(?!\Z))+")
 _SPECIAL = re.compile(r"(\\*)([ #:])")
 
 
-def check(path: str, *others: str) -> None:
+def check_depfile(path: str, *others: str) -> None:
     """Raise FileError if the rule at `path` would cost one of the other files, or a payload or manifest."""
     start = files.start_of(path)
     needed = path in map(os.path.realpath, others)

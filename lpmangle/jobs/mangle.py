@@ -3,20 +3,21 @@
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 
 from lpmangle import elf
 from lpmangle.errors import FileError, LpmangleError, MangledError, StrictError, about
-from lpmangle.jobs import outputs as targets
-from lpmangle.jobs.result import Result, warn
-from lpmangle.mangle import apply as splice
+from lpmangle.jobs.outputs import check_places, manifest_place, output_place
+from lpmangle.jobs.result import Result, add_warnings
+from lpmangle.mangle.apply import apply, prove
 from lpmangle.mangle.decide import make_plan
 from lpmangle.mangle.names import stem_of
 from lpmangle.mangle.options import Options
 from lpmangle.manifest import format as manifest_format
-from lpmangle.manifest import write as manifest_writer
-from lpmangle.records import TYPE_CHECKING, NamedTuple
+from lpmangle.manifest import write
 from lpmangle.system import files, writing
 from lpmangle.system.files import sha256
+from lpmangle.system.records import TYPE_CHECKING, NamedTuple
 from lpmangle.xen.payload import Payload
 from lpmangle.xen.signature import signed
 
@@ -112,7 +113,7 @@ class Prepared:
         options = request.options
         data = self.data if data is None else data
         in_place = result.output == file.path
-        targets.check(result, named=options.manifest is not None)
+        check_places(result, named=options.manifest is not None)
         outputs = [_rule(request, result)] if options.depfile else []
         if result.manifest_path in (result.output, file.path):
             raise FileError("the manifest would replace the payload", path=result.manifest_path)
@@ -137,9 +138,9 @@ class Prepared:
             from lpmangle.store.source import Found  # loads msgspec
 
             with adding(catalog, Found(manifest.path, b"".join(manifest.pieces))) as commit:
-                writing.replace(outputs, unchanged=file, before_last=commit) if outputs else commit()
+                writing.replace(outputs, file, commit, fit=_fit) if outputs else commit()
         elif outputs:
-            writing.replace(outputs, unchanged=file)
+            writing.replace(outputs, file, fit=_fit)
 
     def _manifest(self) -> writing.Output | None:
         """None if the payload came to us mangled and no manifest fits it."""
@@ -229,7 +230,7 @@ def _refuse_warnings(result: Result) -> None:
 
 def _prepare(request: Request, file: files.File, data: bytes) -> Prepared:
     options = request.options
-    place = targets.place(options.output, request.path)
+    place = output_place(options.output, request.path)
     target = files.resolve(place)
     stem = stem_of(target)
     with about(request.path):
@@ -241,9 +242,9 @@ def _prepare(request: Request, file: files.File, data: bytes) -> Prepared:
         signatures = signed(view) if plan.changes else None
         if signatures and not options.force:
             raise signatures.refusal()
-        after = splice.apply(payload, plan)
-        splice.prove(payload, after, plan.names, plan.function_names)
-        manifest_path = targets.manifest_place(options.manifest, target, stem, payload.build_id)
+        after = apply(payload, plan)
+        prove(payload, after, plan.names, plan.function_names)
+        manifest_path = manifest_place(options.manifest, target, stem, payload.build_id)
         result = Result(request.path, place, target, stem, manifest_path, payload, plan, stack)
         result.source = files.read(options.source).data if options.source else None
         text = None
@@ -255,20 +256,20 @@ def _prepare(request: Request, file: files.File, data: bytes) -> Prepared:
                 after = embed.add(view.moved(bytes(after)), text)
         if signatures:
             result.warnings += signatures.broken()
-        warn(result, len(after))
+        add_warnings(result, len(after))
     return Prepared(request, file, result, data, after, text)
 
 
 def _encoded(result: Result, data: bytes | bytearray, *, embedded: bool = False) -> Iterable[bytes]:
     """The manifest of what was mangled into `data`."""
-    return manifest_writer.encode(
+    return write.encode(
         result.payload, result.plan, data, result.stem, embedded=embedded, stack=result.stack, source=result.source
     )
 
 
 def _rule(request: Request, result: Result) -> writing.Output:
     """What the output is made of: the payload, and the files that said what those below it are called."""
-    from lpmangle.jobs import depfile as dependencies
+    from lpmangle.jobs.depfile import check_depfile, rule
 
     options = request.options
     assert options.depfile
@@ -276,8 +277,8 @@ def _rule(request: Request, result: Result) -> writing.Output:
     sources = [layer.where for layer in layers if os.path.isfile(layer.where)]
     sources += filter(None, (options.xen, options.source))
     target = files.resolve(options.depfile)
-    dependencies.check(target, result.output, result.manifest_path, request.path, *sources)
-    return writing.Output(target, (dependencies.rule(result.place, request.path, *sources),))
+    check_depfile(target, result.output, result.manifest_path, request.path, *sources)
+    return writing.Output(target, (rule(result.place, request.path, *sources),))
 
 
 def _in_one_piece(output: writing.Output) -> writing.Output:
@@ -295,14 +296,18 @@ def _is_there(output: writing.Output) -> bool:
 def _existing_manifest(result: Result, file: files.File) -> bytes | None:
     """The manifest of a payload that came to us mangled."""
     from lpmangle.manifest import embed
-    from lpmangle.manifest.belongs import belongs  # loads msgspec
-    from lpmangle.manifest.read import decode
 
     if (text := embed.extract(result.view)) is not None:
         return text
     for path in (result.manifest_path, manifest_format.beside(file.path)):
         with suppress(LpmangleError):
-            data = files.read(writing.fitting(path, file.data)).data
-            if belongs(file.data, decode(data)):  # which may have been signed since
+            data = files.read(writing.fitting(path, partial(_fit, file.data))).data
+            if _fit(file.data, data):  # it may have been signed since
                 return data
     return None
+
+
+def _fit(payload: bytes, text: bytes) -> int:
+    from lpmangle.manifest.belongs import fit  # loads msgspec
+
+    return fit(payload, text)

@@ -5,14 +5,14 @@ from collections.abc import Iterable
 
 from lpmangle.errors import FileError, LpmangleError, PlanError
 from lpmangle.manifest import format as manifest_format
-from lpmangle.records import TYPE_CHECKING, NamedTuple
 from lpmangle.system import files, writing
+from lpmangle.system.records import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from lpmangle.jobs.result import Result
 
 
-def place(named: str | None, payload: str) -> str:
+def output_place(named: str | None, payload: str) -> str:
     """Where what is made of `payload` goes: where that is, or where a user has said. Raises FileError.
 
     In a folder, or what ends with a slash, it is called as the payload's file is, not as a link to it.
@@ -35,7 +35,7 @@ def manifest_place(named: str | None, output: str, stem: str, build_id: bytes | 
     return files.resolve(os.path.join(named, name + manifest_format.ENDING))
 
 
-def check(result: "Result", *, named: bool) -> None:
+def check_places(result: "Result", *, named: bool) -> None:
     """Neither output may cost a file of another kind, nor what this payload, one below it or another one needs.
 
     `named`: a user has said where the manifest goes. Raises FileError, PlanError.

@@ -37,13 +37,13 @@ def restore_file(
 ) -> Restored:
     """Turn the mangled payload at `path` back into the original, byte for byte, in place or into `output`.
 
-    That may be a folder (`outputs.place`). The manifest is found as by `verify_file`. `links` are other paths of the
+    That may be a folder (`output_place`). The manifest is found as by `verify_file`. `links` are other paths of the
     payload (hard links), which lead to the original as well if it is restored in place. Raises LpmangleError; then all
     files are as they were.
     """
     file = files.read(path)
     manifest = manifest_of(file, path, source)
-    place = outputs.place(output, path)
+    place = outputs.output_place(output, path)
     target = files.resolve(place)
     with about(path):
         status, original = _original(file.data, manifest)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from lpmangle import elf
 from lpmangle.errors import counted
 from lpmangle.mangle.plan import Outcome, Plan
-from lpmangle.records import TYPE_CHECKING
+from lpmangle.system.records import TYPE_CHECKING
 from lpmangle.xen.abi import FUNCS_SECTION, HOOKS_PREFIX, LIVEPATCH_MAX_SIZE
 from lpmangle.xen.payload import Payload
 
@@ -68,7 +68,7 @@ class Result:
         return self.view.symbol_name(index)
 
 
-def warn(result: Result, size: int) -> None:
+def add_warnings(result: Result, size: int) -> None:
     """Add what still can go wrong with a payload that has so many bytes now."""
     plan, warnings = result.plan, result.warnings
     if size > LIVEPATCH_MAX_SIZE:

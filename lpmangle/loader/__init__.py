@@ -12,10 +12,11 @@
     actions       apply or replace                          livepatch.c:livepatch_action
 
 `image` is the payload on its way through them, `state` the hypervisor that it meets, `profile` how loaders differ,
-`rules` all that can be found, `advice` what the loader does not notice; `fleet` checks many hosts at once.
+`rules` all that can be found, `findings` what was found, `advice` what the loader does not notice; `fleet` checks many
+hosts at once.
 """
 
-from lpmangle.loader.rules import CRASH, NOT_CHECKED, REFUSED, WARNING, Finding
+from lpmangle.loader.findings import CRASH, NOT_CHECKED, REFUSED, WARNING, Finding
 from lpmangle.loader.state import Loaded, State
 from lpmangle.loader.upload import Upload, Verdict, check_sequence, check_upload, take
 from lpmangle.xen.hypervisor import Hypervisor

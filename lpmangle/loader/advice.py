@@ -5,8 +5,9 @@ from collections import Counter
 from lpmangle import elf
 from lpmangle.elf import text
 from lpmangle.errors import counted
+from lpmangle.loader.findings import Report
 from lpmangle.loader.image import Image
-from lpmangle.loader.rules import Report, Rule
+from lpmangle.loader.rules import Rule
 from lpmangle.loader.state import State
 from lpmangle.mangle.mark import Mark, find_in
 from lpmangle.xen.abi import LIVEPATCH_MAX_SIZE, MAX_NAME

@@ -9,7 +9,7 @@ import os
 from typing import NamedTuple
 
 from lpmangle.errors import PayloadError
-from lpmangle.loader.rules import Finding
+from lpmangle.loader.findings import Finding
 from lpmangle.loader.state import Allocator, Loaded, State
 from lpmangle.loader.steps import actions
 from lpmangle.loader.upload import Upload, Verdict, check_upload, perform

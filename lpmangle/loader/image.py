@@ -108,3 +108,8 @@ class Image:
         """Whether a section's end lies beyond the address space: Xen does not notice."""
         header = self.headers[number]
         return header.type != elf.SHT_NOBITS and header.offset + header.size > self.machine.mask
+
+
+def hexadecimal(number: int) -> str:
+    """`%#x` and `%#lx`, which have no 0x before a 0."""
+    return f"{number:#x}" if number else "0"

@@ -4,8 +4,9 @@ import os
 
 from lpmangle.errors import PayloadError
 from lpmangle.loader import advice
+from lpmangle.loader.findings import CRASH, NOT_CHECKED, WARNING, Finding, Report
 from lpmangle.loader.image import Image
-from lpmangle.loader.rules import CRASH, NOT_CHECKED, WARNING, Finding, Report, Rule
+from lpmangle.loader.rules import Rule
 from lpmangle.loader.state import Loaded, State
 from lpmangle.loader.steps import actions
 from lpmangle.loader.steps.functions import FUNCS

@@ -9,7 +9,7 @@ from lpmangle.mangle import mark
 from lpmangle.mangle.names import Namer, field_of, resolve_suffix
 from lpmangle.mangle.options import Options
 from lpmangle.mangle.plan import Outcome, Plan
-from lpmangle.records import TYPE_CHECKING
+from lpmangle.system.records import TYPE_CHECKING
 from lpmangle.xen.abi import MAX_NAME
 from lpmangle.xen.payload import Payload
 from lpmangle.xen.symbols import UNUSUAL, Kind, SymbolRules

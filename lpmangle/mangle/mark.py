@@ -13,7 +13,7 @@ something was borrowed from.
 from collections.abc import Iterable, Iterator
 
 from lpmangle import elf
-from lpmangle.records import NamedTuple
+from lpmangle.system.records import NamedTuple
 
 # Characters of --only and --keep that are written into the mark; more are represented by a digest.
 MAX_GLOBS = 1000

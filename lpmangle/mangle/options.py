@@ -1,7 +1,7 @@
 """What a user may choose: one value, made once from the command line and passed whole."""
 
 from lpmangle.mangle.names import DEFAULT_SUFFIX, DEFAULT_TEMPLATE
-from lpmangle.records import NamedTuple
+from lpmangle.system.records import NamedTuple
 
 SCOPES = ("local", "new")
 
@@ -40,14 +40,14 @@ class Options(NamedTuple):
     xen: str | None = None
     """The hypervisor below all (its xen-syms, or a copy of /proc/xen/xensyms): its names come from no payload."""
 
+    force: bool = False
+    """Whether a payload is changed that has a signature or other bytes appended."""
+
     note: tuple[str, ...] = ()
     """What people are to know of the payload, each as KEY=VALUE, such as `XSA=458`: kept in the manifest, no more."""
 
     source: str | None = None
     """The patch, or whatever the payload was made from: the manifest has its digest."""
-
-    force: bool = False
-    """Whether a payload is changed that has a signature or other bytes appended."""
 
     embed: bool = False
     """Whether the manifest is put into the payload as well."""
@@ -59,10 +59,10 @@ class Options(NamedTuple):
     """Whether that is all: nothing is written."""
 
     output: str | None = None
-    """Where the payload goes, a file or a folder (`outputs.place`); None: in place. It is named after that file."""
+    """Where the payload goes, a file or a folder (`output_place`); None: in place. It is named after that file."""
 
     manifest: str | None = None
-    """Where its manifest goes, a file or a folder (`outputs.manifest_place`); None: beside the output."""
+    """Where its manifest goes, a file or a folder (`manifest_place`); None: beside the output."""
 
     depfile: str | None = None
     """Where the rule goes that says of what `output` is made, for make and ninja; None: there is none."""

@@ -6,7 +6,7 @@ from itertools import compress, count
 from lpmangle.mangle import mark
 from lpmangle.mangle.mark import Mark
 from lpmangle.mangle.options import Options
-from lpmangle.records import NamedTuple
+from lpmangle.system.records import NamedTuple
 from lpmangle.xen.symbols import Kind
 
 

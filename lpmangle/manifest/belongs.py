@@ -1,14 +1,17 @@
 """Does a manifest belong to a payload? Told by digests, or, where another tool laid the file out anew, by all names."""
 
 from collections import defaultdict
+from contextlib import suppress
 
 from lpmangle import elf
 from lpmangle.elf import appended
 from lpmangle.errors import LpmangleError
 from lpmangle.manifest import embed
-from lpmangle.manifest.read import Manifest, SymbolRecord
+from lpmangle.manifest.read import Manifest, SymbolRecord, decode
 from lpmangle.system.files import sha256
 from lpmangle.xen.payload import Payload
+
+BY_NAMES, BY_DIGEST = 1, 2
 
 
 def belongs(data: bytes, found: Manifest) -> bool:
@@ -16,13 +19,27 @@ def belongs(data: bytes, found: Manifest) -> bool:
 
     Raises ElfError for what is no payload.
     """
-    if sha256(data) in (found.input.sha256, found.output.sha256):
-        return True
+    return _fit(data, found) > 0
+
+
+def fit(data: bytes, text: bytes) -> int:
+    """How well a payload and a manifest's text fit together: BY_DIGEST, BY_NAMES, or 0; also where one is none."""
+    with suppress(LpmangleError):
+        return _fit(data, decode(text))
+    return 0
+
+
+def _fit(data: bytes, found: Manifest) -> int:
+    digests = found.input.sha256, found.output.sha256
+    if sha256(data) in digests:
+        return BY_DIGEST
     view = elf.parse(data)
     if size := appended.size(view):
         view = elf.parse(data[:-size])
     bare = embed.without(view)
-    return sha256(bare.data) in (found.input.sha256, found.output.sha256) or has_names(bare, found)
+    if sha256(bare.data) in digests:
+        return BY_DIGEST
+    return BY_NAMES if has_names(bare, found) else 0
 
 
 def has_names(view: elf.Object, found: Manifest) -> bool:

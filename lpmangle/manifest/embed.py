@@ -28,7 +28,6 @@ MAX_SMALL = 16 << 20
 MAX_TWICE = 64 << 10
 
 _E_SHOFF, _E_SHNUM = 5, 11  # among the fields of the ELF header from e_type on
-_SHT_PROGBITS = 1
 
 
 def add(view: elf.Object, text: bytes) -> bytes:
@@ -104,7 +103,7 @@ def embed(view: elf.Object, content: bytes) -> bytes:
     names_at = _append(out, bytes(view.section_data(names)) + SECTION.encode() + b"\0", 1)
     headers = [list(header) for header in _headers(view.data, view.e_shoff, count, layout)]
     headers[names.number][4:6] = names_at, names.size + len(SECTION) + 1
-    headers.append([names.size, _SHT_PROGBITS, 0, 0, content_at, len(content), 0, 0, 1, 0])
+    headers.append([names.size, elf.SHT_PROGBITS, 0, 0, content_at, len(content), 0, 0, 1, 0])
     fields = list(layout.ehdr.unpack_from(out, 16))
     if fields[_E_SHNUM]:
         fields[_E_SHNUM] += 1
@@ -143,7 +142,7 @@ def prove(before: elf.Object, after: bytes, content: bytes) -> None:
     names_at, content_at = headers[names.number][4], headers[count][4]
     new_names = bytes(before.section_data(names)) + SECTION.encode() + b"\0"
     expected[names.number][4:6] = names_at, len(new_names)
-    expected.append([names.size, _SHT_PROGBITS, 0, 0, content_at, len(content), 0, 0, 1, 0])
+    expected.append([names.size, elf.SHT_PROGBITS, 0, 0, content_at, len(content), 0, 0, 1, 0])
     if [list(header) for header in headers] != expected:
         raise ProofError("a section header differs that has nothing to do with the manifest")
     rest = bytearray(memoryview(after)[:e_shoff])

@@ -24,10 +24,9 @@ MAX_SIZE = 1 << 20
 _LEVEL = 6  # what 9 saves more is 2 percent, for twenty times the time
 _HEAD = Struct("<QI")
 _CRC = Struct("<I")
-_SHT_SYMTAB_SHNDX, _SHT_LLVM_ADDRSIG = 18, 0x6FFF4C03
 _WRITTEN_ANEW = (
     *(elf.SHT_NULL, elf.SHT_NOBITS, elf.SHT_SYMTAB, elf.SHT_STRTAB, elf.SHT_GROUP),
-    *(_SHT_SYMTAB_SHNDX, _SHT_LLVM_ADDRSIG),
+    *(elf.SHT_SYMTAB_SHNDX, elf.SHT_LLVM_ADDRSIG),
 )
 _CHANGED_BY_DESIGN = (SIGNATURE_SECTION, BUILD_ID_SECTION)
 
@@ -43,7 +42,7 @@ def encode(view: elf.Object) -> str | None:
     if sum(stop - start for start, stop in gaps) > MAX_SIZE:
         return None
     rest = [data[start:stop] for start, stop in gaps]
-    checks = [_CRC.pack(check(view.section_data(section))) for section in contents]
+    checks = [_CRC.pack(checksum(view.section_data(section))) for section in contents]
     head = _HEAD.pack(e_shoff, len(sections)), data[: view.layout.ehdr_size], data[e_shoff:end], flags
     raw = b"".join((*head, *checks, *rest))
     if len(raw) > MAX_SIZE:
@@ -60,7 +59,7 @@ def _is_content(view: elf.Object, section: elf.Section) -> bool:
     return True
 
 
-def check(content: memoryview | bytes) -> int:
+def checksum(content: memoryview | bytes) -> int:
     """What tells a section that was changed; that none was, the digest of the whole file tells."""
     return zlib.crc32(content)
 

@@ -40,7 +40,7 @@ def rebuild(view: elf.Object, found: Manifest) -> Rebuilt:
         section, one = bare.sections[number], there.get(ids[number])
         # One that got names of functions has them behind its content.
         content = numbers.content(one)[: section.size] if one else b""
-        if len(content) < section.end - section.offset or frame.check(content) != expected:
+        if len(content) < section.end - section.offset or frame.checksum(content) != expected:
             changed.append(ids[number])
         out[section.offset : section.end] = content.ljust(section.end - section.offset, b"\0")
     try:

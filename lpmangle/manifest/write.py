@@ -13,8 +13,8 @@ from lpmangle.mangle.plan import Outcome, Plan
 from lpmangle.manifest.format import FORMAT, VERSION, payload_name
 from lpmangle.manifest.frame import encode as encode_frame
 from lpmangle.manifest.text import indented, is_plain, quoted
-from lpmangle.records import TYPE_CHECKING
 from lpmangle.system.files import sha256
+from lpmangle.system.records import TYPE_CHECKING
 from lpmangle.xen.payload import Payload
 
 if TYPE_CHECKING:

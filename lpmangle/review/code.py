@@ -24,13 +24,13 @@ from lpmangle.xen.relocations import (
     R_X86_64_PC32,
     R_X86_64_PLT32,
     Field,
-    signed,
+    sign_extended,
 )
 
 # What is not decoded, decodes as nothing: no function of a payload is as large.
 MAX_SIZE = 1 << 20
 _R_X86_64_PC8 = 15  # a short jump; Xen takes no such relocation, and none is left for it
-_PC8 = Field(Struct("<B"), 0xFF, True)
+_PC8, _PC32 = Field(Struct("<B"), 0xFF, True), Field(DWORD, 0xFFFFFFFF, True)
 _PREFIXES = b"\x2e\x3e\x66\xf2\xf3"
 
 
@@ -126,13 +126,13 @@ def _branches_x86(code: bytes, ends: list[int]) -> Iterator[_Branch]:
         near = opcode[:1] in (b"\xe8", b"\xe9") or (opcode[:1] == b"\x0f" and opcode[1] & 0xF0 == 0x80)
         if near and end - start > 4:
             (distance,) = DWORD.unpack_from(code, end - 4)
-            yield _Branch(end - 4, R_X86_64_PC32, Field(DWORD, 0xFFFFFFFF, True), end + signed(distance, 32))
+            yield _Branch(end - 4, R_X86_64_PC32, _PC32, end + sign_extended(distance, 32))
         elif field := instructions.rip_field(code[start:end]):
             # The address of a function of the same section, which the assembler knows as well.
             (distance,) = DWORD.unpack_from(code, start + field)
-            yield _Branch(start + field, R_X86_64_PC32, Field(DWORD, 0xFFFFFFFF, True), end + signed(distance, 32))
+            yield _Branch(start + field, R_X86_64_PC32, _PC32, end + sign_extended(distance, 32))
         elif opcode and (opcode[0] == 0xEB or opcode[0] & 0xF0 == 0x70):
-            yield _Branch(end - 1, _R_X86_64_PC8, _PC8, end + signed(code[end - 1], 8))
+            yield _Branch(end - 1, _R_X86_64_PC8, _PC8, end + sign_extended(code[end - 1], 8))
         start = end
 
 
@@ -140,9 +140,9 @@ def _arm64(word: int) -> tuple[int, int, int] | None:
     """Relocation type, bits and distance of B, BL, B.cond, CBZ and CBNZ (Arm ARM, C6.2)."""
     if word & 0x7C000000 == 0x14000000:
         kind = R_AARCH64_CALL26 if word >> 31 else R_AARCH64_JUMP26
-        return kind, 0x03FFFFFF, 4 * signed(word, 26)
+        return kind, 0x03FFFFFF, 4 * sign_extended(word, 26)
     if word & 0xFF000010 == 0x54000000 or word & 0x7E000000 == 0x34000000:
-        return R_AARCH64_CONDBR19, 0x00FFFFE0, 4 * signed(word >> 5, 19)
+        return R_AARCH64_CONDBR19, 0x00FFFFE0, 4 * sign_extended(word >> 5, 19)
     return None
 
 
@@ -151,4 +151,4 @@ def _arm32(word: int) -> tuple[int, int, int] | None:
     if word & 0x0E000000 != 0x0A000000 or word >> 28 == 0xF:
         return None
     kind = R_ARM_CALL if word & 0x01000000 and word >> 28 == 0xE else R_ARM_JUMP24
-    return kind, 0x00FFFFFF, 4 * signed(word, 24) + 8
+    return kind, 0x00FFFFFF, 4 * sign_extended(word, 24) + 8

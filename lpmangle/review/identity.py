@@ -35,8 +35,6 @@ MAX_ZEROS = 1 << 20
 # What overlapping symbols of a hostile file could make endless: bytes and relocations that are looked at in all.
 MAX_WORK = 1 << 24
 
-_SHF_STRINGS = 0x20
-
 
 class Target(NamedTuple):
     """What a reference leads to: byte `offset` of `name`. Of constants and strings `name` is the digest of the content.
@@ -207,7 +205,7 @@ class Places:
     def _merged(self, section: elf.Section, offset: int) -> Target:
         """A string, or one of many constants of one size, that the linker has merged with equal ones."""
         view, unit = self.view, max(1, section.entsize)
-        if section.flags & _SHF_STRINGS:
+        if section.flags & elf.SHF_STRINGS:
             start = end = section.offset + offset
             if unit == 1:
                 end = view.data.find(b"\0", start, section.end)

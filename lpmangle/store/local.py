@@ -3,12 +3,13 @@
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from operator import attrgetter
 
 from lpmangle import elf
 from lpmangle.errors import FileError, LpmangleError, ManifestError, NoManifestError, about
 from lpmangle.manifest import embed
-from lpmangle.manifest.belongs import belongs
+from lpmangle.manifest.belongs import belongs, fit
 from lpmangle.manifest.format import ENDING
 from lpmangle.manifest.format import beside as manifest_beside
 from lpmangle.manifest.read import Head, head_in
@@ -178,7 +179,7 @@ def beside(payload_path: str, payload: bytes) -> Found | None:
     """The manifest beside a payload, or beside the target if `payload_path` is a symbolic link."""
     for path in (manifest_beside(payload_path), manifest_beside(os.path.realpath(payload_path))):
         if os.path.exists(path):
-            path = writing.fitting(path, payload)
+            path = writing.fitting(path, partial(fit, payload))
             return Found(path, files.read(path).data)
     return None
 

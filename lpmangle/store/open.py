@@ -3,11 +3,12 @@
 import os
 import re
 from collections.abc import Sequence
+from functools import partial
 
 from lpmangle import elf
 from lpmangle.errors import FileError, LpmangleError, NoManifestError, NoSourceError, about
 from lpmangle.manifest import embed
-from lpmangle.manifest.belongs import belongs
+from lpmangle.manifest.belongs import belongs, fit
 from lpmangle.store import local
 from lpmangle.store.local import LocalSource
 from lpmangle.store.source import SQLITE_MAGIC, Found, Source, Sources
@@ -105,7 +106,7 @@ def of_payload(payload: files.File, name: str, word: str | None = None) -> Found
         if not (named_in_environment() or _servers()):
             raise NoManifestError(local.missing(name), path=name, hint=HINT)
     elif is_single(word):
-        return local.load(writing.fitting(word, payload.data))
+        return local.load(writing.fitting(word, partial(fit, payload.data)))
     return _choose(open_sources([word] if word else []), payload, name)
 
 

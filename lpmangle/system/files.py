@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from lpmangle.errors import FileError
-from lpmangle.records import TYPE_CHECKING, NamedTuple
+from lpmangle.system.records import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from typing import Any

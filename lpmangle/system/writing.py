@@ -13,10 +13,11 @@ import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 
 from lpmangle.errors import FileError
-from lpmangle.records import NamedTuple
-from lpmangle.system.files import File, content, failed, kind_of, not_regular, sha256
+from lpmangle.system.files import File, content, failed, kind_of, not_regular
+from lpmangle.system.records import NamedTuple
 
 # Others hold the lock for two renames; whoever holds it longer is not one of us.
 LOCK_SECONDS = 60
@@ -41,14 +42,18 @@ class ChangedError(FileError):
 
 
 def replace(
-    outputs: list[Output], unchanged: File | None = None, before_last: Callable[[], None] = lambda: None
+    outputs: list[Output],
+    unchanged: File | None = None,
+    before_last: Callable[[], None] = lambda: None,
+    fit: Callable[[bytes, bytes], int] = lambda last, other: 0,
 ) -> None:
     """Bring all `outputs` into place, in order, or none.
 
     `unchanged` must still be the file that was read, and the last output's links lead to it, else ChangedError.
-    `before_last` is called when only the last output is not yet in its place. Raises FileError, and what `before_last`
-    raises; then every path is as it was and no temporary file is left. Other processes that write into the last
-    output's folder with this function wait.
+    `before_last` is called when only the last output is not yet in its place. `fit` says how well what the last path
+    holds (a payload) and what another holds (its manifest) fit together, for `fitting`. Raises FileError, and what
+    `before_last` raises; then every path is as it was and no temporary file is left. Other processes that write into
+    the last output's folder with this function wait.
     """
     paths = [path for output in outputs for path in (*output.links, output.path)]
     temporaries = [temporary_for(path) for path in paths]
@@ -62,7 +67,7 @@ def replace(
             if unchanged is not None:
                 for path in (unchanged.path, *outputs[-1].links):
                     _check_unchanged(unchanged._replace(path=path))
-            _rename(temporaries, paths, before_last)
+            _rename(temporaries, paths, before_last, fit)
             temporaries.clear()
     finally:
         for temporary in temporaries:
@@ -89,23 +94,20 @@ def place_new(temporary: str, path: str) -> bool:
     return True
 
 
-def fitting(path: str, payload: bytes) -> str:
-    """`path`, or the file beside it that `replace` kept of it, if that and not `path` holds the SHA-256 of `payload`.
+def fitting(path: str, fit: Callable[[bytes], int]) -> str:
+    """`path`, or the file beside it that `replace` kept of it, if that one's content fits better, as `fit` says.
 
-    As a manifest does that belongs to a payload. There is such a file only after a process was killed.
+    There is such a file only after a process was killed.
     """
     kept = _kept(path)
-    if not os.path.exists(kept):
-        return path
-    digest = sha256(payload).encode()
-    return kept if _holds(kept, digest) and not _holds(path, digest) else path
+    return kept if os.path.exists(kept) and _fit_of(kept, fit) > _fit_of(path, fit) else path
 
 
-def _holds(path: str, word: bytes) -> bool:
+def _fit_of(path: str, fit: Callable[[bytes], int]) -> int:
     try:
-        return word in content(path)
+        return fit(content(path))
     except FileError:
-        return False
+        return 0
 
 
 def _write(temporary: str, output: Output, links: Sequence[str] = ()) -> None:
@@ -134,14 +136,16 @@ def _write(temporary: str, output: Output, links: Sequence[str] = ()) -> None:
         raise failed("cannot write", output.path, error) from None
 
 
-def _rename(temporaries: list[str], paths: list[str], before_last: Callable[[], None]) -> None:
+def _rename(
+    temporaries: list[str], paths: list[str], before_last: Callable[[], None], fit: Callable[[bytes, bytes], int]
+) -> None:
     """All but the last are synced before the last is renamed; after that there is no way back."""
     *companions, last = paths
     had_content: dict[str, bool] = {}
     path = last
     try:
         for temporary, path in zip(temporaries, companions, strict=False):
-            had_content[path] = _keep(path, last)
+            had_content[path] = _keep(path, last, fit)
             os.replace(temporary, path)
             # File systems do not swap what is done in one folder: what was kept is on disk with it.
             _sync_folder(path)
@@ -168,12 +172,12 @@ def _kept(path: str) -> str:
     return os.path.join(folder, _OLD + os.fsdecode(os.fsencode(name)[len(_OLD) - NAME_MAX :]))
 
 
-def _keep(path: str, payload: str) -> bool:
+def _keep(path: str, last: str, fit: Callable[[bytes, bytes], int]) -> bool:
     """Give what `path` holds a second name, or make a copy; False if there is nothing."""
     kept = _kept(path)
     if os.path.lexists(kept):  # by a process that was killed
         with suppress(FileError):
-            if fitting(path, content(payload)) == kept:
+            if fitting(path, partial(fit, content(last))) == kept:
                 return True
         os.unlink(kept)
     try:

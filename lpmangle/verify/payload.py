@@ -21,8 +21,6 @@ from lpmangle.xen.abi import BUILD_ID_SECTION, SIGNATURE_SECTION
 from lpmangle.xen.payload import Payload
 from lpmangle.xen.signature import Note, note_of
 
-_SHF_COMPRESSED = 0x800
-
 
 class Verification(NamedTuple):
     """What was found: one line for each disagreement, none if all is well.
@@ -133,7 +131,7 @@ def _about_embedded(view: elf.Object, found: Manifest) -> Iterator[str]:
         if section or found.section_headers is not None:
             yield f"section {'added' if section else 'gone'}: {embed.SECTION}"
         return
-    fields = section.type, section.flags & ~_SHF_COMPRESSED, section.link, section.info, section.entsize
+    fields = section.type, section.flags & ~elf.SHF_COMPRESSED, section.link, section.info, section.entsize
     if fields != (elf.SHT_PROGBITS, 0, 0, 0, 0):
         yield f"section changed: {embed.SECTION}: its header is not as lpmangle wrote it"
     try:

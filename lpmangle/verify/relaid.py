@@ -18,8 +18,6 @@ from lpmangle.xen.abi import BUILD_ID_SECTION, SIGNATURE_SECTION
 # So many are named of one kind; the number is said always.
 MOST = 20
 _E_FIELDS = ("e_type", "e_machine", "e_version", "e_entry", "e_phoff", "", "e_flags", "e_ehsize", "", "e_phnum")
-_SHF_INFO_LINK, _GRP_COMDAT = 0x40, 1
-_SHT_LLVM_ADDRSIG = 0x6FFF4C03  # objcopy drops its sh_link
 # Looked at by `verify` on their own.
 _ELSEWHERE = (SIGNATURE_SECTION, embed.SECTION)
 
@@ -88,7 +86,7 @@ def _section(
 ) -> Iterator[str]:
     """What of the header differs that means something: sh_link and sh_info are numbers, and mean sections (`ids`)."""
     # GNU objcopy sets SHF_INFO_LINK where it belongs, of relocations: sh_info is a section's number.
-    apart = _SHF_INFO_LINK if old.type in (elf.SHT_REL, elf.SHT_RELA) else 0
+    apart = elf.SHF_INFO_LINK if old.type in (elf.SHT_REL, elf.SHT_RELA) else 0
     for field, was, is_now in (
         ("flags", old.flags & ~apart, new.flags & ~apart),
         ("addralign", old.addralign, new.addralign),
@@ -99,7 +97,7 @@ def _section(
     was, is_now = _address(before, old), _address(after, new)
     if was != is_now:
         yield f"sh_addr is {is_now:#x}, it was {was:#x}"
-    pairs = [("sh_link", old.link, new.link)] if old.type != _SHT_LLVM_ADDRSIG else []
+    pairs = [("sh_link", old.link, new.link)] if old.type != elf.SHT_LLVM_ADDRSIG else []  # whose objcopy drops
     if old.type in (elf.SHT_REL, elf.SHT_RELA):
         pairs.append(("sh_info", old.info, new.info))
     elif old.info != new.info and old.type != elf.SHT_GROUP:
@@ -141,7 +139,7 @@ def _group(view: elf.Object, section: elf.Section, ids: Sequence[SectionId]) -> 
     words = [one for (one,) in view.layout.word.iter_unpack(content[: len(content) // 4 * 4])]
     members = [ids[number] if number < len(ids) else number for number in words[1:]]
     return (
-        [flags & ~_GRP_COMDAT for flags in words[:1]],
+        [flags & ~elf.GRP_COMDAT for flags in words[:1]],
         members,
         content[len(words) * 4 :],
         view.string(symbol.st_name),
@@ -215,7 +213,7 @@ class _Symbols:
 
     def _words(self, fields: Sequence[int], symbols: Sequence[SymbolId]) -> str:
         """A relocation's symbol, addend and type."""
-        shift, mask = (32, 0xFFFFFFFF) if self._before.layout.is_64 else (8, 0xFF)
+        shift, mask = self._before.layout.r_sym_shift, self._before.layout.r_type_mask
         _, info, *addend = fields
         number = info >> shift
         symbol = str(symbols[number]) if number < len(symbols) else f"symbol {number}"

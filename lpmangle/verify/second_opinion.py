@@ -14,7 +14,6 @@ from lpmangle.manifest import embed
 from lpmangle.manifest.read import Manifest
 from lpmangle.xen.abi import SIGNATURE_SECTION
 
-_SHF_INFO_LINK = 0x40
 Tables = dict[str, list[tuple[Any, ...]]]
 
 
@@ -83,7 +82,7 @@ def _meaning(found: Tables) -> Tables:
     # GNU objcopy sets SHF_INFO_LINK where it belongs.
     relocations = (elf.SHT_REL, elf.SHT_RELA)
     sections = [
-        (name, kind, size, flags & ~(_SHF_INFO_LINK * (kind in relocations)), alignment, entry_size)
+        (name, kind, size, flags & ~(elf.SHF_INFO_LINK * (kind in relocations)), alignment, entry_size)
         for name, kind, _, size, flags, _, _, alignment, entry_size in found["sections"]
         if name not in (embed.SECTION, SIGNATURE_SECTION) and kind not in (elf.SHT_SYMTAB, elf.SHT_STRTAB)
     ]

@@ -17,8 +17,5 @@ SIGNATURE_SECTION = ".note.Xen.signature"  # of vendors; `signature` says where 
 NT_GNU_BUILD_ID = 3
 
 # Relocation types that store a whole address: what livepatch_func.new_addr is filled in by.
-ABSOLUTE_RELOCATION = {
-    elf.EM_X86_64: 1,  # R_X86_64_64
-    elf.EM_AARCH64: 257,  # R_AARCH64_ABS64
-    elf.EM_ARM: 2,  # R_ARM_ABS32
-}
+R_X86_64_64, R_AARCH64_ABS64, R_ARM_ABS32 = 1, 257, 2
+ABSOLUTE_RELOCATION = {elf.EM_X86_64: R_X86_64_64, elf.EM_AARCH64: R_AARCH64_ABS64, elf.EM_ARM: R_ARM_ABS32}

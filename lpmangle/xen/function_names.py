@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from lpmangle import elf
 from lpmangle.errors import PayloadError
-from lpmangle.records import NamedTuple
+from lpmangle.system.records import NamedTuple
 from lpmangle.xen.abi import ABSOLUTE_RELOCATION, FUNCS_SECTION
 
 

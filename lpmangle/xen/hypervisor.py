@@ -13,9 +13,6 @@ from lpmangle.xen.version_in_code import read_version
 from lpmangle.xen.versions import Version
 from lpmangle.xen.xensyms import HINT, captured_symbols, kept_symbols
 
-ENDBR64 = b"\xf3\x0f\x1e\xfa"
-# The second is what sealing at boot makes of one that nothing jumps to (xen/arch/x86/include/asm/endbr.h).
-ENDBR64_FORMS = (ENDBR64, b"\x66\x0f\x1f\x01")
 XEN_VIRT_START = 0xFFFF82D040000000  # of x86 (asm/config.h)
 _GZIP = b"\x1f\x8b"
 # Names that mark the end of the hypervisor, behind which payloads are mapped.

@@ -47,6 +47,11 @@ ARM32 = Machine(
 )  # fmt: skip
 MACHINES = {machine.e_machine: machine for machine in (X86_64, ARM64, ARM32)}
 
+# What a function of x86_64 may begin with; the second form is what sealing at boot makes of one that nothing jumps to
+# (xen/arch/x86/include/asm/endbr.h).
+ENDBR64 = b"\xf3\x0f\x1e\xfa"
+ENDBR64_FORMS = (ENDBR64, b"\x66\x0f\x1f\x01")
+
 
 def machine_of(payload: bytes) -> Machine:
     """The machine that a payload says it is for; x86_64 if Xen does not run on it."""

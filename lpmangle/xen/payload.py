@@ -9,7 +9,7 @@ from functools import cached_property
 from lpmangle import elf
 from lpmangle.elf.other import linux_module
 from lpmangle.errors import PayloadError, counted
-from lpmangle.records import TYPE_CHECKING, NamedTuple
+from lpmangle.system.records import TYPE_CHECKING, NamedTuple
 from lpmangle.xen.abi import (
     ABSOLUTE_RELOCATION,
     BUILD_ID_SECTION,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from lpmangle import elf
-from lpmangle.records import TYPE_CHECKING, NamedTuple
+from lpmangle.system.records import TYPE_CHECKING, NamedTuple
 from lpmangle.xen.abi import PAGE_SIZE
 
 if TYPE_CHECKING:

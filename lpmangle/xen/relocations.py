@@ -8,13 +8,14 @@ from struct import Struct
 from typing import NamedTuple
 
 from lpmangle import elf
+from lpmangle.xen.abi import R_AARCH64_ABS64, R_ARM_ABS32, R_X86_64_64
 
-R_X86_64_NONE, R_X86_64_64, R_X86_64_PC32, R_X86_64_PLT32 = 0, 1, 2, 4
-R_AARCH64_ABS64, R_AARCH64_ABS32, R_AARCH64_ABS16 = 257, 258, 259
+R_X86_64_NONE, R_X86_64_PC32, R_X86_64_PLT32 = 0, 2, 4
+R_AARCH64_ABS32, R_AARCH64_ABS16 = 258, 259
 R_AARCH64_PREL64, R_AARCH64_PREL32, R_AARCH64_PREL16 = 260, 261, 262
 R_AARCH64_ADR_PREL_PG_HI21 = 275
 R_AARCH64_TSTBR14, R_AARCH64_CONDBR19, R_AARCH64_JUMP26, R_AARCH64_CALL26 = 279, 280, 282, 283
-R_ARM_NONE, R_ARM_ABS32, R_ARM_REL32, R_ARM_CALL, R_ARM_JUMP24 = 0, 2, 3, 28, 29
+R_ARM_NONE, R_ARM_REL32, R_ARM_CALL, R_ARM_JUMP24 = 0, 3, 28, 29
 R_ARM_MOVW_ABS_NC, R_ARM_MOVT_ABS = 43, 44
 
 QWORD, DWORD, HALF = Struct("<Q"), Struct("<I"), Struct("<H")
@@ -78,12 +79,12 @@ FIELDS: dict[int, dict[int, Field]] = {elf.EM_X86_64: _X86_64, elf.EM_AARCH64: _
 def arm32_addend(kind: int, word: int) -> int:
     """xen/arch/arm/arm32/livepatch.c:get_addend: what stands in the place that an SHT_REL entry names."""
     if kind in (R_ARM_CALL, R_ARM_JUMP24):
-        return signed(word << 2, 26)
+        return sign_extended(word << 2, 26)
     if kind in (R_ARM_MOVW_ABS_NC, R_ARM_MOVT_ABS):
-        return signed(word >> 4 & 0xF000 | word & 0xFFF, 16)
-    return signed(word, 32)
+        return sign_extended(word >> 4 & 0xF000 | word & 0xFFF, 16)
+    return sign_extended(word, 32)
 
 
-def signed(number: int, bits: int) -> int:
+def sign_extended(number: int, bits: int) -> int:
     """What the low `bits` of a number say as two's complement."""
     return (number + (1 << (bits - 1))) % (1 << bits) - (1 << (bits - 1))

@@ -12,7 +12,7 @@ from struct import Struct, error
 from lpmangle import elf
 from lpmangle.elf import appended
 from lpmangle.errors import PayloadError, counted
-from lpmangle.records import NamedTuple
+from lpmangle.system.records import NamedTuple
 from lpmangle.xen.abi import SIGNATURE_SECTION
 
 NAME = b"Xen\0"

@@ -9,7 +9,6 @@ from lpmangle.xen.lookalikes import compiler_made
 from lpmangle.xen.payload import Payload
 from lpmangle.xen.symbols import Kind
 
-_STT_FUNC = 2
 # Written while relocations are done, and never again: what a compiler calls "relro".
 _CONSTANT = ".data.rel.ro"
 
@@ -47,7 +46,7 @@ def _of_state(payload: Payload, original: Callable[[bytes], bytes]) -> Iterator[
     if not any(state):
         return
     for index, (kind, symbol) in enumerate(zip(payload.kinds, view.symbols(), strict=True)):
-        if kind == Kind.NEW and state[symbol.st_shndx] and symbol.st_size and symbol.type != _STT_FUNC:
+        if kind == Kind.NEW and state[symbol.st_shndx] and symbol.st_size and symbol.type != elf.STT_FUNC:
             yield index, original(view.string(symbol.st_name)), symbol.st_size
 
 

@@ -3,10 +3,9 @@
 from collections.abc import Callable
 
 from lpmangle.errors import NamingError
-from lpmangle.xen.machines import ARM32, ARM64, Machine
+from lpmangle.xen.machines import ARM32, ARM64, ENDBR64, Machine
 from lpmangle.xen.versions import Version, parse_version
 
-_ENDBR64 = b"\xf3\x0f\x1e\xfa"
 _LONGEST = 64  # XEN_EXTRAVERSION_LEN is 16
 
 # Reads at most so many bytes at an address.
@@ -31,7 +30,7 @@ def read_version(machine: Machine, symbols: dict[bytes, int], read: Read) -> Ver
 
 
 def _returned_x86(read: Read, at: int) -> int | None:
-    if read(at, 4) == _ENDBR64:
+    if read(at, 4) == ENDBR64:
         at += 4
     code = read(at, 7).ljust(7, b"\0")
     if code[:1] == b"\xb8":  # mov $NUMBER, %eax

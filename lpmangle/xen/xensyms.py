@@ -16,7 +16,6 @@ HINT = (
     "take the xen-syms that the hypervisor's build leaves beside what is booted (Debian: xen-hypervisor-*-dbg), "
     "or a copy of /proc/xen/xensyms from a host that runs it"
 )
-STT_SECTION, STT_FILE = 3, 4
 _DOLLAR = ord("$")
 
 
@@ -46,10 +45,10 @@ def kept_symbols(view: elf.Object) -> Iterator[tuple[int, bool, bytes]]:
         kind = st_info & 15
         # symbols.c:read_symbol leaves out what is undefined, absolute, debugging or a mapping symbol, and
         # symbol_valid what changes from one pass of the build to the next.
-        if kind == STT_FILE:
+        if kind == elf.STT_FILE:
             file = view.string(st_name)
         elif st_shndx < count and loaded[st_shndx]:
-            if kind == STT_SECTION:  # of which nm shows the name of the section
+            if kind == elf.STT_SECTION:  # of which nm shows the name of the section
                 name = sections[st_shndx]
             else:
                 start = names + st_name

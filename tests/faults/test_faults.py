@@ -10,12 +10,13 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from builds import run
+from signing import sign
 
 from faults.harness import FAULTS, Scenario, Servers
 from faults.scenarios import IN_MAKE_TEST, NEW, SCENARIOS, older_output
@@ -98,6 +99,12 @@ def test_no_call_is_overlooked(tmp_path: Path, strace: Path) -> None:
         assert counted == seen, trial.scenario
 
 
+def append(payload: Path) -> None:
+    """As a signer of modules does."""
+    with payload.open("ab") as file:
+        file.write(b"signature~Module signature appended~\n")
+
+
 def _placed(lines: Iterable[str]) -> Iterator[str]:
     """One process's calls; `mkdir`, the one that names no folder that its path begins at, with a whole path."""
     folder = ""
@@ -121,16 +128,23 @@ def _counted(line: str, folder: str) -> str:
     return NAMES[name]
 
 
-def test_a_process_of_its_own(tmp_path: Path, strace: Path) -> None:
-    """The same as elsewhere by fork: killed at its last rename, the older payload and its manifest are there."""
+@pytest.mark.parametrize("since", [None, append, sign], ids=["as it was", "appended to since", "signed since"])
+def test_a_process_of_its_own(tmp_path: Path, strace: Path, since: Callable[[Path], None] | None) -> None:
+    """The same as elsewhere by fork: killed at its last rename, the older payload and its manifest are there.
+
+    Also if that happens twice, and if somebody has signed the payload, so that no manifest has its digest.
+    """
     older_output(tmp_path)
+    if since:
+        since(tmp_path / "out.livepatch")
     before = (tmp_path / "out.livepatch").read_bytes()
     killed = ["strace", "-f", "-qq", "-o", strace, "-e", "trace=rename", "-e", "inject=rename:signal=KILL:when=2"]
     command = ["lpmangle", "-o", "out.livepatch", NEW]
-    run([*map(str, killed), *command], tmp_path, code=-9)
-    assert (tmp_path / "out.livepatch").read_bytes() == before
-    for words in (["verify"], ["restore", "-o", "back"]):
-        run(["lpmangle", *words, "out.livepatch"], tmp_path)
+    for _ in range(2):
+        run([*map(str, killed), *command], tmp_path, code=-9)
+        assert (tmp_path / "out.livepatch").read_bytes() == before
+        for words in (["verify"], ["restore", "-o", "back"]):
+            run(["lpmangle", *words, "out.livepatch"], tmp_path)
     shutil.copy(tmp_path / "out.livepatch", tmp_path / "copy")
     run(command, tmp_path)
     assert not list(tmp_path.glob(".lpmangle-old.*"))

@@ -12,9 +12,9 @@ from lab.defects import DEFECTS, HYPERVISOR, LOCALS, Defect
 from lab.editor import Editor
 from lab.targeted import replace_function, targeted
 from lpmangle.loader import CRASH, Hypervisor, State, Upload, Verdict, check_upload
-from lpmangle.loader.rules import Finding
+from lpmangle.loader.findings import Finding
 from lpmangle.loader.upload import perform
-from lpmangle.xen.hypervisor import ENDBR64
+from lpmangle.xen.machines import ENDBR64
 
 # So many scenarios beside one for each defect alone.
 PAIRS, SEQUENCES, STACKS = 85, 45, 12

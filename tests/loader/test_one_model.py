@@ -6,9 +6,9 @@ from corpus import Item
 from elfbuild import ABS, ALLOC, EXEC, GLOBAL, MERGE, WRITE, Sec, Sym, build, build_id, funcs, note, rela
 from hypervisor import before
 
+from lpmangle.loader.findings import Report
 from lpmangle.loader.image import Image
 from lpmangle.loader.profile import CHANGES
-from lpmangle.loader.rules import Report
 from lpmangle.loader.state import State
 from lpmangle.loader.steps.functions import check_functions
 from lpmangle.loader.steps.memory import place_sections, resolve_symbols

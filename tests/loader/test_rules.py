@@ -14,7 +14,8 @@ from lab.defects import DEFECTS, SPARE, good_alternative
 from lab.editor import Editor
 
 from lpmangle.loader import CRASH, REFUSED, WARNING
-from lpmangle.loader.rules import MOST_PER_RULE, Rule
+from lpmangle.loader.findings import MOST_PER_RULE
+from lpmangle.loader.rules import Rule
 
 OK = (0, "")
 FUNCS = ".livepatch.funcs"

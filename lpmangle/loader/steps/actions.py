@@ -3,16 +3,17 @@
 from lpmangle.elf import text
 from lpmangle.errors import counted
 from lpmangle.loader import instructions
+from lpmangle.loader.findings import Finding, Report
 from lpmangle.loader.image import Function
 from lpmangle.loader.lost_state import lost_state
-from lpmangle.loader.rules import Finding, Report, Rule
+from lpmangle.loader.rules import Rule
 from lpmangle.loader.state import Loaded, State
 from lpmangle.loader.steps.functions import rule_of_nowhere
-from lpmangle.xen.hypervisor import ENDBR64_FORMS
-from lpmangle.xen.machines import X86_64
+from lpmangle.xen.abi import HOOKS_PREFIX
+from lpmangle.xen.machines import ENDBR64_FORMS, X86_64
 
 APPLY, REPLACE = "apply", "replace"
-PREAPPLY_HOOK = ".livepatch.hooks.preapply"
+PREAPPLY_HOOK = HOOKS_PREFIX + "preapply"
 _INSECURE = "SYSTEM MIGHT BE INSECURE: Replace action has been aborted after reverting ALL payloads!"
 
 

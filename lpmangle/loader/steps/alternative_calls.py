@@ -2,10 +2,10 @@
 
 from struct import Struct
 
-from lpmangle.loader.image import Image
-from lpmangle.loader.rules import Report, Rule
+from lpmangle.loader.findings import Report
+from lpmangle.loader.image import Image, hexadecimal
+from lpmangle.loader.rules import Rule
 from lpmangle.loader.state import State
-from lpmangle.loader.steps.alternatives import hexadecimal
 
 ENTRY_SIZE = 4  # struct alt_call: the offset of the call from here
 _OFFSET, _POINTER = Struct("<i"), Struct("<Q")

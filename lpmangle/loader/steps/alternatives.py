@@ -3,8 +3,9 @@
 from struct import Struct
 
 from lpmangle.errors import counted
-from lpmangle.loader.image import Image
-from lpmangle.loader.rules import Report, Rule
+from lpmangle.loader.findings import Report
+from lpmangle.loader.image import Image, hexadecimal
+from lpmangle.loader.rules import Rule
 from lpmangle.loader.state import State
 from lpmangle.xen.machines import X86_64
 
@@ -114,8 +115,3 @@ def _check_arm(entry: bytes, state: State, report: Report) -> None:
             report.crash(Rule.ALTERNATIVES_BUG, detail)
         else:
             report.not_checked(Rule.ALTERNATIVES_PROCESSOR, detail)
-
-
-def hexadecimal(number: int) -> str:
-    """`%#x`, which has no 0x before a 0."""
-    return f"{number:#x}" if number else "0"

@@ -2,19 +2,19 @@
 
 from lpmangle import elf
 from lpmangle.elf import text
+from lpmangle.loader.findings import Report
 from lpmangle.loader.image import Function, Image
-from lpmangle.loader.rules import Report, Rule
+from lpmangle.loader.rules import Rule
 from lpmangle.loader.state import State
 from lpmangle.loader.steps.memory import did_you_mean
 from lpmangle.xen.abi import FUNCS_SECTION, PAGE_SIZE
-from lpmangle.xen.hypervisor import ENDBR64_FORMS
-from lpmangle.xen.machines import X86_64, Machine
+from lpmangle.xen.machines import ENDBR64_FORMS, X86_64
 from lpmangle.xen.payload import FUNCS_PADDED
+from lpmangle.xen.relocations import sign_extended
 
 FUNCS = FUNCS_SECTION.encode()
 PAYLOAD_VERSION = 2  # LIVEPATCH_PAYLOAD_VERSION since 4.13
 OPAQUE_SIZE = 31  # LIVEPATCH_OPAQUE_SIZE: what Xen can keep of the old code
-_LONGEST_NAME = 4096
 
 
 def check_functions(image: Image, state: State, report: Report) -> None:
@@ -57,7 +57,7 @@ def _check_function(image: Image, function: Function, state: State, report: Repo
         old = old_address(image, function, state, report)
     if old is not None and function.new_addr:
         # arch_livepatch_verify_distance: how far the jump reaches.
-        distance = _signed(old - function.new_addr, image.machine)
+        distance = sign_extended(old - function.new_addr, 8 * image.machine.pointer)
         if not -image.machine.distance <= distance < image.machine.distance:
             report.refuse(Rule.FUNC_DISTANCE, detail=f"from {old:#x} to {function.new_addr:#x}")
 
@@ -89,9 +89,9 @@ def old_address(image: Image, function: Function, state: State, report: Report) 
 
 def function_name(image: Image, function: Function, state: State) -> bytes | None:
     """The C string that `name` points at; None if it is not known what is there."""
-    content: bytes | None = image.read(function.name, _LONGEST_NAME)
+    content: bytes | None = image.read(function.name, elf.MAX_NAME_BYTES)
     if not content:
-        content = state.read(function.name, _LONGEST_NAME)
+        content = state.read(function.name, elf.MAX_NAME_BYTES)
     return None if content is None else content.partition(b"\0")[0]
 
 
@@ -125,8 +125,3 @@ def _verify(image: Image, function: Function, old: int | None, state: State, rep
 def rule_of_nowhere(old: int, state: State) -> Rule:
     """Why nothing can be read at the address of a function to replace."""
     return Rule.FUNC_INIT if state.xen and old in state.xen.init else Rule.FUNC_OLD_POINTER
-
-
-def _signed(number: int, machine: Machine) -> int:
-    half = (machine.mask + 1) // 2
-    return (number + half) % (2 * half) - half

@@ -5,8 +5,9 @@ from mmap import mmap
 from lpmangle import elf
 from lpmangle.elf import text
 from lpmangle.errors import counted
+from lpmangle.loader.findings import Report
 from lpmangle.loader.image import Header, Image
-from lpmangle.loader.rules import Report, Rule
+from lpmangle.loader.rules import Rule
 from lpmangle.loader.state import State
 from lpmangle.xen.abi import PAGE_SIZE
 from lpmangle.xen.machines import ARM64, X86_64, Machine

@@ -2,8 +2,9 @@
 
 from lpmangle import elf
 from lpmangle.elf import text
+from lpmangle.loader.findings import Report
 from lpmangle.loader.image import Image
-from lpmangle.loader.rules import Report, Rule
+from lpmangle.loader.rules import Rule
 from lpmangle.loader.state import State
 from lpmangle.mangle.mark import find_in
 from lpmangle.xen.abi import MAX_NAME

@@ -4,19 +4,20 @@ import errno
 
 from lpmangle.elf import text
 from lpmangle.errors import counted
+from lpmangle.loader.findings import Report
 from lpmangle.loader.image import Image
-from lpmangle.loader.rules import Report, Rule
+from lpmangle.loader.rules import Rule
 from lpmangle.loader.state import State
 from lpmangle.loader.steps.alternative_calls import ENTRY_SIZE, check_alternative_calls
 from lpmangle.loader.steps.alternatives import check_alternatives
 from lpmangle.loader.steps.functions import FUNCS, check_functions
-from lpmangle.xen.abi import BUILD_ID_SECTION, DEPENDS_SECTION, XEN_DEPENDS_SECTION
+from lpmangle.xen.abi import BUILD_ID_SECTION, DEPENDS_SECTION, HOOKS_PREFIX, XEN_DEPENDS_SECTION
 from lpmangle.xen.machines import ARM32, X86_64
 from lpmangle.xen.notes import HEADER_SIZE, parse_build_id
 
 BUILD_ID, DEPENDS, XEN_DEPENDS = BUILD_ID_SECTION.encode(), DEPENDS_SECTION.encode(), XEN_DEPENDS_SECTION.encode()
 _KINDS = (b"load", b"unload", b"preapply", b"apply", b"postapply", b"prerevert", b"revert", b"postrevert")
-HOOKS = tuple(b".livepatch.hooks." + kind for kind in _KINDS)
+HOOKS = tuple(HOOKS_PREFIX.encode() + kind for kind in _KINDS)
 # Of the first two there may be many, of the others exactly one. Those before or after an action can veto it.
 MANY_HOOKS = HOOKS[:2]
 # Those that Xen calls when a payload is applied.

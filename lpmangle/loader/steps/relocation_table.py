@@ -5,8 +5,9 @@ from struct import Struct
 
 from lpmangle import elf
 from lpmangle.elf import text
+from lpmangle.loader.findings import Report
 from lpmangle.loader.image import Image
-from lpmangle.loader.rules import Report, Rule
+from lpmangle.loader.rules import Rule
 
 # offset, symbol, type, addend (0 for SHT_REL)
 Row = tuple[int, int, int, int]
@@ -31,7 +32,7 @@ class RelocationTable:
         image, header = self.image, self.image.headers[self.number]
         layout = image.machine.layout
         entry: Struct = layout.rel if self.in_place else layout.rela
-        shift, mask = (32, 0xFFFFFFFF) if layout.is_64 else (8, 0xFF)
+        shift, mask = layout.r_sym_shift, layout.r_type_mask
         data = image.file_content(self.number)
         if image.wraps(self.number):  # up to the end of the file
             data = data[: len(data) // header.entsize * header.entsize]

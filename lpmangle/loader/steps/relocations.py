@@ -4,12 +4,13 @@ from collections.abc import Callable
 
 from lpmangle import elf
 from lpmangle.elf import text
+from lpmangle.loader.findings import Report
 from lpmangle.loader.image import Image
-from lpmangle.loader.rules import Report, Rule
+from lpmangle.loader.rules import Rule
 from lpmangle.loader.steps import relocations_arm32, relocations_arm64, relocations_x86
 from lpmangle.loader.steps.relocation_table import RelocationTable
 from lpmangle.xen.machines import ARM64, X86_64
-from lpmangle.xen.relocations import signed
+from lpmangle.xen.relocations import sign_extended
 
 _RELOCATE: dict[int, Callable[[RelocationTable], None]] = {
     elf.EM_X86_64: relocations_x86.relocate,
@@ -38,7 +39,7 @@ def perform_relocations(image: Image, report: Report, only_into: int | None = No
         if image.addresses[target] is None:
             continue
         if header.link != image.symtab:
-            says = f"Relative link of {name} is incorrect ({signed(header.link, 32)}, expected={image.symtab})"
+            says = f"Relative link of {name} is incorrect ({sign_extended(header.link, 32)}, expected={image.symtab})"
             report.refuse(Rule.RELOC_LINK, says)
         elif header.size:
             entry = machine.layout.rela if header.type == elf.SHT_RELA else machine.layout.rel

@@ -6,9 +6,9 @@ Xen checks no offset here: one behind the section writes into what lies there.
 from lpmangle.elf import text
 from lpmangle.loader.rules import Rule
 from lpmangle.loader.steps.relocation_table import RelocationTable, fits
+from lpmangle.xen.abi import R_ARM_ABS32
 from lpmangle.xen.relocations import (
     DWORD,
-    R_ARM_ABS32,
     R_ARM_CALL,
     R_ARM_JUMP24,
     R_ARM_MOVT_ABS,
@@ -16,7 +16,7 @@ from lpmangle.xen.relocations import (
     R_ARM_NONE,
     R_ARM_REL32,
     arm32_addend,
-    signed,
+    sign_extended,
 )
 
 _CALLS, _MOVES, _DATA = (R_ARM_CALL, R_ARM_JUMP24), (R_ARM_MOVW_ABS_NC, R_ARM_MOVT_ABS), (R_ARM_ABS32, R_ARM_REL32)
@@ -47,7 +47,7 @@ def relocate(table: RelocationTable) -> None:
         value = image.values[symbol]
         word = DWORD.unpack_from(image.memory, place - image.base)[0] if touches else 0
         if kind in _CALLS:
-            distance = signed(value + addend - place, 32)
+            distance = sign_extended(value + addend - place, 32)
             table.write(offset, DWORD, (word & 0xFF000000 if addend else word) | distance >> 2 & 0x00FFFFFE)
             if distance not in fits(26):
                 table.refuse_overflow(index, symbol)

@@ -5,11 +5,11 @@ Only data is written (the loader reads it afterwards); instructions are checked,
 
 from lpmangle import elf
 from lpmangle.loader.steps.relocation_table import RelocationTable, fits
+from lpmangle.xen.abi import R_AARCH64_ABS64
 from lpmangle.xen.relocations import (
     FIELDS,
     R_AARCH64_ABS16,
     R_AARCH64_ABS32,
-    R_AARCH64_ABS64,
     R_AARCH64_ADR_PREL_PG_HI21,
     R_AARCH64_CALL26,
     R_AARCH64_CONDBR19,
@@ -18,7 +18,7 @@ from lpmangle.xen.relocations import (
     R_AARCH64_PREL32,
     R_AARCH64_PREL64,
     R_AARCH64_TSTBR14,
-    signed,
+    sign_extended,
 )
 
 _FIELDS = FIELDS[elf.EM_AARCH64]
@@ -54,8 +54,8 @@ def relocate(table: RelocationTable) -> None:
         # Any type needs 4 bytes, that of a half-word too.
         if not table.has_place(offset, max(4, field.form.size if field else 0)):
             continue
-        place, value = table.start + offset, signed(table.image.values[symbol] + addend, 64)
-        result = signed(value - place, 64) if field and field.relative else value
+        place, value = table.start + offset, sign_extended(table.image.values[symbol] + addend, 64)
+        result = sign_extended(value - place, 64) if field and field.relative else value
         if field and kind in _PLAIN:
             shift, reach = _PLAIN[kind]
             overflow = reach is not None and result >> shift not in reach

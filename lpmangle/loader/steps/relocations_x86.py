@@ -1,14 +1,14 @@
 """Relocations on x86_64: xen/arch/x86/livepatch.c:arch_livepatch_perform_rela."""
 
 from lpmangle.loader.steps.relocation_table import RelocationTable, fits
+from lpmangle.xen.abi import R_X86_64_64
 from lpmangle.xen.relocations import (
     DWORD,
     QWORD,
-    R_X86_64_64,
     R_X86_64_NONE,
     R_X86_64_PC32,
     R_X86_64_PLT32,
-    signed,
+    sign_extended,
 )
 
 _REACH = fits(32)
@@ -22,7 +22,7 @@ def relocate(table: RelocationTable) -> None:
         if kind in (R_X86_64_PC32, R_X86_64_PLT32):
             if table.has_place(offset, 4):
                 # Xen computes in 64 bits: a value that wraps around is as good as any.
-                value = signed(values[symbol] + addend - (start + offset), 64)
+                value = sign_extended(values[symbol] + addend - (start + offset), 64)
                 if value in _REACH or symbol in table.image.unresolved:
                     table.write(offset, DWORD, value)
                 else:

@@ -2,7 +2,8 @@
 
 import os
 
-from lpmangle.loader.rules import Report, Rule
+from lpmangle.loader.findings import Report
+from lpmangle.loader.rules import Rule
 from lpmangle.loader.state import State
 from lpmangle.xen.abi import LIVEPATCH_MAX_SIZE
 

@@ -7,8 +7,9 @@ little-endian and with the structures of the hypervisor's own class, whatever th
 from lpmangle import elf
 from lpmangle.elf import text
 from lpmangle.errors import counted
-from lpmangle.loader.image import Header, Image
-from lpmangle.loader.rules import Report, Rule
+from lpmangle.loader.findings import Report
+from lpmangle.loader.image import Header, Image, hexadecimal
+from lpmangle.loader.rules import Rule
 from lpmangle.xen.abi import LIVEPATCH_MAX_SIZE, MAX_SECTIONS
 from lpmangle.xen.machines import ARM32, X86_64
 
@@ -107,11 +108,14 @@ def _read_sections(image: Image, report: Report) -> bool:
             readable = False
         align = header.addralign
         if align & (align - 1):
-            report.refuse(Rule.SECTION_ALIGNMENT, f"Section [{number}] alignment ({_hex(align)}) is not supported")
+            says = f"Section [{number}] alignment ({hexadecimal(align)}) is not supported"
+            report.refuse(Rule.SECTION_ALIGNMENT, says)
         elif align and header.addr % align:
-            says = f"Section [{number}] addr ({_hex(header.addr)}) is not aligned properly ({_hex(align)})"
+            addr = hexadecimal(header.addr)
+            says = f"Section [{number}] addr ({addr}) is not aligned properly ({hexadecimal(align)})"
             report.refuse(Rule.SECTION_ADDRESS, says)
-        if header.type == elf.SHT_NOBITS and header.flags & 3 and header.size > LIVEPATCH_MAX_SIZE:
+        is_bss = header.type == elf.SHT_NOBITS and header.flags & (elf.SHF_WRITE | elf.SHF_ALLOC)
+        if is_bss and header.size > LIVEPATCH_MAX_SIZE:
             report.refuse(Rule.SECTION_NOBITS_SIZE, detail=f"section {number}: {counted(header.size, 'byte')}")
             readable = False
         if header.type == elf.SHT_SYMTAB:
@@ -219,8 +223,3 @@ def _string(data: bytes, at: int) -> bytes:
     """The C string at `at`. One that is longer than any name is cut: thousands may share one tail of a megabyte."""
     end = data.find(b"\0", at, at + elf.MAX_NAME_BYTES)
     return data[at : end if end >= 0 else at + elf.MAX_NAME_BYTES]
-
-
-def _hex(number: int) -> str:
-    """`%#lx`, which has no 0x before a 0."""
-    return f"{number:#x}" if number else "0"

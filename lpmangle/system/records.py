@@ -11,16 +11,20 @@ if TYPE_CHECKING:
     from typing import NamedTuple as NamedTuple
 else:
 
-    class NamedTuple(tuple):
+    class _Type(type):
+        """That of NamedTuple and its subclasses: a direct one gets fields, none has room for other attributes."""
+
+        def __new__(cls, name, bases, attributes):
+            made = super().__new__(cls, name, bases, {"__slots__": ()} | attributes)
+            if bases[0].__base__ is tuple:
+                made._fields = made.__match_args__ = tuple(made.__annotations__)
+                made._field_defaults = {field: attributes[field] for field in made._fields if field in attributes}
+                for at, field in enumerate(made._fields):
+                    setattr(made, field, property(itemgetter(at)))
+            return made
+
+    class NamedTuple(tuple, metaclass=_Type):
         """A tuple whose items have names: the annotations of a subclass, with what they are set to as defaults."""
-
-        __slots__ = ()
-
-        def __init_subclass__(cls):
-            cls._fields = cls.__match_args__ = tuple(cls.__annotations__)
-            cls._field_defaults = {name: vars(cls)[name] for name in cls._fields if name in vars(cls)}
-            for at, name in enumerate(cls._fields):
-                setattr(cls, name, property(itemgetter(at)))
 
         def __new__(cls, *values, **named):
             rest = cls._fields[len(values) :]
@@ -29,14 +33,14 @@ else:
                 if not named.keys() <= set(rest) or not items.keys() >= set(rest):
                     raise TypeError(f"{cls.__name__} needs {', '.join(cls._fields)}")
                 values += tuple([items[name] for name in rest])
-            elif len(values) > len(cls._fields):
-                raise TypeError(f"{cls.__name__} has only {', '.join(cls._fields)}")
-            return tuple.__new__(cls, values)
+            return cls._make(values)
 
         @classmethod
         def _make(cls, values):
             made = tuple.__new__(cls, values)
-            return made if len(made) == len(cls._fields) else cls(*values)
+            if len(made) != len(cls._fields):
+                raise TypeError(f"{cls.__name__} has {', '.join(cls._fields)}, and not {len(made)} items")
+            return made
 
         def _asdict(self):
             return dict(zip(self._fields, self, strict=True))
