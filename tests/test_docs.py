@@ -57,4 +57,4 @@ def test_contributing_names_every_room() -> None:
     assert len(rooms) > 5
     assert {room for room in rooms if not re.search(rf"^    (\w+ +){{0,2}}{room}\b", picture, re.MULTILINE)} == set()
     modules = {path.stem for path in (ROOT / "lpmangle").glob("*.py")}
-    assert modules == {"__init__", "__main__", "errors", "records"}
+    assert modules == {"__init__", "__main__", "errors"}

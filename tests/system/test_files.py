@@ -19,11 +19,13 @@ from processes import has_open, wait_until
 
 from lpmangle.errors import FileError, ProofError
 from lpmangle.jobs.mangle import mangle_file
-from lpmangle.mangle import apply as splice
+from lpmangle.mangle.apply import apply
 from lpmangle.mangle.options import Options
+from lpmangle.mangle.plan import Plan
 from lpmangle.manifest.read import decode
 from lpmangle.system import files, writing
 from lpmangle.system.files import sha256
+from lpmangle.xen.payload import Payload
 
 SUF = Options(suffix="text:SUF")
 NOBODY = 65534
@@ -158,8 +160,10 @@ def test_waiting_for_the_lock_can_be_interrupted(payload: Path) -> None:
 
 
 def test_nothing_is_written_without_proof(payload: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = splice.apply
-    monkeypatch.setattr(splice, "apply", lambda view, plan: bytes(right(view, plan)).replace(b"_get_fpu", b"_Get_fpu"))
+    def wrong(before: Payload, plan: Plan) -> bytes:
+        return bytes(apply(before, plan)).replace(b"_get_fpu", b"_Get_fpu")
+
+    monkeypatch.setattr("lpmangle.jobs.mangle.apply", wrong)
     with pytest.raises(ProofError, match="nothing was written"):
         mangle_file(str(payload), SUF)
     assert state(payload.parent) == {payload.name: plain().data}
