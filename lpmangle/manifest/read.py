@@ -14,7 +14,7 @@ from lpmangle.manifest.format import FORMAT, VERSION
 
 MAJOR = VERSION.partition(".")[0]
 
-_T = TypeVar("_T")
+_T = TypeVar("_T", "Manifest", "Head")
 
 Unsigned = Annotated[int, msgspec.Meta(ge=0)]
 Word = Annotated[int, msgspec.Meta(ge=0, le=0xFFFFFFFF)]
@@ -187,18 +187,12 @@ _VERSION = msgspec.json.Decoder(_Version)
 
 def decode(data: bytes) -> Manifest:
     """The manifest in `data`. Raises ManifestError for anything else, and for a version that is not ours to read."""
-    return _decode(_MANIFEST, data)
+    return _read(_MANIFEST, data)
 
 
 def decode_head(data: bytes) -> Head:
     """The head of the manifest in `data`; its symbols are not looked at. Raises ManifestError."""
-    try:
-        head = _HEAD.decode(data)
-        if head.version.partition(".")[0] == MAJOR:
-            return head
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
-        pass
-    return _decode(_HEAD, data)  # says what is wrong with it
+    return _read(_HEAD, data)
 
 
 def head_in(start: bytes) -> Head | None:
@@ -221,20 +215,25 @@ def decode_names(data: bytes) -> Names:
         raise ManifestError(f"not a manifest of lpmangle: {error}") from None
 
 
-def _decode(decoder: msgspec.json.Decoder[_T], data: bytes) -> _T:
+def _read(decoder: msgspec.json.Decoder[_T], data: bytes) -> _T:
     try:
+        found = decoder.decode(data)
+        if found.version.partition(".")[0] == MAJOR:
+            return found
+        problem = ""
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        problem = f": {error}"
+    with suppress(msgspec.MsgspecError, UnicodeError, RecursionError):  # what it says of itself explains more
         head = _VERSION.decode(data)
-        if head.format != FORMAT:
-            raise ManifestError("not a manifest of lpmangle")
         major = head.version.partition(".")[0]
-        if major != MAJOR:
+        if head.format != FORMAT:
+            problem = ""
+        elif major != MAJOR:
             raise ManifestError(
                 f"manifest version {head.version!r}; this lpmangle reads version {MAJOR}",
                 hint="use the lpmangle that wrote it, or a newer one" if major.isdecimal() else "",
             )
-        return decoder.decode(data)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-        raise ManifestError(f"not a manifest of lpmangle: {error}") from None
+    raise ManifestError(f"not a manifest of lpmangle{problem}")
 
 
 def schema() -> str:

@@ -4,6 +4,7 @@ import os
 import stat
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 
 from lpmangle.errors import FileError
 from lpmangle.system.records import TYPE_CHECKING, NamedTuple
@@ -13,8 +14,9 @@ if TYPE_CHECKING:
 
 # Far above any payload (Xen takes 2 MiB); keeps a path given by mistake, such as a disk image, out of memory.
 MAX_BYTES = 1 << 30
-# So many bytes are hashed in the time in which OpenSSL is loaded.
+# So many bytes are hashed in the time in which OpenSSL, which is quicker, is loaded.
 _OPENSSL_BYTES = 1 << 19
+_hashed = [0]  # bytes, by this process
 # What can be at a path (`kind`).
 REGULAR, FOLDER = "a regular file", "a folder"
 _KINDS = {
@@ -135,17 +137,24 @@ def failed(what: str, path: str, error: Exception) -> FileError:
 
 def sha256(data: bytes | bytearray) -> str:
     """SHA-256 of a file's content, in hex."""
-    digest: str = _sha256_for(len(data))(data).hexdigest()
+    _hashed[0] += len(data)
+    own = _own_sha256() if _hashed[0] < _OPENSSL_BYTES else None
+    digest: str = (own or _openssl_sha256())(data).hexdigest()
     return digest
 
 
-def _sha256_for(size: int) -> "Callable[[bytes | bytearray], Any]":
-    """For so many bytes the quicker of OpenSSL's, which is slow to load, and Python's own (as its random.py does)."""
-    if size < _OPENSSL_BYTES:
-        for name in ("_sha2", "_sha256"):  # of Python 3.12 and newer, of 3.11
-            with suppress(ImportError):
-                found: Callable[[bytes | bytearray], Any] = __import__(name).sha256
-                return found
+@cache
+def _own_sha256() -> "Callable[[bytes | bytearray], Any] | None":
+    """Python's own, without what is slow to load (as its random.py does)."""
+    for name in ("_sha2", "_sha256"):  # of Python 3.12 and newer, of 3.11
+        with suppress(ImportError):
+            found: Callable[[bytes | bytearray], Any] = __import__(name).sha256
+            return found
+    return None
+
+
+@cache
+def _openssl_sha256() -> "Callable[[bytes | bytearray], Any]":
     import hashlib
 
     return hashlib.sha256
