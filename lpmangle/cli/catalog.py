@@ -15,6 +15,7 @@ from lpmangle.errors import EXIT_NO, EXIT_REFUSED, WordError, about, counted
 from lpmangle.jobs.export import export as export_manifests
 from lpmangle.manifest.read import Manifest
 from lpmangle.store import catalog as catalogs
+from lpmangle.store import catalog_writing
 from lpmangle.store.contents import contents
 from lpmangle.store.source import Found, unrepeated
 from lpmangle.system import files
@@ -59,7 +60,7 @@ def add(catalog: str, paths: tuple[str, ...], as_json: bool) -> None:
     manifests, most = zip(*(contents(path, catalog) for path in paths), strict=True)
     several = _counted(unrepeated(chain.from_iterable(manifests)), sum(most))
     with about(catalog):
-        results = Counter(catalogs.add(catalog, several))
+        results = Counter(catalog_writing.add(catalog, several))
     _say_added(catalog, results, as_json)
 
 
@@ -97,7 +98,7 @@ def merge(catalog: str, others: tuple[str, ...], as_json: bool) -> None:
         if files.resolve(other) == place:
             raise WordError("is the catalog itself", path=other)
     with about(catalog):
-        results = Counter(catalogs.merge(catalog, opened))
+        results = Counter(catalog_writing.merge(catalog, opened))
     _say_added(catalog, results, as_json)
 
 
@@ -233,7 +234,7 @@ def remove(ctx: click.Context, catalog: str, payloads: tuple[str, ...], every: b
     Nothing is removed if one of the words fits no payload, or fits several and --all is not given.
     """
     with about(catalog):
-        found = catalogs.Catalog(catalog).remove(payloads, every=every)
+        found = catalog_writing.remove(catalogs.Catalog(catalog), payloads, every=every)
     status = 0
     for word, entries in found.items():
         if not entries:

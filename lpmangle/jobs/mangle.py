@@ -134,7 +134,7 @@ class Prepared:
             outputs = [output for output in map(_in_one_piece, outputs) if not _is_there(output)]
             result.unchanged = not in_place and result.output not in [output.path for output in outputs]
         if catalog and manifest:
-            from lpmangle.store.catalog import adding  # loads sqlite3
+            from lpmangle.store.catalog_writing import adding  # loads sqlite3
             from lpmangle.store.source import Found  # loads msgspec
 
             with adding(catalog, Found(manifest.path, b"".join(manifest.pieces))) as commit:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from fnmatch import translate
 from typing import NamedTuple
 
-from lpmangle.manifest.read import FunctionNameRecord, Manifest, ReferenceRecord, SymbolRecord
+from lpmangle.manifest.read import FunctionNameRecord, Manifest, Name, ReferenceRecord, SymbolRecord
 from lpmangle.xen.abi import MAX_NAME
 
 # NAME+0xOFFSET/0xSIZE [PAYLOAD] in a trace of Xen's, <NAME+OFFSET> in a listing of gdb's, <NAME-0xOFFSET> in one of
@@ -38,19 +38,20 @@ def find(manifest: Manifest, pattern: str) -> Iterator[SymbolRecord]:
     An old name of more than 126 bytes is found by the 126 that Xen keeps of it, too. What stands around the name in a
     trace is ignored (`wanted`).
     """
-    return filter(_matcher(pattern), manifest.symbols)
+    return filter(matcher(pattern), manifest.symbols)
 
 
 def find_borrowed(manifest: Manifest, pattern: str) -> Iterator[ReferenceRecord | FunctionNameRecord]:
     """The same among what the payload takes from others: undefined symbols, functions to replace."""
-    return filter(_matcher(pattern), [*manifest.references, *manifest.functions])
+    return filter(matcher(pattern), manifest.borrowed)
 
 
-def _matcher(pattern: str) -> Callable[[SymbolRecord | ReferenceRecord | FunctionNameRecord], bool]:
+def matcher(pattern: str) -> Callable[[SymbolRecord | ReferenceRecord | FunctionNameRecord | Name], bool]:
+    """What says whether `pattern` names a symbol."""
     pattern = wanted(pattern).pattern
     matches = re.compile(translate(pattern)).match
 
-    def fits(entry: SymbolRecord | ReferenceRecord | FunctionNameRecord) -> bool:
+    def fits(entry: SymbolRecord | ReferenceRecord | FunctionNameRecord | Name) -> bool:
         names = {entry.original, entry.name, cut(entry.original)}
         names |= {name.rpartition("#")[2] for name in names}
         return pattern in names or any(map(matches, names))

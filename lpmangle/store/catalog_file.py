@@ -12,12 +12,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from lpmangle.errors import CatalogError, FileError
-from lpmangle.store.source import SQLITE_MAGIC
+from lpmangle.errors import CatalogError, FileError, about
+from lpmangle.manifest.embed import decompress
+from lpmangle.store.source import SQLITE_MAGIC, Found
 from lpmangle.system import files
 
 APPLICATION_ID = 0x6C706D67  # "lpmg", in the header of the file
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 # How long a writer waits for the others.
 PATIENCE = 120.0  # seconds
 # A query is stopped after so many steps of SQLite's machine, and so many for each byte of the file: in a hostile file a
@@ -40,7 +41,7 @@ _FILE_SYSTEM = {
     sqlite3.SQLITE_CANTOPEN,
 }
 
-_SCHEMA = f"""
+_MANIFESTS = """
 CREATE TABLE manifest (
     id INTEGER PRIMARY KEY,
     digest TEXT NOT NULL UNIQUE,            -- SHA-256 of the manifest's text
@@ -53,22 +54,45 @@ CREATE TABLE manifest (
 );
 CREATE INDEX manifest_build_id ON manifest (build_id);
 CREATE INDEX manifest_suffix ON manifest (suffix);
-CREATE TABLE original (                     -- each once: payloads share most of theirs
+"""
+# What manifests are found by. It is made of their text, and can be made anew.
+_INDEX = """
+CREATE TABLE below (                        -- a payload below, of which a manifest has names
+    suffix TEXT NOT NULL,
+    template TEXT NOT NULL,
+    manifest INTEGER NOT NULL,
+    PRIMARY KEY (suffix, template, manifest)
+) WITHOUT ROWID;
+CREATE TABLE name (                         -- those that `catalog_names` says
+    name TEXT NOT NULL,
+    manifest INTEGER NOT NULL,
+    PRIMARY KEY (name, manifest)
+) WITHOUT ROWID;
+CREATE TABLE ending (                       -- each name once, its last character first
+    name TEXT NOT NULL PRIMARY KEY
+) WITHOUT ROWID;
+CREATE TABLE file (                         -- what is before the part behind the last '#', with it; may be empty
+    prefix TEXT NOT NULL PRIMARY KEY
+) WITHOUT ROWID;
+"""
+# What version 1 had instead, without the names that are taken from payloads below.
+_INDEX_1 = """
+CREATE TABLE original (
     id INTEGER PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,
-    part TEXT NOT NULL                      -- behind the last '#'
+    part TEXT NOT NULL
 );
 CREATE INDEX original_part ON original (part);
 CREATE TABLE symbol (
     manifest INTEGER NOT NULL REFERENCES manifest ON DELETE CASCADE,
     original INTEGER NOT NULL REFERENCES original,
-    name TEXT NOT NULL,                     -- the new one; found by the suffix that it holds, so without an index
+    name TEXT NOT NULL,
     PRIMARY KEY (manifest, original, name)
 ) WITHOUT ROWID;
 CREATE INDEX symbol_original ON symbol (original);
-PRAGMA application_id = {APPLICATION_ID};
-PRAGMA user_version = {SCHEMA_VERSION};
 """
+_TABLES = {1: _MANIFESTS + _INDEX_1, SCHEMA_VERSION: _MANIFESTS + _INDEX}
+_DROP_INDEX_1 = "DROP TABLE symbol;\nDROP TABLE original;\n"
 
 
 class CatalogFile:
@@ -90,9 +114,9 @@ class CatalogFile:
             uri = f"file:{_quoted(os.path.abspath(self._place))}?mode={mode}"
             self.db = sqlite3.connect(uri, uri=True, timeout=PATIENCE, isolation_level=None)
             try:
-                self.db.execute("PRAGMA foreign_keys = ON")
                 self.db.execute("PRAGMA trusted_schema = OFF")
                 self.db.execute("PRAGMA synchronous = FULL")
+                self.db.create_function("reversed", 1, lambda name: name[::-1], deterministic=True)
                 if made_at:  # one that is not finished is thrown away: there is nothing to roll back to
                     self.db.execute("PRAGMA journal_mode = OFF")
                 if not (empty_ok and self._is_empty()):
@@ -114,13 +138,30 @@ class CatalogFile:
                     raise CatalogError("is damaged: a value is of the wrong type", path=self.path)
                 yield row
 
-    def make_tables(self) -> None:
-        """In a transaction; another process may have been first."""
-        if not self._is_empty():
+    def make_tables(self) -> bool:
+        """In a transaction; another process may have been first.
+
+        True if the manifests that are there are not in the index: it was a catalog of version 1.
+        """
+        is_empty = self._is_empty()
+        if not is_empty:
             self._check()
-            return
-        for statement in _SCHEMA.split(";\n"):
+            if not self.is_older():
+                return False
+        for statement in _statements((_MANIFESTS if is_empty else _DROP_INDEX_1) + _INDEX):
             self.db.execute(statement)
+        self.db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        self.db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        return not is_empty
+
+    def is_older(self) -> bool:
+        """Whether it is one of version 1, which a writer has not met since."""
+        return self._header() == (APPLICATION_ID, 1)
+
+    def found(self, payload: str, text: bytes) -> Found:
+        """The manifest in a row, unpacked. Raises ManifestError."""
+        with about(self.path):
+            return Found(f"{self.path}: {payload}", decompress(text, "the catalog"))
 
     @contextmanager
     def limited(self) -> Iterator[None]:
@@ -181,13 +222,13 @@ class CatalogFile:
             raise CatalogError("is an SQLite file, but no catalog of lpmangle", path=self.path)
         if version > SCHEMA_VERSION:
             raise CatalogError(
-                f"is a catalog of version {version}; this lpmangle reads version {SCHEMA_VERSION}",
+                f"is a catalog of version {version}; this lpmangle reads versions up to {SCHEMA_VERSION}",
                 path=self.path,
                 hint="use a newer lpmangle",
             )
         # A view or a trigger of somebody else's would do what it likes.
         found = self.db.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT GLOB 'sqlite_*'")
-        if {_bare(sql) for (sql,) in found} != {_bare(sql) for sql in _SCHEMA.split(";\n") if "CREATE" in sql}:
+        if {_bare(sql) for (sql,) in found} != {_bare(sql) for sql in _statements(_TABLES.get(version, ""))}:
             raise CatalogError("is damaged: its tables are not those of a catalog", path=self.path)
 
     def _header(self) -> tuple[int, int]:
@@ -212,6 +253,10 @@ def _refuse_foreign(path: str) -> None:
             path=path,
             hint=f"sqlite3 {path} 'PRAGMA journal_mode = delete'",
         )
+
+
+def _statements(script: str) -> list[str]:
+    return [statement for statement in script.split(";\n") if statement.strip()]
 
 
 def _bare(sql: str) -> str:

@@ -17,7 +17,7 @@ from elfbuild import GLOBAL, HOOK, TEXT, Sym, build, build_id
 from manifests import manifest
 
 from lpmangle.cli.output import shown
-from lpmangle.store.catalog import add
+from lpmangle.store.catalog_writing import add
 from lpmangle.store.source import Found
 
 # Escape sequences, C1 controls, bidirectional overrides, line separators.

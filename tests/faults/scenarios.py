@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from builds import ROOT, make_tree, options, run, write_patch
+from older_catalog import write_older
 
 from faults.harness import EIO, FAULTS, FULL, KILL, Scenario
 
@@ -65,6 +66,11 @@ def _manifests(folder: Path) -> None:
 def _catalog(folder: Path) -> None:
     _manifests(folder)
     run(["lpmangle", "catalog", "add", "c.db", OLD], folder)
+
+
+def _catalog_of_version_1(folder: Path) -> None:
+    _manifests(folder)
+    write_older(folder / "c.db", [(folder / f"{OLD}.manifest.json").read_bytes()])
 
 
 def _whole_catalog(folder: Path) -> None:
@@ -154,6 +160,13 @@ SCENARIOS = (
         (("c.db",),),
         readers=(("catalog", "list", "c.db"), ("query", "_get_fpu", "-m", "c.db")),
     ),
+    Scenario(
+        "catalog-of-version-1",
+        _catalog_of_version_1,
+        ("catalog", "add", "c.db", NEW),
+        (("c.db",),),
+        readers=(("catalog", "list", "c.db"), ("query", "_get_fpu", "-m", "c.db")),
+    ),
     Scenario("catalog-merge", _two_catalogs, ("catalog", "merge", "new.db", "c.db", "other.db"), (("new.db",),)),
     Scenario(
         "older-catalog-merge",
@@ -192,6 +205,7 @@ IN_MAKE_TEST = {
     "restore": FAULTS,
     "catalog": (KILL,),
     "older-catalog": FAULTS,
+    "catalog-of-version-1": (KILL, EIO),
     "older-catalog-merge": (KILL, EIO),
     "export": (KILL, EIO, FULL),
     "build-catalog": (KILL, EIO),

@@ -55,7 +55,8 @@ from lpmangle.review.inventory import take_inventory
 from lpmangle.review.subject import Subject
 from lpmangle.review.transition import transition
 from lpmangle.store import debuginfod, local
-from lpmangle.store.catalog import Catalog, add, merge
+from lpmangle.store.catalog import Catalog
+from lpmangle.store.catalog_writing import add, merge, remove
 from lpmangle.store.open import open_sources
 from lpmangle.store.source import Found
 from lpmangle.trace.lookup import Lookup
@@ -212,7 +213,7 @@ def read_catalog_add(data: bytes) -> None:
     except LpmangleError:
         assert path.read_bytes() == data
     with suppress(LpmangleError):
-        Catalog(str(path)).remove(["stem"], every=True)
+        remove(Catalog(str(path)), ["stem"], every=True)
     other = _scratch() / "merged.db"
     with suppress(LpmangleError):
         merge(str(other), [Catalog(str(path))])

@@ -31,13 +31,14 @@ from elfbuild import (
 )  # fmt: skip
 from manifests import manifest
 from manifests import plain as manifest_of
+from older_catalog import write_older
 from signing import note as signature_note
 from signing import older
 from stacked import ARM, ident, stacked
 
 from lpmangle import elf
 from lpmangle.manifest import embed, frame
-from lpmangle.store.catalog import add
+from lpmangle.store.catalog_writing import add
 from lpmangle.store.source import Found
 from lpmangle.xen.abi import SIGNATURE_SECTION
 
@@ -157,16 +158,16 @@ def catalogs() -> dict[str, bytes]:
             "text-null": "UPDATE manifest SET text = zeroblob(0)",
             "text-damaged": "UPDATE manifest SET text = x'789c00'",
             "no-utf8": "UPDATE manifest SET payload = CAST(x'ff41' AS TEXT); "
-            "UPDATE original SET part = CAST(x'fe' AS TEXT)",
+            "UPDATE OR IGNORE name SET name = CAST(x'fe' AS TEXT)",
             "build-id": "UPDATE manifest SET build_id = char(27) || '[2J'",
-            "trigger": "CREATE TRIGGER t AFTER INSERT ON manifest BEGIN DELETE FROM symbol; END",
-            "view": "DROP TABLE symbol; CREATE VIEW symbol AS SELECT id AS manifest, id AS original, payload AS name "
-            "FROM manifest",
-            "endless": "DROP TABLE symbol; CREATE VIEW symbol AS WITH RECURSIVE c(x) AS "
-            "(SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT x AS manifest, x AS original, 'x' AS name FROM c",
-            "no-table": "DROP TABLE original",
+            "trigger": "CREATE TRIGGER t AFTER INSERT ON manifest BEGIN DELETE FROM name; END",
+            "view": "DROP TABLE name; CREATE VIEW name AS SELECT payload AS name, id AS manifest FROM manifest",
+            "endless": "DROP TABLE name; CREATE VIEW name AS WITH RECURSIVE c(x) AS "
+            "(SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT 'x' AS name, x AS manifest FROM c",
+            "no-table": "DROP TABLE ending",
             "wal": "PRAGMA journal_mode = wal",
-            "version-2": "PRAGMA user_version = 2",
+            "version-3": "PRAGMA user_version = 3",
+            "orphans": "UPDATE name SET manifest = manifest + 1000; DELETE FROM file",
             "foreign": "PRAGMA application_id = 7",
             "foreign-0": "PRAGMA application_id = 0; PRAGMA user_version = 0",
             "foreign-wal": "PRAGMA application_id = 0; PRAGMA user_version = 0; PRAGMA journal_mode = wal",
@@ -181,6 +182,9 @@ def catalogs() -> dict[str, bytes]:
         db.executescript("PRAGMA page_size = 512; CREATE TABLE x (y); DROP TABLE x")
         db.close()
         found["no-tables"] = path.read_bytes()
+        path.unlink()
+        write_older(path, (_mangled()[2], MANIFEST, evil))
+        found["version-1"] = path.read_bytes()
     found["cut"] = good[: len(good) // 2]
     bomb = zlib.compress(b" " * (20 << 20), 9)
     found["endless-tree"] = endless_tree(good)

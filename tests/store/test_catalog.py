@@ -74,7 +74,7 @@ def test_list_find_remove(catalog: Path) -> None:
     found = json.loads(lpmangle("catalog", "find", catalog, "do_trap", "--json").stdout)["matches"]
     assert {match["payload"] for match in found} <= left
     with sqlite3.connect(catalog) as db:
-        orphans = "SELECT count(*) FROM symbol WHERE manifest NOT IN (SELECT id FROM manifest)"
+        orphans = "SELECT count(*) FROM name WHERE manifest NOT IN (SELECT id FROM manifest)"
         assert db.execute(orphans).fetchone() == (0,)
     db.close()
 
@@ -173,7 +173,7 @@ def test_connections_are_closed(tmp_path: Path, shipped: Path) -> None:
     payload.write_bytes((CRASH / "crash.livepatch").read_bytes())
     (tmp_path / "text").write_text("none")
     (tmp_path / "types").write_bytes(catalogs()["types"])
-    (tmp_path / "version-2").write_bytes(catalogs()["version-2"])
+    (tmp_path / "version-3").write_bytes(catalogs()["version-3"])
     stacked = EXAMPLES / "stacked" / "8d4a1c7.livepatch"
     lpmangle("--manifest", tmp_path / "lower.json", "-o", tmp_path / "lower", EXAMPLES / "617712b.livepatch")
     for code, *command in (
@@ -191,8 +191,8 @@ def test_connections_are_closed(tmp_path: Path, shipped: Path) -> None:
         (0, "catalog", "remove", catalog, "hotfix1"),
         (1, "catalog", "remove", catalog, "hotfix1"),
         (3, "catalog", "list", tmp_path / "types"),
-        (3, "catalog", "list", tmp_path / "version-2"),
-        (3, "catalog", "add", tmp_path / "version-2", shipped),
+        (3, "catalog", "list", tmp_path / "version-3"),
+        (3, "catalog", "add", tmp_path / "version-3", shipped),
         (0, "query", "_get_fpu", "-m", catalog),
         (3, "query", "_get_fpu", "-m", catalog, "-m", tmp_path / "text"),
         (3, "query", "_get_fpu", "-m", tmp_path / "types"),
@@ -304,9 +304,9 @@ def test_what_is_no_catalog(tmp_path: Path, shipped: Path) -> None:
     assert "no catalog" in lpmangle("query", "x", "-m", other, code=3).stderr
     lpmangle("catalog", "add", empty, shipped)
     with sqlite3.connect(empty) as db:
-        db.execute("PRAGMA user_version = 2")
+        db.execute("PRAGMA user_version = 3")
     db.close()
-    assert "is a catalog of version 2" in lpmangle("catalog", "list", empty, code=3).stderr
+    assert "is a catalog of version 3" in lpmangle("catalog", "list", empty, code=3).stderr
 
 
 HOSTILE = {
@@ -315,7 +315,7 @@ HOSTILE = {
     "foreign-0": "is an SQLite file, but no catalog of lpmangle",
     "foreign-wal": "is an SQLite file, but no catalog of lpmangle",
     "wal": "uses a write-ahead log",
-    "version-2": "is a catalog of version 2",
+    "version-3": "is a catalog of version 3",
     "trigger": "its tables are not those of a catalog",
     "view": "its tables are not those of a catalog",
     "endless": "its tables are not those of a catalog",
@@ -421,9 +421,7 @@ def test_killed_writer(tmp_path: Path) -> None:
         writer.wait()
         if catalog.exists() and catalog.stat().st_size:
             db = sqlite3.connect(catalog)
-            torn = (
-                "SELECT count(*) FROM manifest m WHERE symbols != (SELECT count(*) FROM symbol WHERE manifest = m.id)"
-            )
+            torn = "SELECT count(*) FROM manifest m WHERE symbols != (SELECT count(*) FROM name WHERE manifest = m.id)"
             assert not _tables(db) or db.execute(torn).fetchone() == (0,)
             db.close()
     lpmangle("catalog", "add", catalog, folder)

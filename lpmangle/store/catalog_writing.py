@@ -1,0 +1,215 @@
+"""Manifests come into a catalog, and go again: all that belongs together, or nothing, whatever happens meanwhile."""
+
+import os
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from itertools import chain
+from typing import NamedTuple
+
+from lpmangle.errors import LpmangleError, ManifestError
+from lpmangle.store.catalog import NAMED, Catalog, Entry, are_several
+from lpmangle.store.catalog_file import CatalogFile
+from lpmangle.store.catalog_names import Keys, forget, insert, keys_of
+from lpmangle.store.source import Found
+from lpmangle.system import files, writing
+
+# So many manifests, and names, are added in one transaction: others get their turn in between.
+BATCH = 1000
+BATCH_NAMES = 50_000
+
+
+class _Prepared(NamedTuple):
+    """What a catalog keeps of a manifest: its row, and what it is found by."""
+
+    row: tuple[str, str, str | None, str, str, int, bytes]
+    keys: Keys
+
+
+def add(path: str, several: Iterable[Found]) -> Iterator[bool]:
+    """Add manifests to the catalog at `path`, as they were written; for each, whether it was new.
+
+    A catalog that does not exist is made, and is there when all of them are in it. What was said True to is on disk at
+    the latest when the iterator ends; a manifest is added whole or not at all. Raises ManifestError for what is none,
+    CatalogError for a file that is no catalog, FileError if the file system says no.
+    """
+    batches = _batches(several)
+    first = next(batches, [])
+    if not first:
+        return
+    batches = chain([first], batches)
+    if not os.path.exists(path):
+        with _made(path, batches) as bring:
+            yield from bring()
+        return
+    file = CatalogFile(path, empty_ok=True)
+    for batch in batches:
+        with file.transaction():
+            added = _insert(file, batch)
+        yield from added
+
+
+def merge(path: str, others: Sequence[Catalog]) -> list[bool]:
+    """Add all manifests of other catalogs to the one at `path`, in their order, all or none.
+
+    For each, whether it was new. Other writers wait until that is done.
+    A catalog that does not exist is made. Raises as `add` does.
+    """
+    batches = _batches(chain.from_iterable(other.manifests() for other in others))
+    if not os.path.exists(path):
+        with _made(path, batches) as bring:
+            return bring()
+    file = CatalogFile(path, empty_ok=True)
+    with file.transaction():
+        return _insert_all(file, batches)
+
+
+@contextmanager
+def adding(path: str, found: Found) -> Iterator[Callable[[], None]]:
+    """Add a manifest when the function that this gives is called, which must be done before the block ends.
+
+    So that it comes together with what belongs to it: an error in the block leaves the catalog as it was, even behind
+    that call, and until then no other process writes to it. Raises as `add` does.
+    """
+    if not os.path.exists(path):
+        with _made(path, _batches([found])) as bring:
+            is_new = False
+
+            def bring_one() -> None:
+                nonlocal is_new
+                (is_new,) = bring()
+
+            try:
+                yield bring_one
+            except BaseException:
+                if is_new:
+                    _forget(CatalogFile(path), found)
+                raise
+        return
+    file = CatalogFile(path, empty_ok=True)
+    tried = False
+
+    def commit() -> None:
+        nonlocal tried
+        tried = True
+        file.commit()
+
+    file.begin()
+    is_new = False
+    try:
+        with file.errors():
+            (is_new,) = _insert_all(file, _batches([found]))
+        yield commit
+    except BaseException:
+        file.roll_back()
+        if tried and is_new:  # it may be there although the commit failed: when only the lock could not be let go
+            _forget(file, found)
+        raise
+
+
+def remove(catalog: Catalog, words: Sequence[str], *, every: bool = False) -> dict[str, list[Entry]]:
+    """Remove the payloads that `words` name, each by its name or by 7 digits or more of its build-id.
+
+    Returns what each word names. If one names nothing, or several payloads (`are_several`) and not `every` one of them
+    is meant, nothing is removed.
+    """
+    with catalog.file.transaction():
+        found = catalog.named(words)
+        if all(entries and (every or not are_several(entries)) for entries in found.values()):
+            _delete(catalog.file, NAMED, words)
+    return found
+
+
+@contextmanager
+def _made(path: str, batches: Iterable[list[_Prepared]]) -> Iterator[Callable[[], list[bool]]]:
+    """A new catalog with those in it; and what brings it to `path`, and says for each whether it was new there."""
+    place = files.resolve(path)
+    temporary = writing.temporary_for(place)
+
+    def bring() -> list[bool]:
+        if writing.place_new(temporary, place):
+            return added
+        is_new = iter(merge(path, [Catalog(temporary)]))  # another process has made one meanwhile
+        return [one and next(is_new) for one in added]
+
+    try:
+        file = CatalogFile(path, empty_ok=True, made_at=temporary)
+        with closing(file.db), file.transaction():
+            added = _insert_all(file, batches)
+        yield bring
+    finally:
+        with suppress(OSError):
+            os.unlink(temporary)
+
+
+def _batches(several: Iterable[Found]) -> Iterator[list[_Prepared]]:
+    """So many at once that memory does not grow with their number."""
+    batch: list[_Prepared] = []
+    names = 0
+    for found in several:
+        batch.append(_prepared(found))
+        names += len(batch[-1].keys.names)
+        if len(batch) >= BATCH or names >= BATCH_NAMES:
+            yield batch
+            batch, names = [], 0
+    if batch:
+        yield batch
+
+
+def _prepared(found: Found) -> _Prepared:
+    manifest = found.manifest
+    row = (
+        files.sha256(found.text), manifest.payload, manifest.build_id, manifest.options.template, manifest.suffix,
+        len(manifest.symbols), zlib.compress(found.text),
+    )  # fmt: skip
+    return _Prepared(row, keys_of(manifest))
+
+
+def _insert_all(file: CatalogFile, batches: Iterable[list[_Prepared]]) -> list[bool]:
+    return [is_new for batch in batches for is_new in _insert(file, batch)]
+
+
+def _insert(file: CatalogFile, batch: list[_Prepared]) -> list[bool]:
+    """In a transaction; for each, whether it was new."""
+    if file.make_tables():
+        _index_all(file)
+    added = []
+    new = []
+    for row, keys in batch:
+        number = file.db.execute(
+            "INSERT INTO manifest (digest, payload, build_id, template, suffix, symbols, text) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (digest) DO NOTHING RETURNING id",
+            row,
+        ).fetchone()
+        added.append(number is not None)
+        if number:
+            new.append((number[0], keys))
+    insert(file, new)
+    return added
+
+
+def _index_all(file: CatalogFile) -> None:
+    """Index the manifests of a catalog that was of version 1."""
+    rows = file.select((int, str, bytes), "SELECT id, payload, text FROM manifest ORDER BY id", {})
+    for number, payload, text in rows:
+        try:
+            insert(file, [(number, keys_of(file.found(payload, text).manifest))])
+        except ManifestError as error:
+            error.hint = f"that is the one of {payload}: lpmangle catalog remove"
+            raise
+
+
+def _forget(file: CatalogFile, found: Found) -> None:
+    """What was added a moment ago, as far as it can be done."""
+    with suppress(LpmangleError), file.transaction():
+        _delete(file, "digest = :word", [files.sha256(found.text)])
+
+
+def _delete(file: CatalogFile, where: str, words: Iterable[str]) -> None:
+    with file.limited():
+        for word in words:
+            file.db.execute(f"DELETE FROM manifest WHERE {where}", {"word": word})
+        if file.make_tables():
+            _index_all(file)
+        else:
+            forget(file)
