@@ -4,7 +4,7 @@ import os
 
 import click
 
-from lpmangle.cli.check_report import print_report, print_signatures, report
+from lpmangle.cli.check_report import is_unfit, print_report, print_signatures, report
 from lpmangle.cli.complete import xen_versions
 from lpmangle.cli.output import print_json
 from lpmangle.cli.paths import FilePath, OutputPath, PayloadFile, PayloadPath
@@ -110,9 +110,9 @@ def command(
     _check_places(junit_path, html_path)
     state, uploads = state_of(xen_path, xen_version, vendor), read_uploads(payloads)
     said = signatures(uploads, key)
-    unfit = any(isinstance(one, SignatureAnswer) and not one.valid for one in said)
+    unfit = any(map(is_unfit, said))
     if stack_path:
-        code = _check_fleet(stack_path, uploads, state, junit_path, html_path, as_json)
+        code = _check_fleet(stack_path, uploads, state, said, junit_path, html_path, as_json)
         if not as_json:
             print_signatures(uploads, said)
         ctx.exit(EXIT_NO if unfit else code)
@@ -122,11 +122,11 @@ def command(
     if junit_path:
         from lpmangle.cli import junit  # here, because of xml.etree
 
-        reports.append((junit_path, junit.of_uploads(verdicts, state)))
+        reports.append((junit_path, junit.of_uploads(verdicts, state, said)))
     if html_path:
         from lpmangle.cli import sheet  # here, because of Jinja2
 
-        reports.append((html_path, sheet.of_uploads(verdicts, state)))
+        reports.append((html_path, sheet.of_uploads(verdicts, state, said)))
     outputs.write_reports(reports)
     if as_json:
         print_json(report(verdicts, state, said))
@@ -138,7 +138,13 @@ def command(
 
 
 def _check_fleet(
-    path: str, uploads: list[Upload], state: State, junit_path: str | None, html_path: str | None, as_json: bool
+    path: str,
+    uploads: list[Upload],
+    state: State,
+    said: "list[str | SignatureAnswer]",
+    junit_path: str | None,
+    html_path: str | None,
+    as_json: bool,
 ) -> int:
     from lpmangle.cli.check_fleet import print_fleet
 
@@ -147,13 +153,13 @@ def _check_fleet(
     if junit_path:
         from lpmangle.cli import junit
 
-        reports.append((junit_path, junit.of_fleet(rows, uploads, state)))
+        reports.append((junit_path, junit.of_fleet(rows, uploads, state, said)))
     if html_path:
         from lpmangle.cli import sheet
 
-        reports.append((html_path, sheet.of_fleet(rows, uploads, state)))
+        reports.append((html_path, sheet.of_fleet(rows, uploads, state, said)))
     outputs.write_reports(reports)
-    print_fleet(rows, uploads, state, as_json=as_json)
+    print_fleet(rows, uploads, state, said, as_json=as_json)
     return 0 if all(cell.good for row in rows for cell in row.cells) else EXIT_NO
 
 

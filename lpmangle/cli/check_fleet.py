@@ -1,21 +1,31 @@
 """lpmangle check --stack: a matrix of stacks and payloads."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
-from lpmangle.cli.check_report import but_no, rules_line, rules_record
+from lpmangle.cli.check_report import but_no, rules_line, rules_record, signature_record
 from lpmangle.cli.output import print_json, print_table, shown
 from lpmangle.errors import counted
 from lpmangle.loader import Finding, State, Upload
 from lpmangle.loader.fleet import Cell, Row
+from lpmangle.verify.signing_key import SignatureAnswer
 
 
-def print_fleet(rows: list[Row], payloads: list[Upload], state: State, *, as_json: bool) -> None:
+def print_fleet(
+    rows: list[Row],
+    payloads: list[Upload],
+    state: State,
+    signatures: Sequence[str | SignatureAnswer] = (),
+    *,
+    as_json: bool,
+) -> None:
     """The matrix: which stacks accept which payloads, and why others do not; or JSON."""
     if as_json:
         paths, stacks_found = [payload.path for payload in payloads], [_record(row) for row in rows]
-        print_json({**rules_record(state), "payloads": paths, "stacks": stacks_found})
+        signed = [signature_record(said) for said in signatures]
+        print_json({**rules_record(state), "payloads": paths, "signatures": signed, "stacks": stacks_found})
     else:
         _print(rows, payloads)
         click.echo(f"\n{rules_line(state)}")
@@ -28,6 +38,7 @@ def _record(row: Row) -> dict[str, Any]:
         results.append(
             {
                 "verdict": cell.status,
+                "complete": cell.complete,
                 "action": cell.attempt if cell.good else "",
                 "rule": finding.rule if finding else "",
                 "errno": finding.errno if finding else 0,
@@ -86,4 +97,4 @@ def cell_parts(cell: Cell) -> tuple[str, str]:
         return cell.status, (cell.first.headline.partition(": ")[2] or cell.first.meaning) + detail
     if cell.then:
         return but_no(cell.attempt), cell.then.meaning
-    return cell.status, f"then {cell.attempt}"
+    return cell.words, f"then {cell.attempt}"

@@ -12,6 +12,7 @@ from lpmangle.loader import CRASH, NOT_CHECKED, REFUSED, WARNING, Finding, State
 from lpmangle.verify.signing_key import SignatureAnswer
 from lpmangle.xen.versions import version_text
 
+_INSISTING = "a hypervisor that insists on signatures refuses it; Xen as released does not look at them"
 COLOURS = {REFUSED: "red", CRASH: "red", WARNING: "yellow", NOT_CHECKED: "cyan"}
 
 
@@ -19,21 +20,32 @@ def report(verdicts: list[Verdict], state: State, signatures: Sequence[str | Sig
     """All uploads for JSON."""
     payloads = [record(verdict) for verdict in verdicts]
     for entry, said in zip(payloads, signatures, strict=False):
-        entry["signature"] = said.status if isinstance(said, SignatureAnswer) else said or None
+        entry["signature"] = signature_record(said)
     return {**rules_record(state), "payloads": payloads}
 
 
 def print_signatures(uploads: Sequence[Upload], said: Sequence[str | SignatureAnswer]) -> None:
     """How each payload is signed, if it is; and what a hypervisor that insists on signatures would do."""
     for upload, signature in zip(uploads, said, strict=True):
-        if isinstance(signature, SignatureAnswer):
-            click.echo(f"{shown(upload.path)}: {shown(signature.words)}")
-            if not signature.valid:
-                click.echo(
-                    "  a hypervisor that insists on signatures refuses it; Xen as released does not look at them"
-                )
-        elif signature:
-            click.echo(f"{shown(upload.path)}: signed ({shown(signature)}); --key checks whether it is valid")
+        for line in signature_lines(signature):
+            click.echo(f"  {line}" if line == _INSISTING else f"{shown(upload.path)}: {shown(line)}")
+
+
+def signature_lines(said: str | SignatureAnswer) -> list[str]:
+    """The same for one payload."""
+    if not isinstance(said, SignatureAnswer):
+        return [f"signed ({said}); --key checks whether it is valid"] if said else []
+    return [said.words, _INSISTING] if is_unfit(said) else [said.words]
+
+
+def is_unfit(said: str | SignatureAnswer) -> bool:
+    """Whether a key was asked about a signature, and said no."""
+    return isinstance(said, SignatureAnswer) and not said.valid
+
+
+def signature_record(said: str | SignatureAnswer) -> str | None:
+    """For JSON."""
+    return said.status if isinstance(said, SignatureAnswer) else said or None
 
 
 def rules_record(state: State) -> dict[str, str]:

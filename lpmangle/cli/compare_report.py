@@ -9,7 +9,7 @@ from lpmangle.cli.output import shown, table_lines
 from lpmangle.cli.show import entry_record, wrapped
 from lpmangle.elf import text
 from lpmangle.errors import counted
-from lpmangle.loader import State
+from lpmangle.loader import NOT_ALL_CHECKED, State
 from lpmangle.loader.rules import Rule
 from lpmangle.review.compare import Comparison
 from lpmangle.review.differences import Fate, SymbolChange, Why
@@ -65,7 +65,7 @@ def _may_replace(found: Comparison) -> str:
         return "OLD cannot be loaded"
     if verdict.first:
         return "Xen refuses NEW" if verdict.status == "refused" else "NEW would crash the hypervisor"
-    unsure = "" if verdict.complete else " (not all checked)"
+    unsure = "" if verdict.complete else NOT_ALL_CHECKED
     if verdict.good:
         return f"NEW replaces OLD{unsure}" if found.transition.replaces else f"NEW goes on top of OLD{unsure}"
     return f"NEW is accepted, and then cannot {verdict.attempt}{unsure}"

@@ -6,7 +6,7 @@ template shows is made safe to print, as there, and then escaped for HTML.
 
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -14,12 +14,24 @@ from markupsafe import Markup
 
 from lpmangle import __version__
 from lpmangle.cli.check_fleet import accepted_by, accepted_by_words, cell_parts, reasons
-from lpmangle.cli.check_report import errno_words, kinds, outcome, rules_line, says, small, spaced, summary
+from lpmangle.cli.check_report import (
+    errno_words,
+    is_unfit,
+    kinds,
+    outcome,
+    rules_line,
+    says,
+    signature_lines,
+    small,
+    spaced,
+    summary,
+)
 from lpmangle.cli.output import shown
 from lpmangle.errors import counted
 from lpmangle.loader import CRASH, NOT_CHECKED, REFUSED, WARNING, Finding, State, Upload, Verdict
 from lpmangle.loader.fleet import Cell, Group, Row, equal_hosts
 from lpmangle.system.files import sha256
+from lpmangle.verify.signing_key import SignatureAnswer
 
 # Signs and colours: all is well, the answer is no, look here, not known, the hypervisor dies.
 GOOD, BAD, WARN, INFO, DEAD = "good", "bad", "warn", "info", "dead"
@@ -29,30 +41,39 @@ _TONES = {REFUSED: BAD, CRASH: DEAD, WARNING: WARN, NOT_CHECKED: INFO}
 _MOST_NAMES = 8
 
 
-def of_uploads(verdicts: list[Verdict], state: State) -> bytes:
+def of_uploads(verdicts: list[Verdict], state: State, signatures: Sequence[str | SignatureAnswer]) -> bytes:
     """The page about uploads, one after the other."""
-    payloads = [_upload(verdict) for verdict in verdicts]
+    payloads = [_upload(verdict, said) for verdict, said in zip(verdicts, signatures, strict=True)]
     return page(
         "check",
-        headline=summary(verdicts),
-        tone=worst(one["tone"] for one in payloads),
+        headline=summary(verdicts) + _unfit(signatures),
+        tone=worst([*(one["tone"] for one in payloads), *(BAD for said in signatures if is_unfit(said))]),
         rules=rules_line(state),
         payloads=payloads,
     )
 
 
-def of_fleet(rows: list[Row], payloads: list[Upload], state: State) -> bytes:
+def of_fleet(
+    rows: list[Row], payloads: list[Upload], state: State, signatures: Sequence[str | SignatureAnswer]
+) -> bytes:
     """The page about uploads to many hosts: which accept what, equal hosts together."""
     takers = accepted_by_words(sum(all(cell.good for cell in row.cells) for row in rows), len(rows))
     several = f"{counted(len(payloads), 'payload')}: all of them {takers}"
     return page(
         "fleet",
-        headline=several if len(payloads) > 1 else f"{payloads[0].path}: {takers}",
-        tone=worst(_cell_tone(cell) for row in rows for cell in row.cells),
+        headline=(several if len(payloads) > 1 else f"{payloads[0].path}: {takers}") + _unfit(signatures),
+        tone=worst(
+            [*(_cell_tone(cell) for row in rows for cell in row.cells), *(BAD for said in signatures if is_unfit(said))]
+        ),
         rules=rules_line(state),
         payloads=[
-            {"path": payload.path, "accepted_by": accepted_by(rows, number), "parts": _parts(rows, number)}
-            for number, payload in enumerate(payloads)
+            {
+                "path": payload.path,
+                "accepted_by": accepted_by(rows, number),
+                "parts": _parts(rows, number),
+                "signature": _signature(said),
+            }
+            for number, (payload, said) in enumerate(zip(payloads, signatures, strict=True))
         ],
         groups=[_group(group) for group in equal_hosts(rows)],
         reasons=[{"count": count, "says": said, "remedy": remedy} for (said, remedy), count in reasons(rows)],
@@ -95,7 +116,7 @@ def tone_of(verdict: Verdict) -> str:
     return BAD if not verdict.good else GOOD if verdict.complete else INFO
 
 
-def _upload(verdict: Verdict) -> dict[str, Any]:
+def _upload(verdict: Verdict, said: str | SignatureAnswer) -> dict[str, Any]:
     return {
         "path": verdict.upload.path,
         "tone": tone_of(verdict),
@@ -106,7 +127,19 @@ def _upload(verdict: Verdict) -> dict[str, Any]:
         "sha256": sha256(verdict.upload.data),
         "console": list(map(spaced, verdict.printed)),
         "kinds": findings(verdict),
+        "signature": _signature(said),
     }
+
+
+def _signature(said: str | SignatureAnswer) -> dict[str, Any]:
+    tone = INFO if isinstance(said, str) else BAD if is_unfit(said) else GOOD
+    return {"tone": tone, "lines": signature_lines(said)}
+
+
+def _unfit(signatures: Sequence[str | SignatureAnswer]) -> str:
+    """For the headline."""
+    count = sum(map(is_unfit, signatures))
+    return f"; {counted(count, 'signature is', 'signatures are')} not valid" if count else ""
 
 
 def findings(verdict: Verdict) -> list[dict[str, Any]]:
@@ -131,7 +164,7 @@ def _finding(finding: Finding) -> dict[str, Any]:
 
 
 def _cell_tone(cell: Cell) -> str:
-    return _TONES[cell.finding.severity] if cell.finding else GOOD
+    return _TONES[cell.finding.severity] if cell.finding else GOOD if cell.complete else INFO
 
 
 def _parts(rows: list[Row], number: int) -> list[dict[str, Any]]:

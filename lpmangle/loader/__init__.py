@@ -18,11 +18,12 @@ hosts at once.
 
 from lpmangle.loader.findings import CRASH, NOT_CHECKED, REFUSED, WARNING, Finding
 from lpmangle.loader.state import Loaded, State
-from lpmangle.loader.upload import Upload, Verdict, check_sequence, check_upload, take
+from lpmangle.loader.upload import NOT_ALL_CHECKED, Upload, Verdict, check_sequence, check_upload, take
 from lpmangle.xen.hypervisor import Hypervisor
 
 __all__ = [
     "CRASH",
+    "NOT_ALL_CHECKED",
     "NOT_CHECKED",
     "REFUSED",
     "WARNING",

@@ -9,10 +9,10 @@ import os
 from typing import NamedTuple
 
 from lpmangle.errors import PayloadError
-from lpmangle.loader.findings import Finding
+from lpmangle.loader.findings import NOT_CHECKED, Finding
 from lpmangle.loader.state import Allocator, Loaded, State
 from lpmangle.loader.steps import actions
-from lpmangle.loader.upload import Upload, Verdict, check_upload, perform
+from lpmangle.loader.upload import NOT_ALL_CHECKED, Upload, Verdict, check_upload, perform
 
 
 class Host(NamedTuple):
@@ -70,6 +70,12 @@ class Cell(NamedTuple):
     first: Finding | None
     attempt: str
     then: Finding | None
+    complete: bool  # all could be checked that decides
+
+    @property
+    def words(self) -> str:
+        """The status, and whether more would have to be known."""
+        return self.status if self.first or self.complete else self.status + NOT_ALL_CHECKED
 
     @property
     def finding(self) -> Finding | None:
@@ -138,11 +144,13 @@ class Matrix:
             verdict = self._verdicts[key] = check_upload(self._uploads[number], alone)
             self._kept += relevant
         if not verdict.loaded:
-            return Cell(verdict.status, verdict.first, "", None)
+            return Cell(verdict.status, verdict.first, "", None, verdict.complete)
         state.loaded.append(verdict.loaded)
         attempt, then = actions.next_action(verdict.loaded, state)
         perform(attempt, then, verdict.loaded, state)
-        return Cell(verdict.status, None, attempt, next((finding for finding in then if finding.fatal), None))
+        fatal = next((finding for finding in then if finding.fatal), None)
+        complete = not any(finding.severity == NOT_CHECKED for finding in (*verdict.findings, *then))
+        return Cell(verdict.status, None, attempt, fatal, complete)
 
     def _is_relevant(self, number: int, loaded: Loaded) -> bool:
         key = (number, id(loaded))

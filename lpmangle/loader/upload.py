@@ -20,6 +20,9 @@ from lpmangle.mangle.mark import Mark
 from lpmangle.xen.machines import Machine, machine_of
 from lpmangle.xen.versions import version_text
 
+# Behind the status of what is accepted as far as can be told.
+NOT_ALL_CHECKED = " (not all checked)"
+
 
 class Upload:
     """A payload's bytes and the name that it is uploaded by.
@@ -66,7 +69,7 @@ class Verdict:
     @property
     def words(self) -> str:
         """The status, and whether more would have to be known."""
-        return self.status if self.first or self.complete else f"{self.status} (not all checked)"
+        return self.status if self.first or self.complete else self.status + NOT_ALL_CHECKED
 
     @property
     def good(self) -> bool:

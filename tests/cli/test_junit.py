@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from xml.etree import ElementTree
@@ -10,6 +11,7 @@ import pytest
 from commands import EXAMPLES, lpmangle
 from hypervisor import base
 from lab.editor import Editor
+from signing import key, public, sign
 
 # What Jenkins' junit-10.xsd allows, as far as it is in ours: attributes, those that must be there, children.
 SHAPE = {
@@ -86,7 +88,38 @@ def test_one_for_each_group_of_equal_stacks(folder: Path) -> None:
         "bare": True, "a and 1 equal stack": False, "new": False, "a": False,
     }  # fmt: skip
     assert "stacks: a, b\nloaded: 617712b.livepatch\n" in (found["a and 1 equal stack"][1] or "")
-    assert found["bare"][1] == "accepted, then apply\nloaded: nothing"
+    assert found["bare"][1] == "accepted (not all checked), then apply\nloaded: nothing"
+
+
+def test_a_signature_that_is_not_valid_fails(folder: Path) -> None:
+    (folder / "fleet").write_text("# bare\n")
+    sign(folder / "fbab204.livepatch")
+    payloads = ("617712b.livepatch", "fbab204.livepatch")
+    said = lpmangle("check", "--junit", "r.xml", payloads[1], cwd=folder).stdout.splitlines()
+    (case,) = read(folder / "r.xml").iter("testcase")
+    assert said[-1] == f"{payloads[1]}: {case.findtext('system-out', '').splitlines()[-1]}"
+
+    key_of = {name: ("--key", str(public(key(name)))) for name in ("one", "another")}
+    lpmangle("check", "--junit", "r.xml", *key_of["one"], payloads[1], cwd=folder)
+    (case,) = read(folder / "r.xml").iter("testcase")
+    assert "its signature is valid" in case.findtext("system-out", "")
+    lpmangle("check", "--junit", "r.xml", *key_of["another"], payloads[1], cwd=folder, code=1)
+    (case,) = read(folder / "r.xml").iter("testcase")
+    assert case[0].get("type") == "signature"
+    assert (case[0].get("message") or "").startswith("its signature was made with another key")
+    assert "\naccepted (not all checked), then" in (case[0].text or "")
+
+    done = lpmangle(
+        "check", "--junit", "r.xml", "--json", "--stack", "fleet", *key_of["another"], *payloads, cwd=folder, code=1
+    )
+    assert json.loads(done.stdout)["signatures"] == ["not signed", "another key"]
+    found = {
+        (suite.get("name"), case.get("name")): case.find("failure") is None
+        for suite in read(folder / "r.xml")
+        for case in suite.findall("testcase")
+    }
+    names = zip(payloads * 2, ("bare", "bare", "signature", "signature"), strict=True)
+    assert found == dict(zip(names, (True, False, False, False), strict=True))
 
 
 def test_names_that_xml_cannot_hold(tmp_path: Path) -> None:

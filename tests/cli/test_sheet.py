@@ -16,6 +16,7 @@ import pytest
 from commands import EXAMPLES, lpmangle
 from hypervisor import base
 from lab.editor import Editor
+from signing import key, public, sign
 from toolchain import find
 
 NASTY = "<script>alert(1)</script>"
@@ -91,6 +92,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lpmangle("check", "--html", "one.html", "617712b.livepatch", cwd=path)
     lpmangle("check", "--html", "fleet.html", "--stack", "fleet", "fbab204.livepatch", cwd=path, code=1)
     lpmangle("check", "--html", "fleets.html", "--stack", "fleet", *payloads, cwd=path, code=1)
+    shutil.copy(EXAMPLES / "617712b.livepatch", path / "signed.livepatch")
+    sign(path / "signed.livepatch")
+    other = ("--key", str(public(key("another"))), "signed.livepatch")
+    lpmangle("check", "--html", "signed.html", *other, cwd=path, code=1)
+    lpmangle("check", "--html", "signed-fleet.html", "--stack", "fleet", *other, cwd=path, code=1)
     lpmangle("compare", "--html", "compare.html", "617712b.livepatch", "fbab204.livepatch", cwd=path)
     lpmangle("compare", "--html", "compare-odd.html", "617712b.livepatch", "odd.livepatch", cwd=path)
     return path
@@ -114,7 +120,7 @@ def seen(folder: Path) -> list[dict[str, Any]]:
     found = re.search(r'<pre id="found">(.*)</pre>', done.stdout, re.DOTALL)
     assert found, done.stdout[-2000:] + done.stderr
     answers: list[dict[str, Any]] = json.loads(html.unescape(found[1]))
-    assert len(answers) == len(frames) == 24
+    assert len(answers) == len(frames) == 32
     return answers
 
 
@@ -205,6 +211,17 @@ def test_a_fleet_as_the_terminal_has_it(folder: Path) -> None:
     assert "✓" not in page  # signs are drawn: not every font has them
 
 
+def test_signatures_as_the_terminal_has_them(folder: Path) -> None:
+    other = ("--key", str(public(key("another"))), "signed.livepatch")
+    said = lpmangle("check", *other, cwd=folder, code=1).stdout.splitlines()[-2:]
+    for name in ("signed.html", "signed-fleet.html"):
+        text = (folder / name).read_text()
+        page = " ".join(Text(text).words)
+        assert [line.strip().removeprefix("signed.livepatch: ") in page for line in said] == [True, True]
+        assert "; 1 signature is not valid" in page
+    assert "signed (.note.Xen.signature, RSA, SHA-256)" not in (folder / "one.html").read_text()
+
+
 def test_a_comparison_as_the_terminal_has_it(folder: Path) -> None:
     pair = ("617712b.livepatch", "fbab204.livepatch")
     said = lpmangle("compare", *pair, cwd=folder).stdout
@@ -226,7 +243,7 @@ def test_a_comparison_as_the_terminal_has_it(folder: Path) -> None:
 def test_colours_are_not_all(folder: Path) -> None:
     """Each cell has a sign and a word beside its colour."""
     cells = re.findall(r'<td class="fill-(\w+)">(.*?)</td>', (folder / "fleets.html").read_text())
-    assert {tone for tone, _ in cells} == {"good", "bad", "dead"}
+    assert {tone for tone, _ in cells} == {"info", "bad", "dead"}  # without --xen not all is checked
     for tone, cell in cells:
         assert f'<use href="#{tone}"/>' in cell
         assert re.search("accepted|refused|would crash the hypervisor", cell)
