@@ -90,7 +90,9 @@ class Plan:
 
     def flags(self, outcome: int) -> bytes:
         """One byte per symbol: 1 for those with that outcome, else 0."""
-        return bytes(self.outcomes).translate(bytes(found == outcome for found in range(256)))
+        table = bytearray(256)
+        table[outcome] = 1
+        return bytes(self.outcomes).translate(table)
 
     def indices(self, outcome: int) -> list[int]:
         """The symbols with that outcome, in table order."""
