@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from lpmangle.cli import common_call
+from lpmangle.cli.commands import QUERY
 from lpmangle.cli.mangle_one import mangle_one
 from lpmangle.cli.output import error_lines, forget_stdout, note_lines, print_line
 from lpmangle.errors import LpmangleError
@@ -45,6 +46,13 @@ def _meant_by(words: Sequence[str]) -> Callable[[], int]:
     """What to do: a function that returns the exit code. click is loaded only if it has to read the words."""
     if call := common_call.read(words, os.environ):
         return lambda: mangle_one(call.payload, call.options, call.wanted)
+    if words[:1] == [QUERY]:
+        from lpmangle.cli import common_query  # mangle does not need it
+
+        if asked := common_query.read(words, os.environ):
+            from lpmangle.cli.query_answer import answer
+
+            return lambda: answer(*asked)
     from lpmangle.cli import group
 
     return lambda: group.run(words)

@@ -3,12 +3,13 @@
 from lpmangle.errors import WordError
 
 DEFAULT_COMMAND = "mangle"
+QUERY = "query"
 # name -> what it does; the module is lpmangle.cli.<name>. They are here so that --help need not load every command.
 COMMANDS = {
     "mangle": "Make the names of a payload's new symbols unique (the default command).",
     "show": "Say what a payload is and does.",
     "compare": "Say what changes for a host from one payload to the next.",
-    "query": "Find the original name of a symbol, or its new name.",
+    QUERY: "Find the original name of a symbol, or its new name.",
     "retrace": "Put the original names back into a console log.",
     "catalog": "Keep the manifests of all shipped payloads in one file.",
     "restore": "Turn a mangled payload back into the original, byte for byte.",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _BY_NAME = {name: option for option in OPTIONS for name in option.names if name.startswith("-")}
 # Environment variables that begin like this are click's: settings, and completion for a shell.
-_VARIABLES = ("LPMANGLE_", "_LPMANGLE_")
+VARIABLES = ("LPMANGLE_", "_LPMANGLE_")
 
 
 class CommonCall(NamedTuple):
@@ -41,7 +41,7 @@ def read(words: Sequence[str], environment: Iterable[str]) -> CommonCall | None:
 
 
 def _read(words: Sequence[str], environment: Iterable[str]) -> CommonCall | None:
-    if any(name.startswith(_VARIABLES) for name in environment) or not all(map(str.isprintable, words)):
+    if any(name.startswith(VARIABLES) for name in environment) or not all(map(str.isprintable, words)):
         return None
     waiting = list(reversed(words[words[:1] == [DEFAULT_COMMAND] :]))
     given: dict[str, Any] = {}

@@ -1,6 +1,5 @@
 """What a shell offers on TAB, where it is neither a file nor one of a few fixed words."""
 
-import glob
 import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -32,6 +31,8 @@ def command_words(ctx: click.Context, param: click.Parameter, incomplete: str) -
 
 
 def _commands(begin: str) -> Iterator[str]:
+    import glob  # only for shells, here and below
+
     for folder in os.environ.get("PATH", "").split(os.pathsep):
         for path in glob.iglob(os.path.join(glob.escape(folder or "."), glob.escape(begin) + "*")):
             if os.access(path, os.X_OK) and os.path.isfile(path):
@@ -40,7 +41,9 @@ def _commands(begin: str) -> Iterator[str]:
 
 def list_files(incomplete: str) -> "list[CompletionItem]":
     """For @FILE, which shells do not know."""
-    from click.shell_completion import CompletionItem  # only for shells
+    import glob
+
+    from click.shell_completion import CompletionItem
 
     paths = sorted(glob.iglob(glob.escape(incomplete[1:]) + "*"))
     return [CompletionItem(f"@{path}{'/' if os.path.isdir(path) else ''}") for path in paths]

@@ -5,7 +5,8 @@ because the command that runs in build loops has no time to load msgspec.
 """
 
 from contextlib import suppress
-from typing import Annotated, Literal, TypeVar
+from functools import cache
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
@@ -179,20 +180,20 @@ class _Version(msgspec.Struct):
     version: str = ""
 
 
-_MANIFEST = msgspec.json.Decoder(Manifest)
-_HEAD = msgspec.json.Decoder(Head)
-_NAMES = msgspec.json.Decoder(Names)
-_VERSION = msgspec.json.Decoder(_Version)
+@cache
+def _decoder(kind: type[Any]) -> msgspec.json.Decoder[Any]:
+    """Made when it is needed: for one symbol in one manifest that is a good part of the work."""
+    return msgspec.json.Decoder(kind)
 
 
 def decode(data: bytes) -> Manifest:
     """The manifest in `data`. Raises ManifestError for anything else, and for a version that is not ours to read."""
-    return _read(_MANIFEST, data)
+    return _read(Manifest, data)
 
 
 def decode_head(data: bytes) -> Head:
     """The head of the manifest in `data`; its symbols are not looked at. Raises ManifestError."""
-    return _read(_HEAD, data)
+    return _read(Head, data)
 
 
 def head_in(start: bytes) -> Head | None:
@@ -210,21 +211,22 @@ def head_in(start: bytes) -> Head | None:
 def decode_names(data: bytes) -> Names:
     """The names in the manifest in `data`, whose head has been read before. Raises ManifestError."""
     try:
-        return _NAMES.decode(data)
+        names: Names = _decoder(Names).decode(data)
+        return names
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise ManifestError(f"not a manifest of lpmangle: {error}") from None
 
 
-def _read(decoder: msgspec.json.Decoder[_T], data: bytes) -> _T:
+def _read(kind: type[_T], data: bytes) -> _T:
     try:
-        found = decoder.decode(data)
+        found: _T = _decoder(kind).decode(data)
         if found.version.partition(".")[0] == MAJOR:
             return found
         problem = ""
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         problem = f": {error}"
     with suppress(msgspec.MsgspecError, UnicodeError, RecursionError):  # what it says of itself explains more
-        head = _VERSION.decode(data)
+        head = _decoder(_Version).decode(data)
         major = head.version.partition(".")[0]
         if head.format != FORMAT:
             problem = ""
