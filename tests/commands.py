@@ -34,6 +34,24 @@ def lpmangle(
     return done
 
 
+def loaded(words: list[str], folder: Path) -> set[str]:
+    """The modules that a call loads, in a process of its own."""
+    code = f"""\
+import sys
+before = set(sys.modules)
+sys.argv = {["lpmangle", *words]!r}
+from lpmangle.__main__ import main
+try:
+    main()
+finally:
+    print(*(set(sys.modules) - before))
+"""
+    environment = {name: value for name, value in os.environ.items() if "LPMANGLE_" not in name}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
+    return set(done.stdout.splitlines()[-1].split())
+
+
 def run_lpmangle(
     words: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None, stdin: str | None = None
 ) -> subprocess.CompletedProcess[str]:

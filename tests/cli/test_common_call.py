@@ -3,12 +3,10 @@
 import os
 import random
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from commands import EXAMPLES, lpmangle
+from commands import EXAMPLES, loaded, lpmangle
 
 from lpmangle.cli import common_call, group, run
 from lpmangle.cli.mangle_options import FLAG, OPTIONS, TEXTS
@@ -134,24 +132,6 @@ SLOW = {
     "subprocess", "shutil", "datetime", "uuid", "gettext", "random", "fnmatch", "difflib", "ast", "warnings",
     "argparse", "msgspec", "lief", "sqlite3", "urllib", "multiprocessing", "threading", "logging", "jinja2",
 }  # fmt: skip
-
-
-def loaded(words: list[str], folder: Path) -> set[str]:
-    """The modules that a call loads."""
-    code = f"""\
-import sys
-before = set(sys.modules)
-sys.argv = {["lpmangle", *words]!r}
-from lpmangle.__main__ import main
-try:
-    main()
-finally:
-    print(*(set(sys.modules) - before))
-"""
-    environment = {name: value for name, value in os.environ.items() if "LPMANGLE_" not in name}
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
-    return set(done.stdout.splitlines()[-1].split())
 
 
 @pytest.mark.parametrize("words", [["-o", "out", "--suffix", "name", PAYLOAD], ["--quiet", PAYLOAD]], ids=" ".join)

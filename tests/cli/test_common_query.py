@@ -7,9 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from commands import EXAMPLES, lpmangle
+from commands import EXAMPLES, loaded, lpmangle
 
-from cli.test_common_call import loaded
 from lpmangle.cli import common_query, group, run
 from lpmangle.errors import EXIT_NO, LpmangleError
 
