@@ -18,10 +18,6 @@ INFORMATION = re.compile(
     r"|livepatch: .*(finished (APPLY|REVERT|REPLACE) with rc=-?\d+|: (Verifying enabled expectations for all functions"
     r"|Applying \d+ functions?|Reverting|Calling [a-z-]+ hook function( with rc=0)?))$"
 )
-# Puts the hypervisor back to where it was; says so, and tidies up, where the commands given do not do it.
-CLEAN_UP = (
-    'list=$(xen-livepatch list); [ "$list" = "Nothing to list" ] || { echo "$list"; unload-all >/dev/null; false; }'
-)
 
 
 @dataclass(frozen=True)
@@ -68,13 +64,13 @@ def _job(name: str, scenario: Uploads) -> Job:
     files: dict[str, bytes] = {}
     commands = []
     for step in scenario.steps:
-        command = f"xen-livepatch {step.command} {step.name}"
+        command = f"ask {step.command} {step.name}"
         if step.command == "upload":
             files[str(len(files))] = step.data
             command += f" {len(files) - 1}"
         commands.append(command)
-    rest = "".join(f"xen-livepatch {step.command} {step.name}; " for step in scenario.rest)
-    return Job(name, [*commands, f"{{ {rest}}} >/dev/null 2>&1; {CLEAN_UP}" if rest else CLEAN_UP], files)
+    rest = ", ".join(f"{step.command} {step.name}" for step in scenario.rest)
+    return Job(name, [*commands, f"tidy {rest}"], files, uploader=True)
 
 
 def differences(scenarios: Sequence[Uploads], results: dict[int, list[Result]]) -> list[Difference]:

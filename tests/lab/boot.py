@@ -10,14 +10,19 @@ import shlex
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
-from lab.labs import Lab
+from toolchain import MACHINES, run
+
+from lab.labs import Lab, Machine
 from lab.qemu import LabError, Qemu
 
 # The jobs are done, or Xen has crashed (its last line with `noreboot`), or dom0 has.
 END = re.compile(rb"^@@ done|Manual reset required|Kernel panic", re.MULTILINE)
 READY = re.compile(rb"^@@ ready|Manual reset required|Kernel panic", re.MULTILINE)
+
+SOURCE = Path(__file__).parent / "uploader.c"
 
 # One command's marker lines: begin, what Xen prints while it runs, output, the command's own output,
 # end with its exit code. Few processes, as each costs a tenth of a second under emulation.
@@ -71,11 +76,12 @@ class Result:
 
 @dataclass
 class Job:
-    """Commands to run in dom0, in a folder that holds `files`."""
+    """Commands to run in dom0, in a folder that holds `files`: each by the shell, or all by uploader.c."""
 
     name: str
     commands: Sequence[str]
     files: Mapping[str, bytes] = field(default_factory=dict)
+    uploader: bool = False
 
 
 @dataclass(frozen=True)
@@ -139,11 +145,25 @@ def _fill(work: Path, lab: Lab, jobs: Sequence[Job], wait: bool = False) -> None
         files |= {f"{place}/{name}": data for name, data in job.files.items()}
         files[f"{place}/.job"] = b""
         script += [f"if job {job.name}; then", f"cd /{place}"]
-        script += [*(f"run {shlex.quote(command)}" for command in job.commands), "fi"]
+        if job.uploader:
+            files |= {"bin/uploader": uploader(lab.machine), f"{place}/.steps": "\n".join([*job.commands, ""]).encode()}
+            script += ["uploader <.steps", "fi"]
+        else:
+            script += [*(f"run {shlex.quote(command)}" for command in job.commands), "fi"]
     files["jobs/run"] = "\n".join([*script, ""]).encode()
     for part in ("xen", "vmlinuz"):
         (work / part).symlink_to(lab.folder / part)
     (work / "initramfs").write_bytes((lab.folder / "initramfs").read_bytes() + cpio(files))
+
+
+@cache
+def uploader(machine: Machine) -> bytes:
+    """The program that uploader.c is, for dom0 of any lab of that machine."""
+    with tempfile.TemporaryDirectory() as folder:
+        program = Path(folder) / "uploader"
+        options = ("-O2", "-static", "-Wall", "-Wextra", "-Werror")
+        run(MACHINES[machine.compiler].tool("gcc"), *options, SOURCE, "-o", program)
+        return program.read_bytes()
 
 
 def _run(qemu: Qemu, jobs: Sequence[Job]) -> Run:

@@ -71,7 +71,6 @@ class Lab:
     suite: str  # of Debian: all packages are from there
     built: bool = False  # Debian's hypervisor has no live patching there: ours is built from Debian's source package
     vendor: str = ""  # built with what the vendor has changed in the loader, see prepare.py
-    agrees: bool = True  # False: `check` is known to judge some generated uploads otherwise; reported without a failure
 
     @property
     def name(self) -> str:
