@@ -32,6 +32,7 @@ class CommandError(AssertionError):
 class Step:
     command: str
     checks: list[Callable[[Result], str]]  # each returns what is wrong, or nothing
+    deadly: bool = False  # nothing after it is run
 
 
 class Scenario:
@@ -94,6 +95,14 @@ class Scenario:
         step = Step(command, [check])
         self.steps.append(step)
         return step
+
+    def dies(self, command: str, check: Callable[[str], str]) -> None:
+        """The hypervisor does; `check` returns what is wrong with what it said meanwhile, or nothing."""
+
+        def look(result: Result) -> str:
+            return check(result.console) if result.code < 0 else "the hypervisor is still alive"
+
+        self.steps.append(Step(command, [look], deadly=True))
 
     def tool(self, arguments: str, *, error: int = 0, console: str = "") -> None:
         """`xen-livepatch ARGUMENTS`; `error` is the errno that Xen must return."""
@@ -158,6 +167,8 @@ class Scenario:
             wrong = next(filter(None, (check(result) for check in step.checks)), "")
             if wrong:
                 return f"{log}^^^ {self.name}: {wrong}"
+            if step.deadly:
+                break
         return ""
 
 

@@ -1,4 +1,4 @@
-"""A fault inside a mangled static function: the hypervisor dies, so each test has a boot of its own."""
+"""What takes the hypervisor down, and what it says then."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from toolchain import run as tool
 
 from lab.boot import Result, boot
 from lab.labs import Lab
-from lab.scenario import ROOT, Scenario
+from lab.scenario import ROOT, Scenario, Shared, scenario, scenarios_of, x86_only
 from lab.stack import NOT_ON_ARM, Stack
 
-pytestmark = [pytest.mark.xen, pytest.mark.one_lab]
+pytestmark = pytest.mark.xen
 
 PAYLOADS = Path(__file__).parent / "payloads"
 DATA = ROOT / "tests" / "data" / "crash"
@@ -29,9 +29,11 @@ def gdb(lab: Lab, core: Path, payload: Path, text: int, address: int) -> str:
     return tool("gdb", "-nx", "-batch", *words, str(lab.xen_syms), str(core), cwd=core.parent)
 
 
+@pytest.mark.one_lab
 def test_crash(lab: Lab, tmp_path: Path) -> None:
     """Xen's register dump and call trace name the mangled symbols, whole; so does gdb, in the machine's memory.
 
+    It has a boot of its own, whose memory becomes a core file.
     With LPMANGLE_GOLDEN=1 console log, payload and manifest become the committed tests/data/crash/.
     """
     xen = Scenario("crash", lab, tmp_path)
@@ -77,55 +79,53 @@ def _check_with_gdb(lab: Lab, core: Path, payload: Path, fault: Result) -> None:
     assert f"x86_emulate.c#_get_fpu + {offset} in section .text" in said
 
 
-def test_crash_in_a_stack(lab: Lab, tmp_path: Path) -> None:
+@scenario
+def crash_in_a_stack(xen: Scenario) -> None:
     """The trace leads from the upper payload into the lower one; with both manifests it has the original names."""
-    xen = Scenario("stack", lab, tmp_path)
     lower = xen.build("lower", Source((PAYLOADS / "crash.c").read_text(), plain=("lp_helper",)))
     upper = xen.build("upper", Source((PAYLOADS / "crash-above.c").read_text(), new_file=True), depends=build_id(lower))
     below = xen.mangle(lower)
     above = xen.mangle(upper, "--against", below)
     xen.load(below)
     xen.load(above)
-    xen.run("cat /sys/hypervisor/version/extra")
-    run = boot(lab, [xen.job()])
-
-    fault = run.results["stack"][3]
-    assert fault.code == -1, run.console  # dom0 did not live to see it
-    log = tmp_path / "console"
-    log.write_text(fault.console)
-    retraced = xen.lpmangle("retrace", "-m", below, "-m", above, log)
     names = [
         (f"x86_emulate.c#_get_fpu_{build_id(lower).hex()}+0x", "x86_emulate.c#_get_fpu+0x", "[lower]"),
         (f"lp_helper_{build_id(lower).hex()}+0x", "lp_helper+0x", "[lower]"),
         (f"lp_above_{build_id(upper).hex()}+0x", "lp_above+0x", "[upper]"),
     ]
-    for new, original, payload in names:
-        assert any(new in line and payload in line for line in fault.console.splitlines()), fault
-        assert any(f" {original}" in line and payload in line for line in retraced.splitlines()), retraced
-        assert new not in retraced
+
+    def check(console: str) -> str:
+        log = xen.folder / "console"
+        log.write_text(console)
+        retraced = xen.lpmangle("retrace", "-m", below, "-m", above, log)
+        for new, original, payload in names:
+            if not any(new in line and payload in line for line in console.splitlines()):
+                return f"no line has {new} and {payload}"
+            if not any(f" {original}" in line and payload in line for line in retraced.splitlines()):
+                return f"retrace does not give {original}: {retraced}"
+        return next((f"retrace leaves {new}" for new, _, _ in names if new in retraced), "")
+
+    xen.dies("cat /sys/hypervisor/version/extra", check)
 
 
-def test_init_memory(lab: Lab, tmp_path: Path) -> None:
+@scenario
+def init_memory(xen: Scenario) -> None:
     """What `check` warns of: after boot init memory is gone, and who touches it dies."""
-    xen = Scenario("init", lab, tmp_path)
     payload = xen.build("init", Source((PAYLOADS / "init.c").read_text(), file="init-memory.c"))
-    said = xen.lpmangle("check", "--xen", lab.xen_syms, payload)
-    assert "[init-symbol]" in said
+    said = xen.lpmangle("check", "--xen", xen.xen_syms, payload, says="[init-symbol]")
     assert "_sinittext" in said
-    xen.load(payload)
-    run = boot(lab, [xen.job()])
-
-    fault = run.results["init"][1]
-    assert fault.code == -1, run.console
-    assert "Panic on CPU 0:" in fault.console
     # 4.14 has no names yet for a payload whose hook runs before its functions are applied.
-    assert "init-memory.c#look" in fault.console or lab.name == "x86_64-4.14"
+    words = ["Panic on CPU 0:"] if xen.lab.xen == "4.14" else ["Panic on CPU 0:", "init-memory.c#look"]
+    xen.dies(f"xen-livepatch load {xen.send(payload)}", lambda console: _lacks(console, words))
 
 
-@pytest.mark.only(lambda lab: lab.machine.x86, reason=NOT_ON_ARM)
-def test_lower_payload_unloaded_first(lab: Lab, tmp_path: Path) -> None:
+def _lacks(console: str, words: list[str]) -> str:
+    return next((f"Xen did not say {word!r}" for word in words if word not in console), "")
+
+
+@x86_only(NOT_ON_ARM)
+def lower_payload_unloaded_first(xen: Scenario) -> None:
     """Why docs/stacked.md says to unload from the top: the upper payload writes to where the lower one was."""
-    xen = Scenario("stale", lab, tmp_path)
     stack = Stack(xen)
     a = stack.build("a")
     lower = xen.mangle(a)
@@ -139,13 +139,9 @@ def test_lower_payload_unloaded_first(lab: Lab, tmp_path: Path) -> None:
     xen.tool("apply upper")
     stack.shows("-a by a", "a")  # it overrides nothing
     xen.tool("unload other")
-    last = len(xen.steps)
-    xen.run("xen-livepatch revert upper")
-    run = boot(lab, [xen.job()])
+    xen.dies("xen-livepatch revert upper", lambda console: _lacks(console, ["FATAL PAGE FAULT"]))
 
-    results = run.results["stale"]
-    wrong = [step.command for step, result in zip(xen.steps, results[:last], strict=False) if result.code != 0]
-    assert not wrong, run.console
-    assert results[last - 2].output == "a\n"
-    assert results[last].code == -1, run.console
-    assert "FATAL PAGE FAULT" in results[last].console
+
+@pytest.mark.parametrize("name", scenarios_of(__name__))
+def test_scenario(shared: Shared, name: str) -> None:
+    shared.check(name)
