@@ -3,6 +3,8 @@
 from lpmangle.elf.reader import is_relocatable, other_than_payload, parse, parse_sections
 from lpmangle.elf.view import (
     COMPACT_RELOCATIONS,
+    EF_ARM_EABI_VER5,
+    EF_ARM_EABIMASK,
     ELFCLASS32,
     ELFCLASS64,
     ELFDATA2LSB,
@@ -58,6 +60,8 @@ from lpmangle.elf.view import (
 
 __all__ = [
     "COMPACT_RELOCATIONS",
+    "EF_ARM_EABIMASK",
+    "EF_ARM_EABI_VER5",
     "ELFCLASS32",
     "ELFCLASS64",
     "ELFDATA2LSB",

@@ -38,6 +38,10 @@ def _named(name: str) -> Defect:
     return lambda e, r: e.rename(r.choice(LOCALS), name)
 
 
+def _flags(flags: int) -> Defect:
+    return lambda e, r: e.header(e_flags=flags)
+
+
 def _feature(feature: int) -> Defect:
     return lambda e, r: good_alternative(e, r, feature=feature)
 
@@ -193,6 +197,7 @@ ON_ARM: dict[str, Defect] = {
 }
 
 ON_ARM32: dict[str, Defect] = {
+    **{f"e_flags {flags:#x}": _flags(flags) for flags in (0, 0x04000000, 0x05000400)},
     **{f"thumb symbol {name}": _named(name) for name in ("$t", "$t.1", "$tx")},
     "relocation outside": lambda e, r: e.relocation(
         ".text", r.randrange(8), type=r.choice((0, 2, 3)), offset=e.field(".text", "size") + 4 * r.randrange(4)

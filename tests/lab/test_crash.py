@@ -93,6 +93,8 @@ def crash_in_a_stack(xen: Scenario) -> None:
         (f"lp_helper_{build_id(lower).hex()}+0x", "lp_helper+0x", "[lower]"),
         (f"lp_above_{build_id(upper).hex()}+0x", "lp_above+0x", "[upper]"),
     ]
+    if xen.lab.machine.name == "arm32":  # its trace is the program counter and the link register
+        names.pop()
 
     def check(console: str) -> str:
         log = xen.folder / "console"

@@ -37,6 +37,7 @@ NO_LAB = {
         Rule.DUPLICATE_ACCEPTED,
         Rule.INIT_SYMBOL,
         Rule.TWIN,
+        Rule.STATE_RESET,
         Rule.FUNC_NOP_INSIDE,
         Rule.RELOC_CALL_ODD,
         Rule.RELOC_ADDEND_DROPPED,

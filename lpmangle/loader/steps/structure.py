@@ -58,7 +58,7 @@ def _read_header(image: Image, report: Report) -> bool:
         found = elf.EM_NAMES.get(e_machine, str(e_machine))
         report.refuse(Rule.ELF_MACHINE, "Unsupported ELF Machine type", f"{found}, the hypervisor is {machine.name}")
         return False
-    if machine is ARM32 and e_flags & 0xFF000000 != 0x05000000:
+    if machine is ARM32 and e_flags & elf.EF_ARM_EABIMASK != elf.EF_ARM_EABI_VER5:
         report.refuse(Rule.ARM_EABI, f"Unsupported ELF EABI({e_flags:x})")
         return False
     if e_shstrndx == 0:
