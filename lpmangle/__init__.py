@@ -24,7 +24,7 @@ b'S x86_emulate.c#_get_fpu+0x3/0xd [fbab204]'
 >>> lpmangle.restore_file("fbab204.livepatch").status
 'restored'
 
-Errors are LpmangleErrors, with `message`, `hint`, `path` and the `exit_code` of the command line; then all files are as
+Errors are LpmangleErrors, with `message`, `hint`, `path` and the `exit_code` of the command line; all files are then as
 they were.
 """
 
@@ -56,7 +56,7 @@ __all__ = [
     "verify_file",
 ]
 
-# Loaded when asked for: the command line, which imports this first, pays for none that it does not use.
+# Loaded when used: the command line imports this first, and should not pay for what it does not use.
 _HOMES = {
     "LpmangleError": "lpmangle.errors",
     "Options": "lpmangle.mangle.options",

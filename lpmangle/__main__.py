@@ -2,7 +2,7 @@
 
 import signal
 
-# While modules are loaded there is nothing to tidy up: Ctrl-C just ends the process, without a traceback.
+# While modules are being loaded there is nothing to clean up: Ctrl-C just ends the process, without a traceback.
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 

@@ -1,13 +1,13 @@
 """All errors that lpmangle raises on purpose, named by the phase in which they arise; and counted nouns for messages.
 
 Each carries what is wrong (`message`), what to do about it (`hint`, may be empty), the file it is about (`path`, filled
-in by `about`) and the exit code of the command line. One place, `lpmangle.cli`, turns them into words.
+in by `about`) and the exit code of the command line. Only `lpmangle.cli` turns them into messages.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-EXIT_NO = 1  # the answer is no: query found nothing, verify failed
+EXIT_NO = 1  # the answer is no: not found, verify failed, Xen would refuse
 EXIT_USAGE = 2
 EXIT_REFUSED = 3
 EXIT_FILES = 4
@@ -26,15 +26,15 @@ class LpmangleError(Exception):
 
 
 class ElfError(LpmangleError):
-    """The bytes are no relocatable ELF file, or a damaged one."""
+    """The bytes are not a relocatable ELF file, or a damaged one."""
 
 
 class PayloadError(LpmangleError):
-    """A sound ELF file, but nothing that Xen would load as a livepatch payload."""
+    """A sound ELF file, but not one that Xen would load as a livepatch payload."""
 
 
 class NamingError(LpmangleError):
-    """A suffix or template that cannot make good names."""
+    """A suffix or template that cannot make valid names."""
 
     exit_code = EXIT_USAGE
 
@@ -44,11 +44,11 @@ class PlanError(LpmangleError):
 
 
 class MangledError(PlanError):
-    """The payload was mangled before, in another way than asked for now. With its original that can be done."""
+    """The payload was mangled before, in another way than is asked for now. It can be done from its original."""
 
 
 class StrictError(LpmangleError):
-    """There are warnings, and none was to be (--strict)."""
+    """There are warnings, and --strict allows none."""
 
 
 class ManifestError(LpmangleError):
@@ -56,11 +56,11 @@ class ManifestError(LpmangleError):
 
 
 class NoManifestError(ManifestError):
-    """A payload whose manifest is nowhere to be found."""
+    """The manifest of a payload was not found."""
 
 
 class WordError(LpmangleError):
-    """A word on the command line that makes no sense where it stands. Nothing has been done yet."""
+    """A word on the command line that makes no sense there. Nothing has been done yet."""
 
     exit_code = EXIT_USAGE
 
@@ -72,15 +72,15 @@ class NoSourceError(LpmangleError):
 
 
 class CatalogError(LpmangleError):
-    """A file that is no catalog, a damaged one, or one that cannot be read or written now."""
+    """A file that is not a catalog, a damaged one, or one that cannot be read or written now."""
 
 
 class KeyFileError(LpmangleError):
-    """A file that was to be a public key."""
+    """A file that should be a public key, but is not."""
 
 
 class MissingPackageError(LpmangleError):
-    """A package that is installed only on demand."""
+    """A package that is needed but not installed, because it is optional."""
 
     exit_code = EXIT_USAGE
 
@@ -96,29 +96,29 @@ class ProofError(LpmangleError):
 
 
 class FileError(LpmangleError):
-    """The file system said no."""
+    """A file or server cannot be read or written."""
 
     exit_code = EXIT_FILES
 
 
 class ResultError(LpmangleError):
-    """Nobody has said which payload a command is to make."""
+    """It is not known which payload a command will build."""
 
     exit_code = EXIT_USAGE
 
 
 class BuildError(LpmangleError):
-    """A build that left no payload where it was to be."""
+    """A build left no payload where it was expected."""
 
 
 class CheckError(LpmangleError):
-    """Xen would refuse the payload, and so it is not written."""
+    """Xen would refuse the payload, so it is not written."""
 
     exit_code = EXIT_NO
 
 
 class StepError(LpmangleError):
-    """A command that was to change a payload failed. Its exit code is ours."""
+    """A command that should change a payload failed. We exit with its exit code."""
 
     def __init__(self, message: str, exit_code: int = EXIT_REFUSED) -> None:
         super().__init__(message)
@@ -126,7 +126,7 @@ class StepError(LpmangleError):
 
 
 class StoppedError(LpmangleError):
-    """A user or a build system has asked us to stop, with a signal."""
+    """A user or a build system asked us to stop, with a signal."""
 
     def __init__(self, signal: int) -> None:
         super().__init__("interrupted")
@@ -135,7 +135,7 @@ class StoppedError(LpmangleError):
 
 
 class CommandError(LpmangleError):
-    """A command that cannot be started. Its exit code is that of a shell."""
+    """A command that cannot be started. The exit code is the one that a shell gives."""
 
     def __init__(self, command: str, error: Exception) -> None:
         missing = isinstance(error, FileNotFoundError)
@@ -145,7 +145,7 @@ class CommandError(LpmangleError):
 
 
 def counted(number: int, one: str, several: str = "") -> str:
-    """A number and what it counts: `1 symbol`, `2 symbols`. `several` is for what does not just get an s."""
+    """A number and what it counts: `1 symbol`, `2 symbols`. `several` is for words whose plural is not just an s."""
     return f"{number} {one if number == 1 else several or one + 's'}"
 
 

@@ -122,7 +122,7 @@ def test_odd_names_in_dependency_files(tmp_path: Path, name: str) -> None:
 def test_names_that_no_dependency_file_can_hold(tmp_path: Path, name: str) -> None:
     shutil.copy(EXAMPLES / PAYLOADS[1], tmp_path / name)
     done = run(["lpmangle", "--depfile", "d", "-o", "out", name], tmp_path, code=4)
-    assert "do not both take this name" in done.stderr
+    assert "do not both accept this name" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 

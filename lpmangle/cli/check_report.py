@@ -203,7 +203,7 @@ def spaced(line: str) -> str:
 def small(finding: Finding) -> str:
     """What a finding says besides Xen's lines, indented if it belongs to them."""
     if finding.severity == CRASH:
-        return f"(the hypervisor dies) {finding.detail}"
+        return f"(the hypervisor crashes) {finding.detail}"
     if finding.fatal and not finding.message:
         return f"(nothing is printed) {finding.detail}"
     return f"    {finding.detail}" if finding.detail and finding.message else finding.detail

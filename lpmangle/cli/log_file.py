@@ -23,11 +23,11 @@ def open_log(path: str, inputs: Iterable[str]) -> int:
         except OSError as error:
             raise FileError(f"cannot read: {error.strerror}", path=one) from None
         if same:
-            raise FileError("is an input, and is not overwritten", path=path, hint="name another file with -o")
+            raise FileError("is an input: not replaced", path=path, hint="name another file with -o")
     if files.kind(path) == files.REGULAR:
         start = files.start_of(path)
         if start.startswith((elf.ELFMAG, SQLITE_MAGIC)) or manifest_format.begins(start):
-            raise FileError("is not a log, and is not overwritten", path=path, hint="name another file with -o")
+            raise FileError("is not a log: not replaced", path=path, hint="name another file with -o")
     try:
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Sections and symbols told by what they are, not by their numbers: for files that another tool has laid out anew."""
+"""Sections and symbols identified by what they are, not by number: for files that another tool has rewritten."""
 
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
@@ -8,7 +8,7 @@ from lpmangle.elf.view import SHN_ABS, SHN_UNDEF, SHT_REL, SHT_RELA, STB_GLOBAL,
 
 
 class SectionId(NamedTuple):
-    """A section's name and type; of several the first is number 0."""
+    """A section's name and type; `which` counts equal ones from 0."""
 
     name: str
     type: int
@@ -16,10 +16,10 @@ class SectionId(NamedTuple):
 
 
 class SymbolId(NamedTuple):
-    """All that a symbol is. `section` is a special index where it is in none.
+    """Everything about a symbol. `section` is a special index if it is in no section.
 
-    An undefined symbol is found by its name, whatever its binding: GNU objcopy makes a LOCAL one GLOBAL, and so it
-    counts as that.
+    The binding of an undefined symbol does not matter, because it is found by name: GNU objcopy makes LOCAL ones
+    GLOBAL, so it counts as GLOBAL.
     """
 
     name: bytes
@@ -41,7 +41,7 @@ class SymbolId(NamedTuple):
 
 
 def section_ids(view: Object) -> list[SectionId]:
-    """Of each section, by its number."""
+    """The id of each section, by number."""
     count: Counter[tuple[str, int]] = Counter()
     ids = []
     for section in view.sections:
@@ -52,7 +52,7 @@ def section_ids(view: Object) -> list[SectionId]:
 
 
 def symbol_ids(view: Object, names: Mapping[int, bytes] | None = None) -> list[SymbolId]:
-    """Of each symbol, by its index; some with other names than in the file."""
+    """The id of each symbol, by index; `names` replaces the names of some."""
     sections: list[SectionId | int] = [*section_ids(view)]
     sections[SHN_UNDEF] = SHN_UNDEF
     ids, others = [], names or {}
@@ -67,9 +67,9 @@ def symbol_ids(view: Object, names: Mapping[int, bytes] | None = None) -> list[S
 
 
 def matched(before: Sequence[SymbolId], after: Sequence[SymbolId]) -> list[int | None]:
-    """For each symbol of `after` the index of the one in `before` that it is; None for one that was not there.
+    """For each symbol of `after` the index of the same symbol in `before`; None if it was not there.
 
-    Symbols that are the same in everything are one as good as the other, and matched in their order.
+    Symbols that are equal in everything are matched in their order.
     """
     if before == after:
         return list(range(len(after)))
@@ -80,7 +80,7 @@ def matched(before: Sequence[SymbolId], after: Sequence[SymbolId]) -> list[int |
 
 
 def renumbered(view: Object, section: Section, number: Callable[[int], int]) -> bytes:
-    """A relocation section's content with other numbers for the symbols."""
+    """A relocation section's content with new symbol numbers."""
     layout = view.layout
     entry = layout.rela if section.type == SHT_RELA else layout.rel
     content = bytes(view.section_data(section))

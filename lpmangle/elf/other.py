@@ -1,4 +1,4 @@
-"""Files that are given by mistake: what they are, told from their first bytes and their sections."""
+"""Files that were given by mistake: what they are, judging from their first bytes and their sections."""
 
 from lpmangle.elf.view import ET_CORE, ET_DYN, ET_EXEC, Object
 

@@ -46,7 +46,8 @@ def parse(data: bytes, accept: int = ET_REL) -> Object:
 def parse_sections(data: bytes, accept: int = ET_REL) -> Object:
     """The same for a file that may have no symbol table: the view has sections only.
 
-    Such as the .debug file that eu-strip -f makes of a payload: what is not in it are sections of type SHT_NOBITS.
+    One example is the .debug file that eu-strip -f makes of a payload: sections that are not in it have type
+    SHT_NOBITS.
     """
     if data[:4] != ELFMAG:
         raise ElfError(not_elf(data) if accept == ET_REL else "not an ELF file")
@@ -80,7 +81,7 @@ def parse_sections(data: bytes, accept: int = ET_REL) -> Object:
 
 
 def other_than_payload(data: bytes) -> str:
-    """What a file is that was given by mistake; empty if that cannot be told, or it is a payload."""
+    """What a file that was given by mistake is; empty if that is not known, or if it is a payload."""
     try:
         return linux_module(parse_sections(data))
     except ElfError as error:
@@ -155,14 +156,14 @@ def _find_symbol_table(view: Object) -> None:
             raise ElfError(what)
         raise ElfError("has no symbol table", hint="it was stripped; take the file as livepatch-build left it")
     if len(tables) > 1:
-        raise ElfError(f"has {len(tables)} symbol tables; Xen takes exactly one")
+        raise ElfError(f"has {len(tables)} symbol tables; Xen accepts exactly one")
     view.symtab = symtab = tables[0]
     entry = view.layout.sym.size
     if symtab.entsize != entry:
         raise ElfError(f"{symtab}: symbols have {counted(symtab.entsize, 'byte')} each, expected {entry}")
     if symtab.size == 0 or symtab.size % entry:
         raise ElfError(
-            f"{symtab}: {counted(symtab.size, 'byte is', 'bytes are')} no whole number of symbols of {entry}"
+            f"{symtab}: {counted(symtab.size, 'byte is', 'bytes are')} not a whole number of symbols of {entry} bytes"
         )
     if symtab.info > view.symbol_count:
         raise ElfError(f"{symtab}: sh_info {symtab.info} is more than its {counted(view.symbol_count, 'symbol')}")
@@ -174,7 +175,9 @@ def _find_symbol_table(view: Object) -> None:
         raise ElfError(f"{symtab}: its string table, {strtab}, is not of type SHT_STRTAB")
     for section in (symtab, strtab):
         if section.flags & SHF_ALLOC:
-            raise ElfError(f"{section}: would be loaded (SHF_ALLOC), names cannot change without changing the payload")
+            raise ElfError(
+                f"{section}: would be loaded (SHF_ALLOC): its names cannot change without changing the payload"
+            )
     # livepatch_elf.c:elf_verify_strtab
     if strtab.size == 0 or view.data[strtab.offset] or view.data[strtab.end - 1]:
         raise ElfError(f"{strtab}: the string table does not begin and end with a NUL")
@@ -186,7 +189,7 @@ def _find_symbol_table(view: Object) -> None:
 
 
 def _check_overlaps(view: Object) -> None:
-    """What lpmangle edits, symbols and section headers, must not also be something else."""
+    """The symbols and section headers, which lpmangle edits, must not overlap anything else."""
     end_of_headers = view.section_header_offset(len(view.sections))
     for what, start, end, owner in (
         ("the section header table", view.e_shoff, end_of_headers, None),

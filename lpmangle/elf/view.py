@@ -2,7 +2,7 @@
 
 Every bound is checked before it is used, so that what `parse` returns can be read without further care. Both classes
 and both byte orders. Names of constants and fields are those of the System V ABI (gABI), chapter 4 "Object Files".
-Sections are few (Xen takes fewer than 1024) and become objects; symbols may be a million and stay bytes until asked.
+Sections are few (Xen accepts fewer than 1024) and become objects; symbols may be a million and stay bytes until used.
 """
 
 import struct
@@ -27,8 +27,8 @@ EM_ARM, EM_X86_64, EM_AARCH64 = 40, 62, 183
 SHN_UNDEF, SHN_LORESERVE, SHN_ABS, SHN_COMMON, SHN_XINDEX = 0, 0xFF00, 0xFFF1, 0xFFF2, 0xFFFF
 SHT_NULL, SHT_PROGBITS, SHT_SYMTAB, SHT_STRTAB, SHT_RELA, SHT_NOTE, SHT_NOBITS = 0, 1, 2, 3, 4, 7, 8
 SHT_REL, SHT_GROUP, SHT_SYMTAB_SHNDX = 9, 17, 18
-SHT_LLVM_ADDRSIG = 0x6FFF4C03  # LLVM's; nothing that Xen looks at
-# Relocations in encodings that are not read here, nor by Xen.
+SHT_LLVM_ADDRSIG = 0x6FFF4C03  # LLVM's; Xen does not read it
+# Relocations in encodings that neither this module nor Xen reads.
 COMPACT_RELOCATIONS = {
     19: "SHT_RELR",
     0x40000014: "SHT_CREL",
@@ -46,7 +46,7 @@ STT_NAMES = {
     0: "NOTYPE", 1: "OBJECT", 2: "FUNC", 3: "SECTION", 4: "FILE", 5: "COMMON", 6: "TLS", 10: "GNU_IFUNC",
 }  # fmt: skip
 
-# Our own bound: longer names are no names, and would let a small hostile file cost much time and memory.
+# Our own limit: longer names are not real names, and would let a small hostile file use much time and memory.
 MAX_NAME_BYTES = 4096
 
 
@@ -93,9 +93,9 @@ class Symbol(NamedTuple):
 
 
 class Relocation(NamedTuple):
-    """One Elf_Rel or Elf_Rela; `r_addend` is None for SHT_REL, where it stands in the section that is relocated.
+    """One Elf_Rel or Elf_Rela; `r_addend` is None for SHT_REL, where the addend is in the section that is relocated.
 
-    `addend_at` is the file offset of the addend, wherever it stands.
+    `addend_at` is the file offset of the addend in both cases.
     """
 
     r_offset: int
@@ -106,7 +106,7 @@ class Relocation(NamedTuple):
 
 
 class Layout:
-    """The structs of one ELF class in one byte order, and where fields that lpmangle edits stand in them."""
+    """The structs of one ELF class in one byte order, and the offsets of the fields that lpmangle edits."""
 
     def __init__(self, is_64: bool, big_endian: bool) -> None:
         order = ">" if big_endian else "<"
@@ -198,15 +198,15 @@ class Object:
         return self.section_header_offset(index) + self.layout.sh_offset_at
 
     def put_place(self, out: bytearray, index: int, offset: int, size: int) -> None:
-        """Write sh_offset and sh_size of a section into `out`, a file laid out as this one. Raises struct.error."""
+        """Write sh_offset and sh_size of a section into `out`, a file with the same layout. Raises struct.error."""
         address, at = self.layout.address, self.place_at(index)
         address.pack_into(out, at, offset)
         address.pack_into(out, at + address.size, size)
 
     def moved(self, data: bytes) -> "Object":
-        """The view of `data`, which is this file, and more behind it, with sections at other places (`put_place`).
+        """The view of `data`: this file with more bytes after it, and sections at new places (`put_place`).
 
-        Only these places are read, and nothing is checked: it is for what we have made ourselves.
+        Only these places are read, and nothing is checked: use it only for files that we have made ourselves.
         """
         view, address = Object(data, self.layout, self.machine, self.e_shoff), self.layout.address
         for section in self.sections:
@@ -261,7 +261,7 @@ class Object:
             entry = self.layout.rela if section.type == SHT_RELA else self.layout.rel
             if section.entsize != entry.size or section.size % entry.size:
                 raise ElfError(
-                    f"{section}: {counted(section.size, 'byte')} in entries of {section.entsize} is no relocation "
+                    f"{section}: {counted(section.size, 'byte')} in entries of {section.entsize} is not a relocation "
                     f"table (entries have {entry.size} bytes)"
                 )
             shift, mask = self.layout.r_sym_shift, self.layout.r_type_mask
@@ -277,7 +277,7 @@ class Object:
 
 
 def text(name: bytes) -> str:
-    """A name as text; bytes that are none as escapes."""
+    """A name as text; bytes that are not UTF-8 become escapes."""
     return name.decode("utf-8", "backslashreplace")
 
 

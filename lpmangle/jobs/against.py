@@ -22,9 +22,9 @@ from lpmangle.xen.symbols import Kind
 
 
 class Against:
-    """Where the payloads are that others are put on (`--against`), and the hypervisor below all (`--xen`).
+    """Where to find the payloads that others are put on (`--against`), and the hypervisor below them (`--xen`).
 
-    Both are opened when first asked for, in the process that asks.
+    Both are opened on first use, in the process that uses them.
     """
 
     def __init__(self, words: Sequence[str], xen: str = "") -> None:
@@ -50,9 +50,9 @@ class Against:
         return Hypervisor.at(self.xen)
 
     def open(self) -> None:
-        """Read all now. Raises LpmangleError for what cannot be read.
+        """Read everything now. Raises LpmangleError for what cannot be read.
 
-        Folders, catalogs and servers are opened again by who looks into them: that may be another process.
+        Folders, catalogs and servers are opened again when they are searched, which may be in another process.
         """
         _ = self.named, self.stores, self.hypervisor
         del self.stores
@@ -60,11 +60,11 @@ class Against:
     def stack_of(self, payload: Payload) -> Stack:
         """The stack that `payload` depends on; empty if that is the hypervisor.
 
-        Raises PlanError if it is another one than that of which payloads were named.
+        Raises PlanError if the payloads that were named are not of that stack.
         """
         depends, xen = payload.depends, self.hypervisor
         if depends is None:
-            raise PlanError("has no .livepatch.depends: it does not say what it is to be put on")
+            raise PlanError("has no .livepatch.depends, which says what it is put on")
         self._check_hypervisor(payload.xen_depends)
         below = {one.hex() for one in (payload.xen_depends, xen and xen.build_id) if one}
         above = {payload.build_id.hex()} if payload.build_id else set()
@@ -73,8 +73,8 @@ class Against:
         while build_id not in below:
             if build_id in above:
                 raise PlanError(
-                    f"is put on itself, or what is below it is: .livepatch.depends leads to build-id {build_id} twice",
-                    hint="Xen applies no such payload; build it again, with the --depends of what it is put on",
+                    f"depends on itself: .livepatch.depends leads to build-id {build_id} twice",
+                    hint="Xen cannot apply such a payload; build it again, with the right --depends",
                 )
             above.add(build_id)
             layer = self._layer(build_id)
@@ -93,7 +93,7 @@ class Against:
         layers = [layer for layer in self.named.values() if layer.build_id == build_id]
         if not layers and self.stores:
             found = [layer_of_manifest(one.manifest, one.where) for one in self.stores.with_build_id(build_id)]
-            # What a catalog finds by a build-id need not have it, if somebody else has written it.
+            # A catalog that somebody else wrote may return a manifest with another build-id.
             layers = [layer for layer in found if layer.build_id == build_id]
         if any(layer.names != layers[0].names for layer in layers):
             raise PlanError(
@@ -104,7 +104,7 @@ class Against:
         return layers[0] if layers else None
 
     def _check_named(self, depends: str, layers: Sequence[Layer], missing: str) -> None:
-        """Every payload that was named is in the stack, and the one that is depended on was found."""
+        """Check that every payload that was named is in the stack, and that the one on top of it was found."""
         for word, named in self.named.items():
             if named not in layers:
                 below = f", and below that on {missing}" if missing not in ("", depends) else ""
@@ -114,9 +114,9 @@ class Against:
                 )
         if missing == depends:
             raise PlanError(
-                f"depends on build-id {depends}, which --against does not lead to",
+                f"depends on build-id {depends}, which --against does not have",
                 hint="name that payload, or add its manifest to the catalog or folder; "
-                "if it is the hypervisor's, name that with --xen",
+                "if it is the hypervisor's build-id, name the hypervisor with --xen",
             )
 
     def _check_hypervisor(self, xen_depends: bytes | None) -> None:
@@ -136,7 +136,7 @@ def layer_of(path: str) -> Layer:
             payload = Payload.parse(file.data)
             if mark.find(payload.elf) is None and not local.inside(file.data, path):
                 found = local.beside(path, file.data)
-                # A manifest stays where it is when its payload is restored.
+                # When a payload is restored, its manifest stays.
                 if not found or found.manifest.input.sha256 == sha256(file.data):
                     return layer_of_payload(payload, path)
         found = local.load(path)
@@ -154,18 +154,18 @@ def layer_of_manifest(manifest: Manifest, where: str) -> Layer:
             shadowed.add(new)
             if old in unsure:
                 two.add(old)
-    two |= names.keys() & kept  # as lpmangle 0.1 left them, without a word which one was the first
+    two |= names.keys() & kept  # as lpmangle 0.1 wrote them: it does not say which one was the first
     if manifest.build_id is None:
         raise PlanError("has no build-id: nothing can be put on it", path=where)
     for name in names.values():
         if not 0 < len(name) <= MAX_NAME or b"\0" in name:
-            raise ManifestError(f"was not written by lpmangle: nothing can be called {name[:MAX_NAME]!r}", path=where)
+            raise ManifestError(f"was not written by lpmangle: {name[:MAX_NAME]!r} cannot be a name", path=where)
     what = manifest.payload, manifest.build_id, manifest.depends, manifest.options.template, manifest.suffix
     return Layer(*what, names, kept, where, unsure, frozenset(two), frozenset(shadowed))
 
 
 def layer_of_payload(payload: Payload, path: str) -> Layer:
-    """One that is not mangled: it has the names that its sources have."""
+    """The layer of a payload that is not mangled: it has the names of its sources."""
     view, kinds = payload.elf, payload.kinds
     if payload.build_id is None:
         raise PlanError("has no build-id: nothing can be put on it")

@@ -1,6 +1,6 @@
-"""Which payloads does a command make? Told before it runs, by a user or by the command's own words.
+"""Which payloads will a command build? A user says it before the command runs, or the command's own words do.
 
-Nothing is looked for: what else was written meanwhile may be another's.
+lpmangle does not search for payloads: a file that was written meanwhile may belong to somebody else.
 """
 
 import glob
@@ -16,27 +16,27 @@ from lpmangle.system import files
 
 
 class BuildResult:
-    """Made before the command runs, asked when it has ended."""
+    """Made before the command runs, used after it has ended."""
 
     def __init__(self, command: Sequence[str], named: Sequence[str] = ()) -> None:
-        """`named` are paths or patterns of payloads, if a user has said them. Raises ResultError."""
+        """`named` are paths or patterns of payloads, if a user gave them. Raises ResultError."""
         self._named = named
-        # For each payload the paths of which it is one.
+        # For each payload, the paths where it may be.
         self._expected: list[list[str]] = [] if named else _told_by(command)
 
     @property
     def may_be_several(self) -> bool:
-        """Whether more than one payload may be made."""
+        """Whether more than one payload may be built."""
         return len(self._named) + len(self._expected) > 1 or any(map(glob.has_magic, self._named))
 
     def payloads(self) -> list[Input]:
-        """What the command has made; nothing if it was not to make any. Raises BuildError, FileError."""
+        """The payloads that the command has built; none if it builds none. Raises BuildError, FileError."""
         paths = [path for pattern in self._named for path in _fitting(pattern)]
         return each_once([*paths, *map(_only_one, self._expected)])
 
 
 def _told_by(command: Sequence[str]) -> list[list[str]]:
-    """By the options -o and -p of livepatch-build."""
+    """What the options -o and -p of livepatch-build say."""
     expected = []
     found = calls(command, is_livepatch_build)
     for folder, words in found:
@@ -45,13 +45,14 @@ def _told_by(command: Sequence[str]) -> list[list[str]]:
             continue
         if not (arguments.output and arguments.patch):
             raise ResultError(
-                "livepatch-build needs both -o and -p, or it is not known which payload it will make", path=command[0]
+                "livepatch-build needs -o and -p: without both, the payload that it will build is not known",
+                path=command[0],
             )
         output = os.path.join(folder, arguments.output)
         expected.append([os.path.join(output, name) for name in payload_names(os.path.join(folder, arguments.patch))])
     if not found:
         raise ResultError(
-            "it is not known which payload this command will make",
+            "the payload that this command will build is not known",
             path=command[0],
             hint="name the payload with --result FILE, or --result 'out/*.livepatch'; only where livepatch-build is "
             "run, directly or by env, nice, sh -c and the like, its options -o and -p say it",
@@ -60,7 +61,7 @@ def _told_by(command: Sequence[str]) -> list[list[str]]:
 
 
 def _fitting(pattern: str) -> list[str]:
-    """What is called so, else the files that fit the pattern, without the manifests of an earlier run."""
+    """The file of that name, else the files that match the pattern, except manifests of an earlier run."""
     if files.kind(pattern):
         return [pattern]
     found = sorted(glob.glob(pattern, recursive=True))
@@ -79,6 +80,6 @@ def _only_one(paths: list[str]) -> str:
             f"the payload is one of {len(there)}: {', '.join(there)}", hint="say which it is with --result FILE"
         )
     raise BuildError(
-        f"the command ended well but left no payload; looked for {', '.join(paths)}",
+        f"the command succeeded but left no payload; looked for {', '.join(paths)}",
         hint="say where the payload is with --result FILE",
     )

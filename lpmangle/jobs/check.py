@@ -1,4 +1,4 @@
-"""What Xen will say to uploads, from files to verdicts."""
+"""What Xen will answer to uploads, from files to verdicts."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -29,11 +29,11 @@ def check_files(
     vendor: str | None = None,
     loaded: Sequence[str] = (),
 ) -> list[Verdict]:
-    """Play the upload of the payloads at these paths, in that order, each followed by apply or replace.
+    """Simulate the upload of the payloads at these paths, in that order, each followed by apply or replace.
 
     `xen` is the path of the hypervisor's xen-syms or of a copy of /proc/xen/xensyms, `loaded` are payloads that are
-    applied already. `xen_version` and `vendor` say whose rules to follow, as on the command line. Raises LpmangleError
-    for what cannot be read.
+    applied already. `xen_version` and `vendor` say which rules apply, as on the command line. Raises LpmangleError for
+    what cannot be read.
     """
     state = state_of(xen, xen_version, vendor)
     uploads = read_uploads(payloads)
@@ -56,7 +56,7 @@ def _upload(path: str) -> Upload:
     data = files.read(path).data
     upload = Upload.at(path, data)
     if MAGIC not in data and _may_have_manifest(path, data):
-        with suppress(LpmangleError):  # what is wrong with the payload the loader says
+        with suppress(LpmangleError):  # the loader will say what is wrong with the payload
             upload.mark = _mark_of(path, data)
     return upload
 
@@ -66,7 +66,7 @@ def _may_have_manifest(path: str, data: bytes) -> bool:
 
 
 def _mark_of(path: str, data: bytes) -> Mark | None:
-    """How a payload was mangled that has lost its mark since, by the manifest inside or beside it."""
+    """How a payload that has lost its mark was mangled, according to the manifest inside or beside it."""
     from lpmangle.manifest.belongs import has_names  # these load msgspec
     from lpmangle.store import local
 
@@ -78,7 +78,7 @@ def _mark_of(path: str, data: bytes) -> Mark | None:
 
 
 def signatures(uploads: Sequence[Upload], key: str | None) -> "list[str | SignatureAnswer]":
-    """What is to be said of the signature of each, in words, empty if nothing is; with a key's path its answer."""
+    """The signature of each payload in words, empty if there is none; with the path of a key, the key's answer."""
     if key is None:
         return [_signed(upload.data) for upload in uploads]
     from lpmangle.verify.signing_key import SigningKey  # loads cryptography
@@ -107,7 +107,7 @@ def _answer(key: "SigningKey", data: bytes) -> "SignatureAnswer":
 
 
 def put_on(state: State, paths: Iterable[str]) -> None:
-    """Payloads that are loaded and applied already, in that order. Raises LpmangleError."""
+    """Put payloads into `state` as loaded and applied, in that order. Raises LpmangleError."""
     for path in paths:
         with about(path):
             payload = take(Upload.at(path, files.read(path).data), state)
@@ -116,12 +116,12 @@ def put_on(state: State, paths: Iterable[str]) -> None:
 
 
 def check_stacks(path: str, uploads: list[Upload], state: State) -> list[Row]:
-    """Play `uploads`, in that order, to every host that the stack file at `path` lists. Raises LpmangleError."""
+    """Simulate `uploads`, in that order, on every host in the stack file at `path`. Raises LpmangleError."""
     with about(path):
         try:
             text = files.read(path).data.decode()
         except UnicodeDecodeError:
-            raise PayloadError("is no text") from None
+            raise PayloadError("is not text") from None
         hosts = read_hosts(text, os.path.dirname(path))
     matrix = Matrix(uploads, state)
     deployed: dict[str, Loaded] = {}

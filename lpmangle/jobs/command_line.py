@@ -1,7 +1,7 @@
-"""Finds a tool in a command line: run as it is, or by env, nice, a shell and the like.
+"""Finds a tool in a command line: run directly, or through env, nice, a shell and the like.
 
-Only what the words say for certain counts. A program that is not known here may run the tool elsewhere (ssh, docker) or
-not at all, and what is in a script file, or behind a `$`, nobody can read here.
+Only what the words say for certain counts. An unknown program may run the tool elsewhere (ssh, docker) or not at all,
+and the content of a script file or a `$` variable is not known.
 """
 
 import getopt
@@ -13,14 +13,14 @@ from typing import NamedTuple
 
 
 class Call(NamedTuple):
-    """The tool is run in `folder`, relative to where the command line is run, with these words behind its name."""
+    """The tool is run in `folder`, relative to where the command line is run, with these words after its name."""
 
     folder: str
     words: list[str]
 
 
 class _Wrapper(NamedTuple):
-    """How a program that runs another one reads its words, as for `getopt`; `operands` stand before the other one."""
+    """How a program that runs another one reads its words, as for `getopt`; `operands` come before the other one."""
 
     short: str = ""
     long: tuple[str, ...] = ()
@@ -43,7 +43,7 @@ _WRAPPERS = {
 _SHELLS = ("sh", "bash", "dash", "ksh")
 _SHELL = _Wrapper("abcefhiklmnprtuvxo:", ("login", "noprofile", "norc", "posix", "verbose"))
 _ASSIGNMENT = re.compile(r"\w+=.*", re.DOTALL)
-# What a shell puts something else for, or reads in a way of its own.
+# What a shell replaces, or reads in its own way.
 _NOT_PLAIN = set("$`\\\n*?[{~#!")
 _NEXT_COMMAND = ("&&", ";")
 _REDIRECTIONS = (">", ">>", "<", ">&")
@@ -51,7 +51,7 @@ _OPERATORS = "();<>|&"
 
 
 def calls(words: Sequence[str], is_tool: Callable[[str], bool], folder: str = "") -> list[Call]:
-    """Where and how `words` run a tool, told by the name of its file; none if they do not say so for certain."""
+    """Where and how `words` run a tool, which is known by its file name; empty if that is not certain."""
     rest = list(words)
     while rest:
         name, *rest = rest
@@ -78,7 +78,7 @@ def calls(words: Sequence[str], is_tool: Callable[[str], bool], folder: str = ""
 
 
 def _calls_in_script(script: str, is_tool: Callable[[str], bool], folder: str) -> list[Call]:
-    """The same for the argument of `sh -c`, if that is nothing but such commands and `cd`, one after the other."""
+    """The same for the argument of `sh -c`, if it consists only of such commands and `cd`, one after the other."""
     found: list[Call] = []
     for command in _commands(script):
         match command:
@@ -95,7 +95,7 @@ def _calls_in_script(script: str, is_tool: Callable[[str], bool], folder: str) -
 
 
 def _commands(script: str) -> list[list[str]]:
-    """The words of each command, without assignments and redirections; none where the shell has more to do."""
+    """The words of each command, without assignments and redirections; empty if the shell does more than that."""
     if _NOT_PLAIN & set(script):
         return []
     lexer = shlex.shlex(script, posix=True, punctuation_chars=_OPERATORS)

@@ -25,7 +25,7 @@ def compare_files(
 
 
 def compare_in(state: State, old: str, new: str, source: str | None = None) -> Comparison:
-    """The same for a hypervisor in `state`, on which `old` is applied then."""
+    """The same for a hypervisor in `state`; afterwards `old` is applied there."""
     before, after = (show_file(path, source).inventory for path in (old, new))
     uploads = Upload.at(old, before.view.data), Upload.at(new, after.view.data)
     return Comparison(before, after, transition(*uploads, state))

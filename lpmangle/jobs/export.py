@@ -1,4 +1,4 @@
-"""The manifests of a catalog as files again."""
+"""Write the manifests of a catalog to files."""
 
 import os
 import re
@@ -11,17 +11,17 @@ from lpmangle.manifest.format import ENDING
 from lpmangle.store.catalog import Catalog, Entry
 from lpmangle.system import files, writing
 
-# What a manifest says of its payload's name may be no name of a file.
+# The payload's name in a manifest may not be valid as a file name.
 _NO_NAME = re.compile(r"[/\0-\x1f\x7f]")
-_DIGITS = 8  # of a digest that tells manifests of one payload apart
+_DIGITS = 8  # of a digest, to tell manifests of one payload apart
 
 
 def export(catalog: Catalog, entries: Sequence[Entry], folder: str) -> list[str]:
-    """Write the manifests of `entries` into a folder, byte for byte as they were added: all or none. Gives their paths.
+    """Write the manifests of `entries` into a folder, byte for byte as they were added: all or none. Returns the paths.
 
-    The folder is made if it does not exist. Each has the name that `lpmangle --manifest FOLDER` gives it: the payload's
-    and the build-id. Where two would have one name, the manifest's digest comes behind it. What is there with the same
-    content stays as it is. Raises FileError, also where something else is in the place of a manifest.
+    The folder is created if it does not exist. Each has the name that `lpmangle --manifest FOLDER` gives it: the
+    payload's name and the build-id. If two would have the same name, the manifest's digest is appended. A file with the
+    same content stays as it is. Raises FileError, also if another file is in the place of a manifest.
     """
     named = _names(catalog, entries)
     paths = {os.path.join(folder, name): entry for name, entry in named.items()}
@@ -29,7 +29,7 @@ def export(catalog: Catalog, entries: Sequence[Entry], folder: str) -> list[str]
         try:
             os.mkdir(folder)
         except OSError as error:
-            raise FileError(f"cannot make this folder: {error.strerror}", path=folder) from None
+            raise FileError(f"cannot create this folder: {error.strerror}", path=folder) from None
         is_new = True
     else:
         is_new = False
@@ -52,7 +52,7 @@ def _names(catalog: Catalog, entries: Sequence[Entry]) -> dict[str, Entry]:
     for name, entry in zip(plain, entries, strict=True):
         if count[name] > 1:
             name += "-" + files.sha256(catalog.found(entry).text)[:_DIGITS]
-        while name + ENDING in named:  # a payload that is called like that
+        while name + ENDING in named:  # another payload has that name
             name += "+"
         named[name + ENDING] = entry
     return named
@@ -68,10 +68,10 @@ def _is_there(path: str, catalog: Catalog, entry: Entry) -> bool:
     if not os.path.lexists(path):
         return False
     if files.content(path) != catalog.found(entry).text:
-        raise FileError("is there with other content: not replaced", path=path)
+        raise FileError("exists with different content: not replaced", path=path)
     return True
 
 
 def _pieces(catalog: Catalog, entry: Entry) -> Iterator[bytes]:
-    """Read when it is written: not all manifests need be in memory."""
+    """Read only when it is written, so that not all manifests are in memory at once."""
     yield catalog.found(entry).text

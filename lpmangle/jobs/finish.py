@@ -1,4 +1,4 @@
-"""What becomes of a payload that a build has made: mangled, approved, its manifest kept; all of it or nothing."""
+"""Finish a payload that a build has made: mangle it, approve it, keep its manifest; everything or nothing."""
 
 import os
 import stat
@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 class Steps(NamedTuple):
     """What is done with a payload besides mangling it.
 
-    `before` and `after` are commands that change it, around the mangling. `approve` gets its path and what is to be
-    written, and raises an error if it must not be. `catalog` gets the manifest as well, and is made if need be.
+    `before` and `after` are commands that change it before and after it is mangled. `approve` gets its path and the new
+    content, and raises an error if that must not be written. The manifest is added to `catalog`, too, which is created
+    if necessary.
     """
 
     before: "Sequence[PayloadCommand]" = ()
@@ -28,7 +29,7 @@ class Steps(NamedTuple):
 
 
 def finish(request: Request, steps: Steps) -> Result:
-    """Mangle as `mangle_file` does, with more steps. A payload that was mangled before is not changed by any.
+    """Mangle as `mangle_file` does, with more steps. None of them changes a payload that was mangled before.
 
     Raises LpmangleError; then the payload is as the linker left it, and all other files are as they were.
     """
@@ -57,7 +58,7 @@ def _finish(request: Request, steps: Steps) -> Result:
 
 def check_catalog(path: str) -> None:
     """Raise CatalogError or FileError if no manifest could be added to the catalog at `path`."""
-    if not os.access(os.path.dirname(path) or ".", os.W_OK):  # SQLite's journal is there
+    if not os.access(os.path.dirname(path) or ".", os.W_OK):  # for SQLite's journal
         raise FileError("cannot write in its folder", path=path)
     if files.kind(path):
         from lpmangle.store.catalog_file import CatalogFile  # loads sqlite3

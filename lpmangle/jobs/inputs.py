@@ -1,4 +1,4 @@
-"""Which payloads some paths lead to: a file is one payload, whatever the number of paths to it."""
+"""Which payloads some paths lead to: a file is one payload, however many paths lead to it."""
 
 import os
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ class Input(NamedTuple):
 
 
 def each_once(paths: Iterable[str]) -> list[Input]:
-    """The payloads that `paths` lead to, in that order. Raises FileError where one leads to nothing."""
+    """The payloads that `paths` lead to, in that order. Raises FileError if one leads to nothing."""
     found: dict[tuple[int, int], list[str]] = {}
     for path in paths:
         found.setdefault(files.identity(path), []).append(path)
@@ -23,7 +23,7 @@ def each_once(paths: Iterable[str]) -> list[Input]:
 
 
 def _one(paths: list[str]) -> Input:
-    """The file that they all lead to: by the first that is no symbolic link, and by its hard links among the others."""
+    """The file that all of them lead to: the first path that is not a symbolic link, and its hard links."""
     if len(paths) == 1:
         return Input(paths[0])
     path = next((path for path in paths if not os.path.islink(path)), paths[0])

@@ -1,6 +1,6 @@
 """The command line of livepatch-build (livepatch-build-tools), and what its payload is called.
 
-It leaves $OUTPUT/$PATCHNAME.livepatch, where PATCHNAME is made out of the patch's file name.
+It leaves $OUTPUT/$PATCHNAME.livepatch, where PATCHNAME is made from the patch's file name.
 """
 
 import getopt
@@ -22,7 +22,7 @@ _LONG = (
 )
 # Both spellings of the options that matter here.
 _SAME = {"--output": "o", "-o": "o", "--patch": "p", "-p": "p", "--skip": "k", "-k": "k", "--help": "h", "-h": "h"}
-# So many options that nobody knows we put up with.
+# At most this many unknown options are tolerated.
 _MOST_UNKNOWN = 50
 
 
@@ -36,7 +36,7 @@ class Arguments(NamedTuple):
 
     @property
     def makes_a_payload(self) -> bool:
-        """Not with -k diff, which only builds, nor with --help."""
+        """False with -k diff, which only builds, and with --help."""
         return self.skip != "diff" and not self.help
 
 
@@ -46,7 +46,7 @@ def is_livepatch_build(name: str) -> bool:
 
 
 def read_arguments(words: Sequence[str]) -> Arguments:
-    """The options among the words behind the tool's name."""
+    """The options among the words after the tool's name."""
     words, short, long = list(words), _SHORT, list(_LONG)
     for _ in range(_MOST_UNKNOWN):
         try:
@@ -60,7 +60,7 @@ def read_arguments(words: Sequence[str]) -> Arguments:
                 long.append(error.opt + "=" * any(word.startswith(f"--{error.opt}=") for word in words))
     else:
         return Arguments()
-    # Of an option that is repeated the last one counts, in whatever spelling.
+    # The last of a repeated option counts, in whatever spelling.
     found = {_SAME.get(option, option): value for option, value in options}
     return Arguments(found.get("o", ""), found.get("p", ""), found.get("k", ""), "h" in found)
 
@@ -68,9 +68,9 @@ def read_arguments(words: Sequence[str]) -> Arguments:
 def payload_names(patch: str) -> list[str]:
     """The file names that livepatch-build may give to the payload of a patch, without their folder.
 
-    Without what follows the last dot if the name has a .patch or .diff in it, all but letters, digits, _ and - made -,
-    cut. One version or another follows a symbolic link to the patch first, or takes a character that is no ASCII for as
-    many as it has bytes.
+    The part from the last dot is removed if the name contains .patch or .diff; all characters except letters, digits, _
+    and - become -; then the name is cut. Some versions first follow a symbolic link to the patch, or treat a non-ASCII
+    character as several characters, one for each byte.
     """
     names: dict[str, None] = {}
     for path in (patch, os.path.realpath(patch)):

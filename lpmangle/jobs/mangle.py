@@ -24,15 +24,15 @@ from lpmangle.xen.signature import signed
 if TYPE_CHECKING:
     from lpmangle.jobs.against import Against
 
-# A payload that other processes keep replacing is given up after as many readings.
+# After this many readings, give up on a payload that other processes keep replacing.
 ATTEMPTS = 3
 
 
 class Request(NamedTuple):
-    """One payload, and what is to be done with it.
+    """One payload, and what to do with it.
 
-    `against` is where the payloads below it are (`below`). `links` are other paths of the payload (hard links), which
-    lead to what becomes of it in place as well.
+    `against` says where the payloads below it are (`below`). `links` are other paths of the payload (hard links); if it
+    is mangled in place, they lead to the result, too.
     """
 
     path: str
@@ -53,7 +53,7 @@ def mangle_file(path: str, options: Options) -> Result:
 
 
 def below(options: Options) -> "Against | None":
-    """Where the payloads are that others are put on, for all payloads of a run; None without --against.
+    """Where to find the payloads that others are put on, for all payloads of a run; None without --against.
 
     Nothing is opened yet.
     """
@@ -77,7 +77,7 @@ def mangle(request: Request) -> Result:
 
 
 def until_unchanged(work: Callable[[], Result]) -> Result:
-    """`work` done again if another process has mangled the payload meanwhile: what is found then decides."""
+    """Do `work`, and again if another process has mangled the payload meanwhile."""
     for _ in range(ATTEMPTS - 1):
         with suppress(writing.ChangedError):
             return work()
@@ -85,7 +85,7 @@ def until_unchanged(work: Callable[[], Result]) -> Result:
 
 
 class Prepared:
-    """A payload that is mangled and proven; `data` is what it becomes. Nothing is written yet."""
+    """A payload that is mangled and proven; `data` is its new content. Nothing is written yet."""
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class Prepared:
         data: bytes | bytearray,
         text: bytes | None,
     ) -> None:
-        """`file` is what was read, `original` what was mangled; `text` is the manifest if it is made already."""
+        """`file` is what was read, `original` what was mangled; `text` is the manifest if it is already made."""
         self.result = result
         self.original = original
         self.data = data
@@ -105,9 +105,9 @@ class Prepared:
         self._text = text
 
     def write(self, data: bytes | bytearray | None = None, catalog: str | None = None) -> None:
-        """Write what is asked for, all or nothing; the manifest into the catalog there, too. Raises LpmangleError.
+        """Write what was asked for, everything or nothing; the manifest also into `catalog`. Raises LpmangleError.
 
-        `data` is what to write in place of the payload if something was done to it since, such as signing.
+        `data` is written in place of the payload if something was done to it since, such as signing.
         """
         request, result, file = self._request, self.result, self._file
         options = request.options
@@ -120,7 +120,7 @@ class Prepared:
         manifest = self._manifest()
         if manifest is None:
             result.warnings.append(
-                f"no manifest fits it ({result.manifest_path}): without it the original names cannot be recovered"
+                f"has no manifest that fits ({result.manifest_path}): without it the original names cannot be recovered"
             )
             _refuse_warnings(result)
         elif catalog:
@@ -143,7 +143,7 @@ class Prepared:
             writing.replace(outputs, file, fit=_fit)
 
     def _manifest(self) -> writing.Output | None:
-        """None if the payload came to us mangled and no manifest fits it."""
+        """None if the payload was already mangled and no manifest fits it."""
         result = self.result
         pieces: Iterable[bytes]
         if self._text:
@@ -160,8 +160,8 @@ class Prepared:
 def prepare(request: Request, file: files.File, data: bytes | None = None) -> Prepared:
     """Mangle what was read from `request.path`, and prove it; nothing is written. Raises LpmangleError.
 
-    `data` is what to mangle in place of the file's content if something was done to it since, such as stripping. A
-    payload that was mangled before, in another way, is restored first if its original can be had back.
+    `data` is mangled in place of the file's content if something was done to it since, such as stripping. A payload
+    that was mangled before, in another way, is restored first if its original can be recovered.
     """
     try:
         prepared = _prepare(request, file, file.data if data is None else data)
@@ -176,18 +176,22 @@ def prepare(request: Request, file: files.File, data: bytes | None = None) -> Pr
             if again := _from_original(request, file):
                 prepared = again
             else:
-                prepared.result.warnings.append("its manifest is not embedded, for it cannot be restored first")
+                prepared.result.warnings.append(
+                    "its manifest is not embedded, because the payload cannot be restored first"
+                )
     if prepared.result.plan.already and not _has_notes(prepared.result, file):
         if again := _from_original(request, file):
             prepared = again
         else:
-            prepared.result.warnings.append("its manifest has other notes, for it cannot be restored first")
+            prepared.result.warnings.append(
+                "its manifest keeps its old notes, because the payload cannot be restored first"
+            )
     _refuse_warnings(prepared.result)
     return prepared
 
 
 def _has_notes(result: Result, file: files.File) -> bool:
-    """Whether the manifest of a payload that was mangled before has the notes that are asked for, if any are."""
+    """Whether the manifest of a payload that was mangled before has the notes that were asked for, if any."""
     options = result.plan.options
     if not options.note and not options.source:
         return True
@@ -203,7 +207,7 @@ def _has_notes(result: Result, file: files.File) -> bool:
 
 
 def _from_original(request: Request, file: files.File) -> Prepared | None:
-    """Mangle what the payload was made from; None if that cannot be had back."""
+    """Mangle the original of the payload; None if that cannot be recovered."""
     from lpmangle.jobs.restore import original_of  # loads msgspec
 
     original = original_of(file, request.path, request.options.manifest)
@@ -238,7 +242,7 @@ def _prepare(request: Request, file: files.File, data: bytes) -> Prepared:
         view = payload.elf
         stack = request.against.stack_of(payload) if request.against else None
         plan = make_plan(payload, options, stem, stack)
-        # What is not changed keeps its signature.
+        # A payload that is not changed keeps its signature.
         signatures = signed(view) if plan.changes else None
         if signatures and not options.force:
             raise signatures.refusal()
@@ -268,7 +272,7 @@ def _encoded(result: Result, data: bytes | bytearray, *, embedded: bool = False)
 
 
 def _rule(request: Request, result: Result) -> writing.Output:
-    """What the output is made of: the payload, and the files that said what those below it are called."""
+    """The rule for the output: it is made from the payload, and the files with the names of those below."""
     from lpmangle.jobs.depfile import check_depfile, rule
 
     options = request.options
@@ -294,7 +298,7 @@ def _is_there(output: writing.Output) -> bool:
 
 
 def _existing_manifest(result: Result, file: files.File) -> bytes | None:
-    """The manifest of a payload that came to us mangled."""
+    """The manifest of a payload that was already mangled."""
     from lpmangle.manifest import embed
 
     if (text := embed.extract(result.view)) is not None:

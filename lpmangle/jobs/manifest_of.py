@@ -1,4 +1,4 @@
-"""The manifest of one payload; where there is none, what the payload says of itself."""
+"""The manifest of one payload; if there is none, whether the payload is mangled."""
 
 from lpmangle import elf
 from lpmangle.elf.other import linux_module
@@ -12,7 +12,7 @@ from lpmangle.xen.payload import Payload
 
 
 def manifest_of(payload: File, path: str, source: str | None) -> Manifest:
-    """From `source`, a word as -m takes it; else from inside it, beside it, or from the environment.
+    """From `source`, a word as for -m; else from inside it, beside it, or from the environment.
 
     `path` is the payload as the user calls it. Raises NoManifestError, which says whether the payload is mangled, and
     ElfError, ManifestError, FileError.
@@ -20,7 +20,7 @@ def manifest_of(payload: File, path: str, source: str | None) -> Manifest:
     try:
         return of_payload(payload, path, source).manifest
     except NoManifestError as error:
-        if error.path != path:  # another payload, which was to say what this one's manifest is
+        if error.path != path:  # another payload, which should have had this one's manifest
             raise
         with about(path):
             raise _explained(error, elf.parse(payload.data)) from None
@@ -36,6 +36,6 @@ def _explained(error: NoManifestError, view: elf.Object) -> NoManifestError:
         return NoManifestError(f"{what} {error.message}", hint=error.hint, path=error.path)
     return NoManifestError(
         f"is not mangled (it has no mark), and {error.message}",
-        hint="if objcopy or strip wrote it anew after it was mangled, name its manifest with -m",
+        hint="if objcopy or strip rewrote it after it was mangled, name its manifest with -m",
         path=error.path,
     )

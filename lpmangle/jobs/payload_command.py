@@ -1,6 +1,6 @@
-"""A command of a user's that changes a payload, such as strip or a tool that signs.
+"""A user's command that changes a payload, such as strip or a tool that signs.
 
-It is run on a copy, so that the payload is as it was if the command fails, is killed, or a later step fails.
+It is run on a copy, so that the payload stays as it is if the command fails, is killed, or a later step fails.
 """
 
 import os
@@ -14,7 +14,7 @@ from lpmangle.system import files, process
 
 
 class PayloadCommand(NamedTuple):
-    """`words` and the payload's path behind them are run; `option` is how a user has asked for it.
+    """`words` are run, with the payload's path as the last word; `option` is the option that asked for it.
 
     Its standard output goes to our descriptor `stdout`.
     """
@@ -27,7 +27,7 @@ class PayloadCommand(NamedTuple):
     def read(cls, option: str, text: str, stdout: int = process.STDOUT) -> "PayloadCommand":
         """`text` is split into words as a shell would. Raises ValueError, and CommandError if there is no such command.
 
-        No shell runs them: nothing is put in for `$` or `*`.
+        They are not run by a shell: `$` and `*` are not expanded.
         """
         words = shlex.split(text)
         if not words:
@@ -40,7 +40,7 @@ class PayloadCommand(NamedTuple):
         return f"{self.option} {shlex.join(self.words)!r}"
 
     def changed(self, data: bytes | bytearray, path: str, mode: int) -> bytes:
-        """What the command makes of the payload `data`, whose copy has the name of `path`, and `mode`.
+        """The payload `data` as the command has changed it. Its copy has the file name of `path`, and `mode`.
 
         Other files that it writes beside the copy are removed. Raises StepError if it fails, StoppedError if a user
         stops us meanwhile, CommandError, FileError.
@@ -56,5 +56,5 @@ class PayloadCommand(NamedTuple):
                 how = f"exit code {end.code}" if end.code > 0 else f"signal {-end.code}"
                 raise StepError(f"{self} failed ({how})", end.code if end.code > 0 else 128 - end.code)
             if not os.path.isfile(copy):
-                raise StepError(f"{self} has left no payload")
+                raise StepError(f"{self} left no payload")
             return files.content(copy)

@@ -11,9 +11,9 @@ T = TypeVar("T")
 
 
 class Answer(NamedTuple):
-    """The symbols that were found, each with the manifest that it is in, and the words for which there are none.
+    """The symbols that were found, each with its manifest, and the words for which nothing was found.
 
-    `borrowed` are the undefined symbols, and the functions to replace, that got names of payloads below.
+    `borrowed` are the undefined symbols and functions to replace that have names of payloads below.
     """
 
     matches: list[tuple[Manifest, SymbolRecord]]
@@ -22,9 +22,9 @@ class Answer(NamedTuple):
 
 
 def query(symbols: Sequence[str], sources: Sequence[str]) -> Answer:
-    """Look up each of `symbols`, as `lpmangle query` takes them, in `sources`, words as `-m` takes them.
+    """Look up each of `symbols`, as in `lpmangle query`, in `sources`, words as for `-m`.
 
-    Without sources those of LPMANGLE_MANIFESTS and DEBUGINFOD_URLS. Raises LpmangleError for a source that cannot be
+    The default are those of LPMANGLE_MANIFESTS and DEBUGINFOD_URLS. Raises LpmangleError for a source that cannot be
     read.
     """
     opened = open_sources(sources)
@@ -41,6 +41,6 @@ def query(symbols: Sequence[str], sources: Sequence[str]) -> Answer:
 
 
 def _of_payload(word: str, matches: list[tuple[Manifest, T]]) -> list[tuple[Manifest, T]]:
-    """Those of the payload that a trace named with the symbol, if that decides."""
+    """Only those of the payload that a trace named with the symbol, if there are any."""
     payload = wanted(word).payload
     return [match for match in matches if match[0].payload == payload] or matches

@@ -1,4 +1,4 @@
-"""The original again, from file to file."""
+"""Back to the original, from file to file."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -22,7 +22,7 @@ from lpmangle.verify import rewritten
 class Restored(NamedTuple):
     """Where the original is now, and its SHA-256; `status` is `restored` or `is the original already`.
 
-    `place` is the output as it was asked for, `output` the file that this leads to.
+    `place` is the output as it was given, `output` the file that this path leads to.
     """
 
     path: str
@@ -55,9 +55,9 @@ def restore_file(
 
 
 def original_of(file: files.File, path: str, place: str | None) -> bytes | None:
-    """What a mangled payload was made from, proven; None if it cannot be had back.
+    """The original of a mangled payload, proven; None if it cannot be recovered.
 
-    Its manifest is where `restore_file` finds it, or at `place`, where a user has said that manifests go.
+    Its manifest is where `restore_file` finds it, or at `place`, where the user wants manifests to be written.
     """
     for source in (None, place):
         if source is None or files.kind(source):
@@ -67,7 +67,7 @@ def original_of(file: files.File, path: str, place: str | None) -> bytes | None:
 
 
 def _original(data: bytes, manifest: Manifest) -> tuple[str, bytes]:
-    """Raises ManifestError for a payload that the manifest does not lead back from."""
+    """Raises ManifestError if the manifest does not lead back to the original."""
     view = elf.parse(data)
     if size := appended.size(view):  # a signature, which the original does not have
         view = elf.parse(data[:-size])
@@ -79,7 +79,7 @@ def _original(data: bytes, manifest: Manifest) -> tuple[str, bytes]:
         return "restored", undo(mangled, manifest)
     if rewritten.is_unmangled(mangled, manifest):
         raise ManifestError(
-            "is not mangled, and its manifest is another payload's, or that of another build",
+            "is not mangled, and its manifest belongs to another payload or another build",
             hint="there is nothing to restore; take the file that lpmangle wrote",
         )
     rebuilt = rebuild(view, manifest) if manifest.frame is not None else None
@@ -88,7 +88,7 @@ def _original(data: bytes, manifest: Manifest) -> tuple[str, bytes]:
     if not belongs(data, manifest):
         why = "was changed since, or the manifest belongs to another payload"
     elif rebuilt is None:
-        why = f"was laid out anew since (a signature, objcopy, strip), and {NO_FRAME}"
+        why = f"was rewritten since (by a signer, objcopy or strip), and {NO_FRAME}"
     else:
         changed = ", ".join(one.name for one in rebuilt.changed)
         why = f"was changed since, in section {changed}" if changed else "leads to another original"

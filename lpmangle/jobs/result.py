@@ -12,15 +12,15 @@ from lpmangle.xen.payload import Payload
 if TYPE_CHECKING:
     from lpmangle.mangle.stack import Stack
 
-# A warning names no more symbols than this; --dry-run lists all.
+# A warning names at most this many symbols; --dry-run lists all.
 MOST_NAMES = 20
 
 
 class Result:
-    """What was done with one payload. `warnings` are for people: what still can go wrong.
+    """What was done with one payload. `warnings` say what can still go wrong.
 
-    `place` is the output as it was asked for, `output` the file that this leads to, and `stem` what the payload is
-    uploaded as: that file's name without its ending. `restored`: it was mangled before, in another way, and was
+    `place` is the output as it was given, `output` the file that this path leads to, and `stem` the name by which the
+    payload is uploaded: that file's name without its ending. `restored`: it was mangled before, in another way, and was
     restored first.
     """
 
@@ -53,7 +53,7 @@ class Result:
     def status(self) -> str:
         """`mangled`, `already mangled`, `nothing to rename`, or `unchanged`: mangled before from the same input.
 
-        `would be mangled` where nothing was to be written.
+        `would be mangled` with --dry-run.
         """
         if self.plan.already:
             return "already mangled"
@@ -69,12 +69,12 @@ class Result:
 
 
 def add_warnings(result: Result, size: int) -> None:
-    """Add what still can go wrong with a payload that has so many bytes now."""
+    """Add warnings: what can still go wrong with the payload, which now has `size` bytes."""
     plan, warnings = result.plan, result.warnings
     if size > LIVEPATCH_MAX_SIZE:
         warnings.append(
             f"has {size} bytes, Xen refuses more than {LIVEPATCH_MAX_SIZE}; "
-            "strip -g takes debug information out (run it before lpmangle)"
+            "strip -g removes debug information (run it before lpmangle)"
         )
     if not any(s.name == FUNCS_SECTION or s.name.startswith(HOOKS_PREFIX) for s in result.view.sections):
         warnings.append(f"has no {FUNCS_SECTION} and no {HOOKS_PREFIX}*: Xen will find nothing to patch")
@@ -96,7 +96,7 @@ def add_warnings(result: Result, size: int) -> None:
                 f"new symbols keep their names ({several}) and clash with the same names",
             )
             warnings.append(f"{symbols} of any other payload: {names}{more}; {remedy}")
-    warnings += [f"no new symbol fits {glob!r}" for glob in plan.unmatched]
+    warnings += [f"no new symbol matches {glob!r}" for glob in plan.unmatched]
     if result.stack:
         warnings += result.stack.warnings()
         if result.view.machine != elf.EM_X86_64:
@@ -106,7 +106,7 @@ def add_warnings(result: Result, size: int) -> None:
 
 
 def _deadly_on_arm(payload: Payload, stack: "Stack") -> Iterator[str]:
-    """arch_livepatch_apply on Arm writes into a second mapping of the hypervisor, where no payload is."""
+    """arch_livepatch_apply on Arm writes into a second mapping of the hypervisor, which has no payloads."""
     for name in dict.fromkeys(entry.name for entry in payload.looked_up):
         if layer := stack.owner(name):
             yield (
@@ -116,10 +116,10 @@ def _deadly_on_arm(payload: Payload, stack: "Stack") -> Iterator[str]:
 
 
 def _missing_stack_warnings(payload: Payload) -> Iterator[str]:
-    """A payload on top of another one, by its notes, is likely to take something from it."""
+    """A payload that is put on another one, by its notes, probably borrows names from it."""
     depends, xen_depends = payload.depends, payload.xen_depends
     if depends and xen_depends and depends != xen_depends:
         yield (
-            f"is put on the payload with build-id {depends.hex()}; if that one is mangled, what this one takes from it "
-            "has another name there: --against PAYLOAD"
+            f"is put on the payload with build-id {depends.hex()}; if that payload is mangled, what this one borrows "
+            "from it has another name there: use --against PAYLOAD"
         )

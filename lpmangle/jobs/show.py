@@ -1,4 +1,4 @@
-"""A payload looked at, from file to values."""
+"""What a payload is and does, from file to values."""
 
 import os
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Shown(NamedTuple):
-    """One payload: all about it, and its manifest, None if there is none."""
+    """One payload: everything about it, and its manifest, None if there is none."""
 
     path: str
     inventory: Inventory
@@ -26,10 +26,10 @@ class Shown(NamedTuple):
 def show_file(path: str, source: str | None = None) -> Shown:
     """What the payload at `path` is and does, by its original names.
 
-    The names are those of the manifest at `source`, a word as `lpmangle show -m` takes it; else of that inside the
-    payload, beside it, or from LPMANGLE_MANIFESTS and DEBUGINFOD_URLS; without one what the mark in the file tells.
-    Raises LpmangleError for a file that cannot be read or is no payload; of what is damaged inside
-    `inventory.trouble` tells.
+    The names are from the manifest at `source`, a word as for `lpmangle show -m`; else from the one inside the payload,
+    beside it, or in LPMANGLE_MANIFESTS and DEBUGINFOD_URLS; without a manifest they are derived from the mark in the
+    file. Raises LpmangleError for a file that cannot be read or is not a payload; `inventory.trouble` says what is
+    damaged inside.
     """
     subject, manifest = read_subject(path, source)
     return Shown(path, take_inventory(subject), manifest)
@@ -59,18 +59,18 @@ def _is_beside(path: str) -> bool:
 
 
 def _manifest(file: files.File, path: str, source: str | None, payload: Payload) -> "tuple[Manifest | None, list[str]]":
-    """That of the payload; one that is named and wrong is an error, one that is found and wrong left out, and told."""
+    """The manifest of the payload. A wrong one is an error if it was named; if it was found, a reported trouble."""
     from lpmangle.jobs.manifest_of import manifest_of  # loads msgspec
 
     try:
         manifest = manifest_of(file, path, source)
         with about(path):
             if manifest.build_id != (payload.build_id and payload.build_id.hex()):
-                raise NoManifestError("the manifest that was found is another payload's: it has another build-id")
+                raise NoManifestError("the manifest that was found belongs to another payload: it has another build-id")
     except NoManifestError as error:
         if source:
             raise
-        # Whether it is mangled is told by its mark.
+        # Its mark says whether it is mangled.
         return None, [error.message] if "another" in error.message else []
     except LpmangleError as error:
         if source:

@@ -1,4 +1,4 @@
-"""Verify a payload from file to answer."""
+"""Verify a payload, from file to answer."""
 
 from collections.abc import Iterator
 
@@ -19,12 +19,12 @@ from lpmangle.verify.signing_key import SigningKey
 def verify_file(
     path: str, source: str | None = None, original: str | None = None, key: SigningKey | None = None
 ) -> Verification:
-    """Hold the payload at `path` against its manifest, and against the file `original` if that is given.
+    """Compare the payload at `path` with its manifest, and with the file `original` if that is given.
 
-    The manifest is the one at `source`, a word as `lpmangle verify -m` takes it; else that inside the payload, beside
-    it, or from LPMANGLE_MANIFESTS and DEBUGINFOD_URLS. Where `source` has those of the payloads below too, they must
-    agree. With `key` the signature must fit as well. A payload that does not hold is an answer (`findings`), no error.
-    Raises LpmangleError for files that cannot be read, are no payloads, or have no manifest.
+    The manifest is the one at `source`, a word as for `lpmangle verify -m`; else the one inside the payload, beside it,
+    or from LPMANGLE_MANIFESTS and DEBUGINFOD_URLS. If `source` also has those of the payloads below, they must agree.
+    With `key`, the signature must be valid, too. Differences are an answer (`findings`), not an error. Raises
+    LpmangleError for files that cannot be read, are not payloads, or have no manifest.
     """
     file = files.read(path)
     manifest = manifest_of(file, path, source)

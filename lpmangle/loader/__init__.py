@@ -1,6 +1,6 @@
-"""What Xen will say to an upload: its loader's rules played through offline, in its own order and words.
+"""What Xen will answer to an upload: its loader's rules simulated offline, in its own order and words.
 
-`upload` is the one place where the order can be read. Each of its steps is a page in `steps/` beside Xen's:
+The order is in `upload`, and nowhere else. Each step is a module in `steps/`, to be read beside Xen's source:
 
     request       the upload itself                         xen/common/livepatch.c:verify_payload
     structure     header, sections, names, symbols          livepatch_elf.c
@@ -11,8 +11,8 @@
     names         duplicate names                           livepatch.c:build_symbol_table
     actions       apply or replace                          livepatch.c:livepatch_action
 
-`image` is the payload on its way through them, `state` the hypervisor that it meets, `profile` how loaders differ,
-`rules` all that can be found, `findings` what was found, `advice` what the loader does not notice; `fleet` checks many
+`image` is the payload on its way through the steps, `state` the hypervisor, `profile` how loaders differ, `rules`
+everything that can be found, `findings` what was found, `advice` what the loader does not notice; `fleet` checks many
 hosts at once.
 """
 

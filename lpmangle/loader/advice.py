@@ -1,4 +1,4 @@
-"""What the loader does not notice, or not yet, and an engineer wants to know before the next payload."""
+"""What the loader does not notice, or will notice only later, and an engineer wants to know."""
 
 from collections import Counter
 
@@ -55,9 +55,9 @@ def _twice(names: list[bytes]) -> list[bytes]:
 
 
 def _is_common(name: bytes, state: State) -> bool:
-    """A name without its file's: nothing but luck keeps another source from having one like it.
+    """A name without a file in it: it is pure luck if no other source has the same one.
 
-    That is so if the compiler made a part of it, or if some file of the hypervisor has the same name inside.
+    It counts if the compiler made a part of it, or if a file of the hypervisor has a local symbol of that name.
     """
     if b"#" in name:
         return False
@@ -65,7 +65,7 @@ def _is_common(name: bytes, state: State) -> bool:
 
 
 def _init_symbols(image: Image, state: State, report: Report) -> None:
-    """Symbols of the hypervisor that relocations name, and that are gone after boot."""
+    """Symbols of the hypervisor that relocations refer to, and that are gone after boot."""
     gone = [
         image.symbols[index][0]
         for index in sorted(image.referenced)
@@ -76,7 +76,7 @@ def _init_symbols(image: Image, state: State, report: Report) -> None:
 
 
 def _twins(image: Image, mark: Mark | None, state: State, report: Report) -> None:
-    """New variables of which the hypervisor has one that differs in folder, number or what a compiler appends.
+    """New variables that the hypervisor also has, with another folder, number or compiler's suffix in the name.
 
     Copies of code and of constants do no harm.
     """

@@ -11,15 +11,15 @@ CRASH = "crash"
 NOT_CHECKED = "not checked"
 WARNING = "warning"
 
-# A payload with a thousand bad relocations is bad enough with so many of them.
+# Of a thousand bad relocations, this many are enough.
 MOST_PER_RULE = 50
 
 
 class Finding(NamedTuple):
     """One finding. `lines` are what Xen prints, without `(XEN) ` before each; none if it prints nothing.
 
-    A name in a line may hold a newline; that makes no line of its own here. `detail` says in our words what it is
-    about, `symbol` names the symbol that is to blame.
+    A name in a line may contain a newline, which does not start a new line here. `detail` says in our words what it is
+    about; `symbol` is the symbol that causes it.
     """
 
     rule: Rule
@@ -59,7 +59,7 @@ class Finding(NamedTuple):
 
 
 class Report:
-    """The findings on one payload, in the order in which Xen would come upon them."""
+    """The findings about one payload, in the order in which Xen would meet them."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -72,7 +72,7 @@ class Report:
             self.findings.append(finding)
 
     def has_room(self, rule: Rule) -> bool:
-        """Whether one more finding by this rule is kept."""
+        """Whether another finding by this rule would be kept."""
         return self._counts.get(rule, 0) < MOST_PER_RULE
 
     def refuse(
@@ -90,7 +90,7 @@ class Report:
     ) -> None:
         """Xen refuses, and says `says` after the payload's name; some messages have no colon there.
 
-        `before` and `behind` are lines that it prints before and behind that, without the payload's name.
+        `before` and `behind` are lines that it prints before and after that, without the payload's name.
         """
         line = f"livepatch: {self.name}{colon} {says}" if says else ""
         lines = tuple(filter(None, (before, line, *behind)))
@@ -103,7 +103,7 @@ class Report:
         self.add(Finding(rule, NOT_CHECKED, detail=detail))
 
     def warn(self, rule: Rule, detail: str, symbol: str = "", advice: str = "", *, says: str = "") -> None:
-        """Xen takes it, though it may print `says` after the payload's name."""
+        """Xen accepts the payload, but may print `says` after its name."""
         line = f"livepatch: {self.name}: {says}" if says else ""
         lines = (line,) if line else ()
         self.add(Finding(rule, WARNING, lines, detail, symbol, advice=advice, headline=line))

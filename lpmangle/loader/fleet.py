@@ -1,7 +1,7 @@
 """A fleet: uploads against many hosts with different payloads loaded, each payload read once.
 
-Most of what decides on an upload is the same for every host. So each upload is played once for every *set of loaded
-payloads that matter to it*: those that have its name or its build-id, or a symbol of a name that it asks for.
+Most of what decides about an upload is the same for every host. So each upload is simulated once for every *set of
+loaded payloads that matter to it*: those with its name or its build-id, or with a symbol that it looks up.
 """
 
 import json
@@ -16,7 +16,7 @@ from lpmangle.loader.upload import NOT_ALL_CHECKED, Upload, Verdict, check_uploa
 
 
 class Host(NamedTuple):
-    """What one host has loaded and applied, in that order: paths of payloads."""
+    """What one host has loaded and applied, in that order, as paths of payloads."""
 
     name: str
     paths: tuple[str, ...]
@@ -25,8 +25,8 @@ class Host(NamedTuple):
 def read_hosts(text: str, folder: str) -> list[Host]:
     """The stacks in a stack file; paths are relative to `folder`. Raises PayloadError.
 
-    As text: one payload per line, a blank line between stacks; a line `# NAME` names the stack, and alone is a host
-    with nothing loaded. As JSON: a list of lists of paths, or an object of lists by name.
+    As text: one payload per line, a blank line between stacks; a line `# NAME` names the stack, and a stack of only
+    that line has nothing loaded. As JSON: a list of lists of paths, or an object of lists by name.
     """
     stacks = _from_json(text) if text.lstrip()[:1] in ("[", "{") else _from_text(text)
     if not stacks:
@@ -64,7 +64,7 @@ def _from_json(text: str) -> list[tuple[str, list[str]]]:
 
 
 class Cell(NamedTuple):
-    """What one host makes of one upload: Xen's answer, and what could be done with it then."""
+    """What one host does with one upload: Xen's answer, and what could be done with it then."""
 
     status: str
     first: Finding | None
@@ -79,7 +79,7 @@ class Cell(NamedTuple):
 
     @property
     def finding(self) -> Finding | None:
-        """Why it is not accepted, or cannot be put to use; None if all is well."""
+        """Why it is not accepted, or cannot be used; None if all is well."""
         return self.first or self.then
 
     @property
@@ -95,14 +95,14 @@ class Row(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Hosts with the same payloads loaded, in the same order, and what each of them makes of each upload."""
+    """Hosts with the same payloads loaded, in the same order, and what each of them does with each upload."""
 
     hosts: list[Host]
     cells: list[Cell]
 
 
 def equal_hosts(rows: list[Row]) -> list[Group]:
-    """All hosts, those that are equal together; groups and hosts in the order of `rows`."""
+    """All hosts, equal ones in one group; groups and hosts are in the order of `rows`."""
     groups: dict[tuple[str, ...], Group] = {}
     for host, cells in rows:
         groups.setdefault(host.paths, Group([], cells)).hosts.append(host)
@@ -120,7 +120,7 @@ class Matrix:
         self._build_ids: list[bytes] = []
         self._verdicts: dict[tuple[int, ...], Verdict] = {}
         self._matters: dict[tuple[int, int], bool] = {}
-        self._kept: list[Loaded] = []  # an id() is that of one object only as long as it lives
+        self._kept: list[Loaded] = []  # an id() is unique only while its object lives
         for upload in uploads:
             alone = self.state.copy()
             alone.loaded, alone.applied, alone.asked = [], [], set()

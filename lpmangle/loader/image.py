@@ -1,4 +1,4 @@
-"""A payload on its way into the hypervisor: what each step of the loader leaves for the next."""
+"""A payload on its way into the hypervisor: what each step of the loader hands to the next."""
 
 from functools import cached_property
 from mmap import mmap
@@ -56,14 +56,14 @@ class Image:
         self.text_size = 0
         self.values: list[int] = []  # per symbol
         self.ignored: set[int] = set()  # symbols in sections that are not loaded
-        self.compact_relocations = False  # there are some that Xen ignores
-        self.referenced: set[int] = set()  # symbols that a relocation names
+        self.compact_relocations = False  # it has some, which Xen ignores
+        self.referenced: set[int] = set()  # symbols that a relocation refers to
         self.unresolved: set[int] = set()  # symbols whose address we do not know
         # By `prepare` and what it calls.
         self.functions: list[Function] = []
         self.functions_writable = False  # their section is
         self.vetoing = False  # has an enabled preapply, postapply, prerevert or postrevert hook
-        self.fatal_hook: tuple[Rule, str] | None = None  # one that Xen would die of when it applies the payload
+        self.fatal_hook: tuple[Rule, str] | None = None  # one that would crash Xen when it applies the payload
         self.build_id = b""
         self.depends = b""
         self.xen_depends = b""
@@ -91,21 +91,21 @@ class Image:
         return self.data[header.offset : header.offset + header.size]
 
     def read(self, address: int, size: int) -> bytes:
-        """At most `size` bytes at an address of the loaded payload; none if it is not in the payload."""
+        """At most `size` bytes at an address in the loaded payload; empty if it is outside."""
         start = address - self.base
         return bytes(self.memory[start : start + size]) if 0 <= start < len(self.memory) else b""
 
     def unaligned(self, address: int) -> bool:
-        """Whether Xen dies of reading a word there: on 32-bit Arm it has alignment checked (HSCTLR.A)."""
+        """Whether reading a word there crashes Xen: on 32-bit Arm it has alignment checked (HSCTLR.A)."""
         return self.machine is ARM32 and bool(address % 4)
 
     def pointer(self, address: int | None) -> str:
-        """`%p`; question marks where the address is not known."""
+        """`%p`; question marks if the address is not known."""
         digits = 2 * self.machine.pointer
         return "?" * digits if address is None else f"{address:0{digits}x}"
 
     def wraps(self, number: int) -> bool:
-        """Whether a section's end lies beyond the address space: Xen does not notice."""
+        """Whether a section's end is beyond the address space, which Xen does not notice."""
         header = self.headers[number]
         return header.type != elf.SHT_NOBITS and header.offset + header.size > self.machine.mask
 

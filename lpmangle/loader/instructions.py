@@ -1,4 +1,4 @@
-"""How long x86-64 instructions are (Intel SDM volume 2, chapter 2 and appendix A); nothing else is known about them."""
+"""How long x86-64 instructions are (Intel SDM volume 2, chapter 2 and appendix A); and nothing else about them."""
 
 from collections.abc import Iterable
 
@@ -10,7 +10,7 @@ def _set(*parts: int | Iterable[int]) -> frozenset[int]:
     return frozenset(code for part in parts for code in ((part,) if isinstance(part, int) else part))
 
 
-# One-byte opcodes: those with ModRM, with an immediate of 1 byte, of an operand's size (2 or 4), invalid ones.
+# One-byte opcodes: with ModRM, with an immediate of 1 byte, with one of the operand's size (2 or 4), invalid ones.
 _MODRM = _set(
     *(range(row, row + 4) for row in range(0, 0x40, 8)),
     *(0x63, 0x69, 0x6B, range(0x80, 0x90), 0xC0, 0xC1, 0xC6, 0xC7, range(0xD0, 0xD4), range(0xD8, 0xE0)),
@@ -26,7 +26,7 @@ _INVALID = _set(
     *(0x06, 0x07, 0x0E, 0x16, 0x17, 0x1E, 0x1F, 0x27, 0x2F, 0x37, 0x3F, 0x60, 0x61, 0x82, 0x9A, 0xCE),
     *(0xD4, 0xD5, 0xD6, 0xEA),
 )
-# Those behind 0F: without ModRM, with an immediate of 1 byte, invalid ones.
+# Opcodes after 0F: without ModRM, with an immediate of 1 byte, invalid ones.
 _PLAIN_0F = _set(
     *(range(0x05, 0x0A), 0x0B, 0x0E, range(0x30, 0x36), 0x37, 0x77, range(0x80, 0x90)),
     *(range(0xA0, 0xA3), range(0xA8, 0xAB), range(0xC8, 0xD0)),
@@ -36,7 +36,7 @@ _INVALID_0F = _set(0x04, 0x0A, 0x0C, range(0x24, 0x28), 0x36, range(0x3B, 0x40),
 
 
 def length(code: bytes) -> int:
-    """Bytes of the instruction that `code` begins with; 0 if there is none that is known, or `code` ends inside it."""
+    """Length in bytes of the instruction at the start of `code`; 0 if it is not known, or `code` ends inside it."""
     try:
         found, _ = _decode(code)
     except IndexError:
@@ -45,7 +45,7 @@ def length(code: bytes) -> int:
 
 
 def rip_field(code: bytes) -> int:
-    """Offset of the 4 bytes of the instruction at the start of `code` that say how far from its end the operand is.
+    """Offset of the 4-byte displacement from the end of the instruction at the start of `code` to its operand.
 
     0 if its operand is not relative to RIP (SDM volume 2, 2.2.1.6: ModRM with mod 0 and r/m 5).
     """
@@ -57,7 +57,7 @@ def rip_field(code: bytes) -> int:
 
 
 def _decode(code: bytes) -> tuple[int, int]:
-    """The length, and the place of ModRM; 0 where there is none, or none that is known."""
+    """The length, and the offset of ModRM; 0 if there is none, or it is not known."""
     at, small, short_address = 0, False, False
     while code[at] in _PREFIXES:
         small, short_address = small or code[at] == 0x66, short_address or code[at] == 0x67
@@ -84,7 +84,7 @@ def _decode(code: bytes) -> tuple[int, int]:
             return 0, 0
         if opcode in _PLAIN_0F:
             return at + (4 if 0x80 <= opcode < 0x90 else 0), 0
-        if 0x20 <= opcode < 0x24:  # MOV of control and debug registers: ModRM names registers alone
+        if 0x20 <= opcode < 0x24:  # MOV of control and debug registers: ModRM has only registers
             return at + 1, 0
         return _behind_modrm(code, at) + (opcode in _BYTE_0F), at
     if opcode in _INVALID or (opcode == 0x8F and code[at] & 0x38):  # 8F with anything else is XOP
@@ -104,7 +104,7 @@ def _decode(code: bytes) -> tuple[int, int]:
 
 
 def _behind_modrm(code: bytes, at: int) -> int:
-    """The place behind ModRM, SIB and displacement."""
+    """The offset after ModRM, SIB and displacement."""
     mode, register = code[at] >> 6, code[at] & 7
     at += 1
     if mode == 3:

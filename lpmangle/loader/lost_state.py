@@ -1,7 +1,7 @@
-"""What `replace` loses: variables of the payloads before that the new one brings again start anew.
+"""What `replace` loses: variables of the old payloads that the new one also has start anew.
 
-livepatch.c:livepatch_action reverts all that is applied and then applies the new payload, whose variables are its own:
-it has memory of its own, as its file says it (move_payload). Nothing is copied, unless a hook does it.
+livepatch.c:livepatch_action reverts everything that is applied and then applies the new payload. That has its own
+memory, with the values of its file (move_payload). Nothing is copied, unless a hook does it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,7 +13,7 @@ from lpmangle.xen.abi import HOOKS_PREFIX
 from lpmangle.xen.variables import Variable
 
 MOST_NAMES = 12
-# Those that Xen calls when a payload is put in the place of others; with hooks before or after that it is refused.
+# The hooks that Xen calls when a payload replaces others; with hooks before or after that, replace is refused.
 _CARRIERS = frozenset((HOOKS_PREFIX + kind).encode() for kind in ("load", "apply"))
 
 
@@ -25,7 +25,7 @@ class LostState(NamedTuple):
 
     @property
     def words(self) -> str:
-        """Which, with their sizes, and what may carry them over; not escaped."""
+        """The variables with their sizes, and the hooks that may copy them; not escaped."""
         shown = [f"{text(one.name)} ({counted(one.size, 'byte')})" for one in self.variables[:MOST_NAMES]]
         more = f" and {len(self.variables) - MOST_NAMES} more" if len(self.variables) > MOST_NAMES else ""
         carried = f"; unless its {self.carriers} hook carries {'it' if len(self.variables) == 1 else 'them'} over"

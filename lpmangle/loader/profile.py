@@ -1,7 +1,7 @@
 """How the loader's rules differ between versions of Xen and vendors, as data: one flag per difference.
 
-The first releases are those of the tags, compared from 4.14.0 to 4.22.0; what a tag could not show says so. In 4.22 and
-the tree of August 2026 nothing else has changed since 4.21.0.
+The first releases were found by comparing the tags from 4.14.0 to 4.22.0; where a tag could not show it, a comment says
+so. In 4.22 and the tree of August 2026 nothing else has changed since 4.21.0.
 """
 
 from bisect import bisect_right
@@ -33,7 +33,7 @@ class Change:
 
 
 class Number:
-    """A number of Profile that has changed: `steps` are the releases at which it did; every branch begins with one."""
+    """A number of Profile that changes: `steps` are the releases where it does; every branch begins with one."""
 
     def __init__(self, steps: dict[Version, int]) -> None:
         self.steps = dict(sorted(steps.items()))
@@ -59,7 +59,7 @@ class Profile:
 
     def __init__(self, version: Version, vendor: str = "") -> None:
         if vendor not in ("", *VENDORS):
-            raise NamingError(f"{vendor!r} is no vendor whose Xen is known", hint=f"known are {', '.join(VENDORS)}")
+            raise NamingError(f"{vendor!r} is not a known vendor", hint=f"known are {', '.join(VENDORS)}")
         self.version = version
         self.vendor = vendor
 
@@ -75,7 +75,7 @@ class Profile:
     # "Livepatch: resolve old address before function verification"
     old_address_first = Change((4, 14, 5), (4, 15, 3), (4, 16, 1), (4, 17, 0))
     # "xen/x86: Livepatch: support patching CET-enhanced functions": where a function begins with ENDBR64, that stays,
-    # and the jump stands behind it.
+    # and the jump comes after it.
     endbr_kept = Change((4, 14, 5), (4, 15, 3), (4, 16, 1), (4, 17, 0))
     # "xen/livepatch: Fix .altinstructions safety checks": before, alternatives for code elsewhere were not refused.
     alternatives_in_range = Change((4, 17, 4), (4, 18, 0))
@@ -103,7 +103,7 @@ class Profile:
     arm64_payloads = Number({(4, 14, 0): 0xA00000, (4, 18, 0): 0x20001000000})
     arm32_payloads = Number({(4, 14, 0): 0xA00000, (4, 18, 0): 0x1000000})
 
-    # ARM_NCAPS (asm/cpufeature.h), seen in 4.14.6 and 4.17.5; the rest is told from when the features came in.
+    # ARM_NCAPS (asm/cpufeature.h), seen in 4.14.6 and 4.17.5; the rest follows from when the features were added.
     arm_features = Number(
         {
             (4, 14, 0): 10, (4, 14, 5): 15,

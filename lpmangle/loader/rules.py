@@ -1,4 +1,4 @@
-"""Everything that the check can find: one table, in the order of Xen's work, then what the loader does not notice."""
+"""Everything that `check` can find: one table, in the order of Xen's work, then what the loader does not notice."""
 
 from enum import StrEnum, unique
 from errno import EEXIST, EINVAL, ENODATA, ENOENT, ENOMEM, ENOSPC, ENOSYS, EOPNOTSUPP, EOVERFLOW, ERANGE
@@ -7,12 +7,12 @@ _BUILD_AGAIN = "the file is damaged: build or copy it again"
 _AS_LINKED = "link with ld -r and leave the file's structure to livepatch-build"
 _CFLAGS = "compile with Xen's own flags (no -fPIC with GOT, no -mcmodel=large, no debug-only sections referenced)"
 _NOTES = "let livepatch-build add it (--depends, --xen-depends; ld --build-id=sha1)"
-_VERSION = "build for the hypervisor that is to run it"
+_VERSION = "build for the hypervisor that will run it"
 
 
 @unique
 class Rule(StrEnum):
-    """One thing that can be found: its key, the errno that comes back, what it means, what to do."""
+    """One thing that can be found: its key, the errno that Xen returns, what it means, what to do."""
 
     errno: int
     meaning: str
@@ -27,7 +27,7 @@ class Rule(StrEnum):
     # before the ELF file is looked at: tools/misc/xen-livepatch.c, livepatch_upload, verify_payload, get_name
     NAME_LENGTH = ("name-length", EINVAL, "a payload's name has at most 127 bytes", "give the file a shorter name")
     EMPTY_FILE = ("empty-file", EINVAL, "the file is empty", _BUILD_AGAIN)
-    TOO_LARGE = ("too-large", EINVAL, "a payload has at most 2 MiB", "build less into one payload")
+    TOO_LARGE = ("too-large", EINVAL, "a payload has at most 2 MiB", "put less into one payload")
     NAME_IN_USE = (
         "name-in-use",
         EEXIST,
@@ -37,7 +37,7 @@ class Rule(StrEnum):
     # livepatch_elf.c:livepatch_header_check, arch_livepatch_verify_elf
     HEADER_TRUNCATED = ("header-truncated", EINVAL, "the file ends inside the ELF header", _BUILD_AGAIN)
     NOT_ELF = ("not-elf", EINVAL, "not an ELF file", "name the *.livepatch file that livepatch-build wrote")
-    ELF_HEADER = ("elf-header", EOPNOTSUPP, "not a relocatable file (ET_REL) as Xen wants it", _AS_LINKED)
+    ELF_HEADER = ("elf-header", EOPNOTSUPP, "not a relocatable file (ET_REL) as Xen requires", _AS_LINKED)
     ELF_MACHINE = ("elf-machine", EOPNOTSUPP, "made for another machine", _VERSION)
     ARM_EABI = ("arm-eabi", EOPNOTSUPP, "not made for the Arm EABI, version 5", _VERSION)
     NO_SECTION_NAMES = ("no-section-names", EINVAL, "the file has no section names", _AS_LINKED)
@@ -45,7 +45,7 @@ class Rule(StrEnum):
         "too-many-sections",
         EOPNOTSUPP,
         "1024 or more sections",
-        "compile without -ffunction-sections what the patch leaves alone, or split it",
+        "compile what the patch does not touch without -ffunction-sections, or split the patch",
     )
     SECTION_NAMES_INDEX = ("section-names-index", EINVAL, "e_shstrndx is not one of the sections", _BUILD_AGAIN)
     SECTION_TABLE_OFFSET = (
@@ -64,7 +64,7 @@ class Rule(StrEnum):
     # livepatch_elf.c:elf_resolve_sections
     SECTION_IN_HEADER = ("section-in-header", EINVAL, "a section's data begins inside the ELF header", _AS_LINKED)
     SECTION_PAST_END = ("section-past-end", EINVAL, "a section's data lies outside the file", _BUILD_AGAIN)
-    SECTION_ALIGNMENT = ("section-alignment", EOPNOTSUPP, "an alignment that is no power of two", _AS_LINKED)
+    SECTION_ALIGNMENT = ("section-alignment", EOPNOTSUPP, "an alignment that is not a power of two", _AS_LINKED)
     SECTION_ADDRESS = ("section-address", EINVAL, "a section's address does not fit its alignment", _AS_LINKED)
     SECTION_NOBITS_SIZE = (
         "section-nobits-size",
@@ -97,7 +97,7 @@ class Rule(StrEnum):
     UNALIGNED = (
         "unaligned",
         0,
-        "data that is not aligned: Xen on 32-bit Arm dies of reading it",
+        "data that is not aligned: Xen on 32-bit Arm crashes when it reads it",
         "align it, after objcopy --add-section with: objcopy --set-section-alignment SECTION=4",
     )
     SYMBOLS_MEMORY = ("symbols-memory", ENOMEM, "more symbols than Xen has memory for", _BUILD_AGAIN)
@@ -121,8 +121,8 @@ class Rule(StrEnum):
         "unknown-symbol",
         ENOENT,
         "defined neither by the hypervisor nor by a loaded payload",
-        "build against this very hypervisor, and load the payload that introduces the symbol before; if that one "
-        "is mangled: lpmangle --against IT PAYLOAD",
+        "build against exactly this hypervisor, and first load the payload that introduces the symbol; if that one "
+        "is mangled: lpmangle --against BELOW PAYLOAD",
     )
     RESERVED_SYMBOL_SECTION = ("reserved-symbol-section", EOPNOTSUPP, "a symbol in a reserved section", _BUILD_AGAIN)
     SYMBOL_SECTION = ("symbol-section", EINVAL, "a symbol in a section that does not exist", _BUILD_AGAIN)
@@ -140,20 +140,20 @@ class Rule(StrEnum):
         "a relocation to a symbol in a section that is not loaded",
         _CFLAGS,
     )
-    RELOC_OFFSET = ("reloc-offset", EINVAL, "a relocation behind the end of its section", _BUILD_AGAIN)
+    RELOC_OFFSET = ("reloc-offset", EINVAL, "a relocation past the end of its section", _BUILD_AGAIN)
     RELOC_OUTSIDE = ("reloc-outside", 0, "a relocation outside the payload, which Xen does not notice", _BUILD_AGAIN)
     RELOC_OVERFLOW = ("reloc-overflow", EOVERFLOW, "a relocation that cannot reach its target", _CFLAGS)
     RELOC_TYPE = ("reloc-type", EOPNOTSUPP, "a relocation of a type that Xen does not know", _CFLAGS)
     # check_special_sections, check_patching_sections, section_ok
     SECTION_MISSING = ("section-missing", EINVAL, "a section that every payload must have is missing", _NOTES)
-    SECTION_EMPTY = ("section-empty", EINVAL, "a section that must not be empty is", _NOTES)
+    SECTION_EMPTY = ("section-empty", EINVAL, "a section that must not be empty is empty", _NOTES)
     NOTHING_TO_PATCH = (
         "nothing-to-patch",
         EINVAL,
         "neither functions to replace nor hooks to call",
         "look at the patch: it changes no code",
     )
-    SECTION_SIZE = ("section-size", EINVAL, "a section of no whole number of entries", _VERSION)
+    SECTION_SIZE = ("section-size", EINVAL, "a section whose size is not a whole number of entries", _VERSION)
     # prepare_payload: functions, hooks; arch_livepatch_verify_func, arch_livepatch_verify_distance
     FUNC_VERSION = (
         "func-version",
@@ -171,7 +171,7 @@ class Rule(StrEnum):
         "func-old-address",
         ENOENT,
         "the function to replace is not known",
-        "build against this very hypervisor; for a function of a mangled payload: lpmangle --against IT PAYLOAD",
+        "build against exactly this hypervisor; for a function of a mangled payload: lpmangle --against BELOW PAYLOAD",
     )
     FUNC_NOP_SIZE = (
         "func-nop-size",
@@ -232,10 +232,10 @@ class Rule(StrEnum):
     SECTION_IN_FILE = (
         "section-in-file",
         0,
-        "a section that is not loaded (no SHF_ALLOC): Xen reads it in the file, also later, when the file is freed",
+        "a section that is not loaded (no SHF_ALLOC): Xen reads it in the file, even later, when the file is freed",
         "set its flags to alloc,readonly",
     )
-    HOOK_COUNT = ("hook-count", EINVAL, "exactly one hook of this kind can be", "call all of them from one function")
+    HOOK_COUNT = ("hook-count", EINVAL, "only one hook of this kind is allowed", "call all of them from one function")
     # prepare_payload: build-ids (version.c:xen_build_id_check), xen_build_id_dep, check_xen_buildid
     NOTE_FORMAT = ("note-format", EINVAL, "not a GNU build-id note", _NOTES)
     BUILD_ID_LOADED = (
@@ -257,7 +257,12 @@ class Rule(StrEnum):
         "build it against the xen-syms of the hypervisor that runs",
     )
     # prepare_payload: the rest
-    EX_TABLE = ("ex-table", EOPNOTSUPP, "an exception table, which Xen on Arm has not", "leave the construct out")
+    EX_TABLE = (
+        "ex-table",
+        EOPNOTSUPP,
+        "an exception table, which Xen on Arm does not support",
+        "leave the construct out",
+    )
     ALTERNATIVES_NO_TEXT = ("alternatives-no-text", EINVAL, "alternatives, but no code", _AS_LINKED)
     ALTERNATIVES_NO_REPLACEMENT = (
         "alternatives-no-replacement",
@@ -294,7 +299,7 @@ class Rule(StrEnum):
     ALTERNATIVE_CALLS = (
         "alternative-calls",
         EOPNOTSUPP,
-        "alternative calls, which Xen has on x86 alone",
+        "alternative calls, which Xen supports only on x86",
         "leave the construct out",
     )
     ALTERNATIVE_CALLS_NO_TEXT = ("alternative-calls-no-text", EINVAL, "alternative calls, but no code", _AS_LINKED)
@@ -307,7 +312,7 @@ class Rule(StrEnum):
     ALTERNATIVE_CALLS_CODE = (
         "alternative-calls-code",
         EINVAL,
-        "an alternative call that is no call *DISPLACEMENT(%rip)",
+        "an alternative call that is not call *DISPLACEMENT(%rip)",
         _AS_LINKED,
     )
     ALTERNATIVE_CALLS_POINTER = (
@@ -329,14 +334,14 @@ class Rule(StrEnum):
     APPLY_DEPENDS = (
         "apply-depends",
         EINVAL,
-        "it stands on something else than what is applied",
+        "it depends on something other than what is applied",
         "build with the right --depends",
     )
     REPLACE_HOOKS = (
         "replace-hooks",
         EOPNOTSUPP,
         "replace is not possible with vetoing hooks",
-        "revert the applied ones, then apply",
+        "revert the applied payloads, then apply this one",
     )
     EXPECTATION = ("expectation", EINVAL, "the code to replace is not what the payload expects", _VERSION)
     EXPECTATION_SIZE = ("expectation-size", ERANGE, "more code expected than the function has", _VERSION)
@@ -345,16 +350,16 @@ class Rule(StrEnum):
         "no-hypervisor-table",
         0,
         "needs the hypervisor's symbol table",
-        "say --xen xen-syms, or a copy of /proc/xen/xensyms",
+        "give --xen xen-syms, or a copy of /proc/xen/xensyms",
     )
     UNKNOWN_VERSION = (
         "unknown-version",
         0,
         "the rules of this version are not known here",
-        "say --xen-version; versions 4.14 to 4.22 are known",
+        "give --xen-version; versions 4.14 to 4.22 are known",
     )
-    NO_HYPERVISOR_BUILD_ID = ("no-hypervisor-build-id", 0, "needs the hypervisor's build-id", "say --xen xen-syms")
-    NO_HYPERVISOR_CODE = ("no-hypervisor-code", 0, "needs the hypervisor's code", "say --xen xen-syms")
+    NO_HYPERVISOR_BUILD_ID = ("no-hypervisor-build-id", 0, "needs the hypervisor's build-id", "give --xen xen-syms")
+    NO_HYPERVISOR_CODE = ("no-hypervisor-code", 0, "needs the hypervisor's code", "give --xen xen-syms")
     # beyond the loader
     OTHER_FILE = ("other-file", 0, "not a livepatch payload", "name the *.livepatch file that livepatch-build wrote")
     RELOC_COMPACT = (
@@ -372,8 +377,8 @@ class Rule(StrEnum):
     INIT_SYMBOL = (
         "init-symbol",
         0,
-        "refers to init memory, which Xen frees after boot: whoever touches it dies",
-        "take what refers to it out of the payload, or look that it is never reached",
+        "refers to init memory, which Xen frees after boot: accessing it crashes the hypervisor",
+        "remove what refers to it from the payload, or make sure that it is never reached",
     )
     STATE_RESET = (
         "state-reset",
@@ -384,8 +389,8 @@ class Rule(StrEnum):
     TWIN = (
         "twin",
         0,
-        "a variable that the hypervisor has too, by another name: there are two copies then, each with its own value",
-        "look whether it was copied by accident; let the payload refer to the hypervisor's",
+        "a variable that the hypervisor also has, under another name: there are then two copies, each with a value",
+        "check whether it was copied by accident; let the payload refer to the hypervisor's",
     )
     FUNC_NOP_INSIDE = (
         "func-nop-inside",
@@ -410,7 +415,7 @@ class Rule(StrEnum):
     SAME_NAME = (
         "same-name",
         0,
-        "Xen does not notice; a stacked payload gets the first",
+        "several new symbols of one name: Xen does not notice, and a stacked payload gets the first",
         "lpmangle cannot tell them apart: rename one",
     )
     COMMON_NAME = ("common-name", 0, "a name that others are likely to use", "lpmangle --scope new PAYLOAD")

@@ -1,4 +1,4 @@
-"""What a hypervisor looks like to a payload: its own symbols and code, and the payloads that are loaded."""
+"""The hypervisor as a payload meets it: its own symbols and code, and the payloads that are loaded."""
 
 from collections.abc import Iterable
 from functools import cached_property
@@ -15,14 +15,14 @@ from lpmangle.xen.payload import Payload
 from lpmangle.xen.variables import Variable, variables
 from lpmangle.xen.versions import NEWEST, Version, nearest
 
-# Where payloads of x86 are mapped if no table says where the hypervisor ends.
+# Where payloads are mapped on x86 if no table says where the hypervisor ends.
 _BEHIND_XEN = XEN_VIRT_START + 0x600000
-# vm_init_type takes the first pages of the area for its bitmap, a bit for each page: on x86 of a GiB, on Arm of 2 MiB.
+# vm_init_type uses the first pages of the area for its bitmap, with a bit for each page: of 1 GiB on x86, 2 MiB on Arm.
 _BITMAP_PAGES_X86, _BITMAP_PAGES_ARM = 8, 1
 
 
 class Loaded:
-    """A payload that is loaded: what it leaves for those after it to meet. `symbols` are its new ones, cut."""
+    """A payload that is loaded: what later payloads can meet. `symbols` are its new ones, cut to 126 bytes."""
 
     def __init__(self, name: str, image: Image) -> None:
         self.name = name
@@ -39,25 +39,25 @@ class Loaded:
         self.functions_writable = image.functions_writable
         self.symbols: dict[bytes, int] = {}
         for index in image.new:
-            # Of two equal names in one payload look-ups find the first.
+            # If a payload has two equal names, look-ups find the first.
             self.symbols.setdefault(image.symbols[index][0][:MAX_NAME], image.values[index])
 
     @cached_property
     def variables(self) -> list[Variable]:
-        """What keeps a state while it is applied, by original names as far as its mark tells them."""
+        """Its variables, by original names as far as they can be derived from its mark."""
         try:
             payload = Payload.parse(self.data)
             mark = find(payload.elf)
             return variables(payload, mark.original if mark else bytes)
         except (ElfError, PayloadError):
-            return []  # Xen takes files that lpmangle does not
+            return []  # Xen accepts files that lpmangle does not
 
     def replaces(self, address: int, state: "State") -> bool:
-        """Whether it puts a jump at `address` when it is applied."""
+        """Whether applying it puts a jump at `address`."""
         return any(address == self.old_address(function, state) for function in self.functions)
 
     def old_address(self, function: Function, state: "State") -> int | None:
-        """The address of the function that one of ours replaces; None if it is not known."""
+        """The address of the function that `function` replaces; None if it is not known."""
         return function.old_addr or state.find(self.string(function.name))
 
     def holds(self, address: int) -> bool:
@@ -88,14 +88,14 @@ class State:
         vendor: str = "",
     ) -> None:
         self.xen = xen
-        # What it was said to be; its rules may be those of another, the nearest one that is known.
+        # The version that was given; the rules may be those of another one, the nearest that is known.
         self.version = version or (xen and xen.version) or None
         self.profile = Profile(nearest(self.version or NEWEST), vendor)
         self.machine = xen.machine if xen else None  # if not known, that of the first payload
         self.allocator = allocator
         self.loaded = list(loaded)
         self.applied = list(applied)
-        self.asked: set[bytes] | None = None  # if wanted: every name that was looked up
+        self.asked: set[bytes] | None = None  # if set: collects every name that is looked up
 
     def copy(self) -> "State":
         state = State(self.xen, self.version, self.loaded, self.applied, self.allocator, self.profile.vendor)
@@ -117,7 +117,7 @@ class State:
         return None
 
     def holder(self, name: bytes) -> str | None:
-        """Who has a new symbol of that name already, in our words; None if nobody (build_symbol_table)."""
+        """Who already has a new symbol of that name, in our words; None if nobody (build_symbol_table)."""
         if self.asked is not None:
             self.asked.add(name)
         if self.xen and name in self.xen.symbols:
@@ -125,7 +125,7 @@ class State:
         return next((payload.name for payload in self.loaded if name in payload.symbols), None)
 
     def read(self, address: int, size: int) -> bytes | None:
-        """At most `size` bytes of the hypervisor's or a payload's memory; none if nothing is there, None if unknown."""
+        """At most `size` bytes of memory, the hypervisor's or a payload's; empty if unmapped, None if unknown."""
         for payload in self.loaded:
             if payload.holds(address):
                 start = address - payload.base
@@ -135,14 +135,14 @@ class State:
         return self.xen.read(address, size) if self.xen else None
 
     def like(self, name: bytes, most: int = 3) -> list[bytes]:
-        """Names that can be found and may be meant where `name` cannot."""
+        """Names that can be found, and may have been meant by `name`, which cannot."""
         loaded = [
             other for payload in self.loaded for other in payload.symbols if name and other.startswith(name + b"_")
         ]
         return [*loaded, *(self.xen.lookalikes.like(name) if self.xen and name else [])][:most]
 
     def free_address(self, pages: int, machine: Machine) -> int:
-        """Where `pages` pages are mapped: the first gap, a page left free before it (xen/common/vmap.c:vm_alloc)."""
+        """Where `pages` pages are mapped: in the first gap, with a free page before it (xen/common/vmap.c:vm_alloc)."""
         if machine is X86_64:
             end = self.xen.end if self.xen else None
             at = (_BEHIND_XEN if end is None else _round_up(end)) + (_BITMAP_PAGES_X86 + 1) * PAGE_SIZE
@@ -159,7 +159,7 @@ class State:
 
 
 class Allocator:
-    """Gives every payload memory of its own, also to those that are never loaded together."""
+    """Gives every payload its own memory, even those that are never loaded together."""
 
     AREA = 512 << 20
 

@@ -1,4 +1,4 @@
-"""One upload played through the loader, step by step in its order, and what could be done with the payload then."""
+"""Simulates one upload, step by step in the loader's order, and what could be done with the payload then."""
 
 import os
 
@@ -27,7 +27,7 @@ NOT_ALL_CHECKED = " (not all checked)"
 class Upload:
     """A payload's bytes and the name that it is uploaded by.
 
-    `mark` is what its manifest says of a mangled payload that has lost its mark, to objcopy for example.
+    `mark` is the mark of a mangled payload that has lost it, for example through objcopy, from its manifest.
     """
 
     def __init__(self, name: str, data: bytes, path: str = "", mark: Mark | None = None) -> None:
@@ -44,10 +44,10 @@ class Upload:
 
 
 class Verdict:
-    """What the hypervisor makes of an upload. `findings` stand in the order of its work, warnings after that.
+    """What the hypervisor does with an upload. `findings` are in the order of its work, then warnings.
 
-    `first` is what it would report; `loaded` what the payload leaves behind if it is accepted. `attempt` is what would
-    be tried then, `apply` or `replace`, and `then` what was found about that.
+    `first` is what it would report; `loaded` is the loaded payload, if it is accepted. `attempt` is what would be tried
+    then, `apply` or `replace`, and `then` what was found about that.
     """
 
     def __init__(self, upload: Upload, report: Report, image: Image) -> None:
@@ -68,12 +68,12 @@ class Verdict:
 
     @property
     def words(self) -> str:
-        """The status, and whether more would have to be known."""
+        """The status, and whether something could not be checked."""
         return self.status if self.first or self.complete else self.status + NOT_ALL_CHECKED
 
     @property
     def good(self) -> bool:
-        """Whether it is accepted and can be put to use."""
+        """Whether it is accepted and can be used."""
         return self.first is None and not any(finding.fatal for finding in self.then)
 
     @property
@@ -83,7 +83,7 @@ class Verdict:
 
     @property
     def complete(self) -> bool:
-        """Whether all could be checked that decides."""
+        """Whether everything that decides could be checked."""
         return not any(finding.severity == NOT_CHECKED for finding in self.everything)
 
     @property
@@ -99,7 +99,7 @@ class Verdict:
 
 
 def check_upload(upload: Upload, state: State) -> Verdict:
-    """Play `upload` to a hypervisor in `state`, to which nothing is done."""
+    """Simulate `upload` on a hypervisor in `state`, which does not change."""
     report = Report(upload.name)
     image = Image(upload.data, _machine(upload, state))
     _check_version(state, report)
@@ -114,7 +114,7 @@ def check_upload(upload: Upload, state: State) -> Verdict:
 def _load(upload: Upload, image: Image, state: State, report: Report) -> None:
     """The order of Xen's work (livepatch.c:livepatch_upload, load_payload_data), as far as the file can be read.
 
-    Xen stops at the first refusal; here the steps go on, to find all that is wrong.
+    Xen stops at the first refusal; here the steps continue, to find everything that is wrong.
     """
     if not check_request(upload.name, len(upload.data), state, report):  # verify_payload
         return
@@ -134,7 +134,7 @@ def _load(upload: Upload, image: Image, state: State, report: Report) -> None:
 
 
 def check_sequence(uploads: list[Upload], state: State) -> list[Verdict]:
-    """Upload after upload, each followed by what can be done with it: apply, else replace. `state` follows."""
+    """Simulate one upload after the other, each followed by apply, or else replace. `state` changes accordingly."""
     verdicts = []
     for upload in uploads:
         verdict = check_upload(upload, state)
@@ -146,17 +146,17 @@ def check_sequence(uploads: list[Upload], state: State) -> list[Verdict]:
 
 
 def perform(attempt: str, then: list[Finding], loaded: Loaded, state: State) -> None:
-    """Do what would be tried with a payload that is loaded, with the outcome `then`."""
+    """Do what would be tried with a loaded payload; `then` is the outcome."""
     if attempt == actions.REPLACE and not any(finding.rule == Rule.REPLACE_HOOKS for finding in then):
-        state.applied.clear()  # reverted, whether the rest goes well or not; their names stay in use
+        state.applied.clear()  # they are reverted, even if the rest fails; their names stay in use
     if not any(finding.fatal for finding in then):
         state.applied.append(loaded)
 
 
 def take(upload: Upload, state: State) -> Loaded:
-    """What a payload that is loaded already has left behind, without asking whether Xen should have accepted it.
+    """A payload that is already loaded, without asking whether Xen should have accepted it.
 
-    Only what others can meet is read. Raises PayloadError if it cannot be.
+    Only what others can meet is read. Raises PayloadError if it cannot have been loaded.
     """
     report = Report(upload.name)
     image = Image(upload.data, _machine(upload, state))
@@ -177,11 +177,11 @@ def take(upload: Upload, state: State) -> Loaded:
 
 
 def _check_version(state: State, report: Report) -> None:
-    """A version that is not known is judged by another one's rules, but never silently."""
+    """For an unknown version the rules of another one apply, but never silently."""
     rules = version_text(state.profile.version)
     if state.version is None:
         if state.xen:
-            report.not_checked(Rule.UNKNOWN_VERSION, f"the hypervisor does not say its version; judged as Xen {rules}")
+            report.not_checked(Rule.UNKNOWN_VERSION, f"the hypervisor's version is not known; judged as Xen {rules}")
     elif state.version != state.profile.version:
         report.not_checked(Rule.UNKNOWN_VERSION, f"Xen {version_text(state.version)}; judged as Xen {rules}")
 

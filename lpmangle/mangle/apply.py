@@ -1,9 +1,9 @@
-"""A plan onto bytes, and the proof that only names changed.
+"""Applies a plan to bytes, and proves that only names changed.
 
-The new file is the old one with a new string table behind it: the old strings, a mark, the new names. The string
-table's header points there and the renamed symbols' st_name into it; every other byte stays. The old table stays where
-it was, unused. It is never edited in place: names share tails and offsets, and it may hold section names as well.
-Where entries of .livepatch.funcs get other names, `functions` has done that before, and its sections stand in between.
+The new file is the old one with a new string table after it: the old strings, a mark, the new names. The string table's
+header points there, and st_name of the renamed symbols points into it; every other byte stays. The old table stays
+where it was, unused. It is never edited in place: names share tails and offsets, and it may also hold section names. If
+entries of .livepatch.funcs get other names, `functions` has done that before, and its sections are in between.
 """
 
 import sys
@@ -15,11 +15,11 @@ from lpmangle.errors import PlanError, ProofError
 from lpmangle.mangle.plan import Plan
 from lpmangle.xen.payload import Payload
 
-ALIGNMENT = 8  # of the new string table in the file; it needs none, but tools print rounder offsets
+ALIGNMENT = 8  # of the new string table in the file; it needs none, but offsets are easier to read
 
 
 def apply(payload: Payload, plan: Plan) -> bytes | bytearray:
-    """The bytes of the renamed payload; the very input if nothing is renamed. Raises PlanError."""
+    """The bytes of the renamed payload; the input itself if nothing is renamed. Raises PlanError."""
     view = payload.elf
     if not plan.changes:
         return view.data
@@ -54,7 +54,7 @@ def apply(payload: Payload, plan: Plan) -> bytes | bytearray:
 
 
 def aligned(size: int) -> int:
-    """Where the new string table begins in a file that had so many bytes."""
+    """Where the new string table begins in a file that had `size` bytes."""
     return -(-size // ALIGNMENT) * ALIGNMENT
 
 
@@ -66,10 +66,10 @@ def prove(
 ) -> None:
     """Raise ProofError unless `after` is the file of `payload` with exactly the symbols of `renames` renamed.
 
-    The input alone says which bytes may differ: the st_name of those symbols, and sh_offset and sh_size
+    Only the input says which bytes may differ: the st_name of those symbols, and sh_offset and sh_size
     of the string table. All others must be equal; what was appended must be one string table: the old one, one string
     that nothing refers to, and the new names where the symbols now point. With `function_names`, those entries of
-    .livepatch.funcs are renamed as well, and what `functions.prove` allows may differ too.
+    .livepatch.funcs are renamed, too, and what `functions.prove` allows may also differ.
     """
     view = payload.elf
     before, layout, strtab = view.data, view.layout, view.strtab
@@ -93,7 +93,7 @@ def prove(
         raise ProofError("the new string table holds not just the old strings, one mark and the new names")
     del names
 
-    # The file without the new table, and with all that may differ put back.
+    # The file without the new table, and with everything that may differ undone.
     masked = bytearray(memoryview(after)[: table_offset if function_names else len(before)])
     st_name = first - table_offset
     (words, column), old_column = _symbol_words(view, masked), view.symbol_column("st_name")
@@ -120,7 +120,7 @@ def prove(
 
 
 def _symbol_words(view: elf.Object, data: bytes | bytearray) -> tuple["array[int]", "array[int]"]:
-    """The symbol table in `data`, laid out as `view` is, as 32-bit words; and of these the st_name of each symbol."""
+    """The symbol table in `data`, which has the layout of `view`, as 32-bit words; and the st_name of each symbol."""
     words = array("I")
     words.frombytes(memoryview(data)[view.symtab.offset : view.symtab.end])
     if view.layout.big_endian != (sys.byteorder == "big"):

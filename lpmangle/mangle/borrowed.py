@@ -1,4 +1,4 @@
-"""What a payload takes from those that it is put on: undefined symbols, and functions to replace that Xen looks up."""
+"""Names that a payload borrows from those below it: undefined symbols, and functions to replace that Xen looks up."""
 
 from collections import Counter
 
@@ -13,10 +13,10 @@ from lpmangle.xen.symbols import Kind
 
 
 def refer(plan: Plan, payload: Payload, stack: Stack, mark: Mark | None) -> None:
-    """Give what the payload takes from others the names that it has there; `mark` is the file's if it is mangled.
+    """Give what the payload borrows from others the names that are used there; `mark` is the file's, if it is mangled.
 
-    Raises PlanError for a mangled payload to which other names belong now, and for a new name that is new below as
-    well; PayloadError, ElfError.
+    Raises PlanError for a mangled payload that should have other names now, and for a new name that is also new below;
+    PayloadError, ElfError.
     """
     _check_unlike(plan, payload, stack)
     view, kinds, undefined = payload.elf, payload.kinds, int(Kind.UNDEFINED)
@@ -43,7 +43,7 @@ def refer(plan: Plan, payload: Payload, stack: Stack, mark: Mark | None) -> None
 
 
 def _check_unlike(plan: Plan, payload: Payload, stack: Stack) -> None:
-    """The payloads of a stack are loaded together: no name may be new in two of them, renamed or kept."""
+    """The payloads of a stack are loaded together, so no name may be new in two of them, renamed or kept."""
     view = payload.elf
     names = {
         plan.renames.get(index) or view.symbol_name(index)[:MAX_NAME]
@@ -62,18 +62,18 @@ def _check_unlike(plan: Plan, payload: Payload, stack: Stack) -> None:
 
 
 def _check_borrowed(plan: Plan, stack: Stack, names: list[bytes], mark: Mark | None) -> None:
-    """What a mangled payload takes from others must be called so there still; `names` are all that it may take."""
+    """The names that a mangled payload borrows must still be used below; `names` are all that it may borrow."""
     there = {one.build_id: one.borrowed for one in mark.below} if mark else {}
     again = "restore the original first (lpmangle restore), then mangle it with --against"
     made = {name for layer in stack.layers for name in layer.names.values()}
     if not mark and made.isdisjoint(names) and made:
         raise PlanError(
-            "is mangled already, and was changed since by objcopy or strip: whether it should have names of the "
+            "is already mangled, and was changed since by objcopy or strip: whether it should have names from the "
             "payloads below cannot be told",
             hint="start from the payload as the linker left it",
         )
     if plan.changes:
-        raise MangledError("is mangled already, but what it takes from other payloads is not", hint=again)
+        raise MangledError("is already mangled, but the names that it borrows from other payloads are not", hint=again)
     for layer in stack.layers:
         if (count := there.get(layer.build_id)) is None:
             continue
@@ -81,14 +81,15 @@ def _check_borrowed(plan: Plan, stack: Stack, names: list[bytes], mark: Mark | N
         found = [name for name in names if name in originals]
         if count != len(found):
             raise MangledError(
-                f"is mangled already, when the names of {layer.payload} were others: of "
-                f"{counted(count, 'name')} that it takes from there {counted(len(found), 'fits', 'fit')}",
+                f"was mangled when {layer.payload} had other names: of "
+                f"{counted(count, 'name')} that it borrows from there, {counted(len(found), 'fits', 'fit')}",
                 hint=again,
             )
         for name in found:
-            # Another stack, or the hypervisor's names, may be known by now.
+            # Another stack, or the hypervisor's names, may be known now.
             if (reference := stack.resolve(originals[name])) is None or reference.name != name:
                 old = elf.text(originals[name])
                 raise MangledError(
-                    f"is mangled already, and takes {old} from {layer.payload}, where Xen would not find it", hint=again
+                    f"is already mangled, and borrows {old} from {layer.payload}, where Xen would not find it",
+                    hint=again,
                 )

@@ -1,4 +1,4 @@
-"""For each symbol its new name, or the reason why it keeps its own; and what clashes, before anything is written."""
+"""Decides for each symbol its new name, or why it keeps its own; finds clashes before anything is written."""
 
 from collections.abc import Callable, Iterable
 from itertools import compress
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def make_plan(payload: Payload, options: Options, stem: str, stack: "Stack | None" = None) -> Plan:
     """Decide for every symbol. `stem` is the payload's file name without its ending, for `--suffix name`.
 
-    With `stack` for every name, too, that is another payload's. Raises NamingError for a bad suffix or template,
+    With `stack`, also for every name that is borrowed. Raises NamingError for a bad suffix or template,
     PlanError for a clash or a payload mangled in another way, PayloadError for one that cannot be read like Xen.
     """
     suffix = resolve_suffix(options.suffix, payload.build_id, stem)
@@ -31,12 +31,12 @@ def make_plan(payload: Payload, options: Options, stem: str, stack: "Stack | Non
     there = mark.find(view)
     if there and not there.same_way(plan.mark):
         raise MangledError(
-            f"is mangled already, with {there.words}",
+            f"is already mangled, with {there.words}",
             hint="to mangle it in another way, restore the original first: lpmangle restore",
         )
     only, keep = _Globs(options.only), _Globs(options.keep)
     signatures = {s.info for s in view.sections if s.type == elf.SHT_GROUP and s.link == view.symtab.number}
-    # Every new name contains the suffix: while the string table does not, no old name can clash with one.
+    # Every new name contains the suffix: if the string table does not, no old name can clash with a new one.
     suffix_occurs = view.data.find(suffix.encode(), view.strtab.offset, view.strtab.end) >= 0
     st_names, new = view.symbol_column("st_name"), plan.indices(Kind.NEW)
     stays: dict[int, Outcome] = {}
@@ -72,7 +72,7 @@ def make_plan(payload: Payload, options: Options, stem: str, stack: "Stack | Non
         if suffix_occurs:
             _check_kept(view, plan)
     if stack:
-        # Few payloads are stacked, and build loops call this for each.
+        # Few payloads are stacked, and this runs for each payload of a build loop.
         from lpmangle.mangle.borrowed import refer
 
         refer(plan, payload, stack, there)
@@ -81,10 +81,11 @@ def make_plan(payload: Payload, options: Options, stem: str, stack: "Stack | Non
 
 
 def _keep_twins(view: elf.Object, plan: Plan, kept: set[bytes]) -> None:
-    """A symbol whose name another one keeps has to keep it, too.
+    """If one symbol keeps its name, others of the same name have to keep it, too.
 
-    To look-ups by name the first of them in table order stands for all; renamed, another one would take its place. A
-    collision it cannot cause: its name is introduced in any case. Names are equal to Xen if their first 126 bytes are.
+    Look-ups by name find the first of them in table order; if it were renamed, they would find another one. Keeping it
+    causes no new collision, because the name is introduced in any case. For Xen, names are equal if their first 126
+    bytes are.
     """
     for index in [index for index in plan.renames if view.symbol_name(index)[:MAX_NAME] in kept]:
         plan.outcomes[index] = Outcome.TWIN
@@ -92,10 +93,10 @@ def _keep_twins(view: elf.Object, plan: Plan, kept: set[bytes]) -> None:
 
 
 def _lost_its_mark(plan: Plan, payload: Payload, namer: Namer) -> bool:
-    """Whether a file without a mark was mangled: objcopy and strip write string tables of their own, without it.
+    """Whether a file without a mark was mangled: objcopy and strip write new string tables, without the mark.
 
-    Only names that hold the payload's own build-id say so: the linker makes that when all names are given. Any other
-    suffix may be the end of a name by chance.
+    Only names with the payload's own build-id prove it: the linker computes that when all names are already given. Any
+    other suffix may be the end of a name by chance.
     """
     build_id, view = payload.build_id, payload.elf
     if build_id is None or not build_id.hex().startswith(plan.suffix):
@@ -151,7 +152,7 @@ def _check_text(view: elf.Object, renames: dict[int, bytes]) -> None:
 
 
 def _check_kinds(payload: Payload, renames: dict[int, bytes]) -> None:
-    """To the loader a symbol with its new name must be what it was with the old one."""
+    """For the loader, a symbol must be of the same kind with its new name as with the old one."""
     view = payload.elf
     rules = SymbolRules([section.flags for section in view.sections], view.machine)
     for index, new in renames.items():
@@ -164,22 +165,22 @@ def _check_kinds(payload: Payload, renames: dict[int, bytes]) -> None:
 
 
 def holds_build_id(view: elf.Object, build_id: bytes | None) -> bool:
-    """Whether names hold the payload's whole build-id: lpmangle made them."""
+    """Whether names contain the payload's full build-id: then lpmangle made them."""
     digits = build_id.hex() if build_id else ""
     return len(digits) >= 16 and view.data.find(digits.encode(), view.strtab.offset, view.strtab.end) >= 0
 
 
 def _check_build_id(view: elf.Object, build_id: bytes | None) -> None:
-    """A name that holds the build-id was made in another way than asked for now."""
+    """Refuse a payload with names that contain the build-id, but were made in another way than is asked for."""
     if build_id and holds_build_id(view, build_id):
         raise MangledError(
-            f"is mangled already: names hold its build-id {build_id.hex()}",
+            f"is already mangled: names hold its build-id {build_id.hex()}",
             hint="it was changed since, by objcopy or strip; start from the payload as the linker left it",
         )
 
 
 def _check_clashes(view: elf.Object, renames: dict[int, bytes]) -> None:
-    """Two symbols may get one new name only if they had one old name."""
+    """Two symbols may get the same new name only if they had the same old name."""
     in_use: dict[bytes, int] = {}
     for index, new in renames.items():
         first = in_use.setdefault(new, index)
@@ -188,7 +189,7 @@ def _check_clashes(view: elf.Object, renames: dict[int, bytes]) -> None:
 
 
 def _check_kept(view: elf.Object, plan: Plan) -> None:
-    """No new name may be the name of a symbol that keeps its own, as far as Xen looks at names (126 bytes)."""
+    """No new name may equal the name of a symbol that keeps it, in the 126 bytes that Xen compares."""
     in_use = {new: index for index, new in reversed(plan.renames.items())}
     for index, (st_name, _, _, _, _, _) in enumerate(view.symbol_fields()):
         if index in plan.renames:

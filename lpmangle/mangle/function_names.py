@@ -1,9 +1,9 @@
-"""Gives entries of .livepatch.funcs other names of the functions to replace.
+"""Changes the names of the functions to replace in entries of .livepatch.funcs.
 
 An entry's name is a pointer, filled in by a relocation, to a string in a loaded section that other entries, and code,
 may share. So no string is changed: the new one is appended to that section's data, which moves to the end of the file,
-and the entry's own relocation gets another addend. Xen places sections by their size anew; nothing but this relocation
-knows where in the section the new string is.
+and the entry's own relocation gets another addend. Xen places sections by size; only this relocation depends on where
+in the section the new string is.
 """
 
 from collections.abc import Mapping
@@ -14,13 +14,13 @@ from lpmangle.xen.abi import FUNCS_SECTION, PAGE_SIZE
 from lpmangle.xen.function_names import FunctionName
 from lpmangle.xen.payload import Payload
 
-# Sections that may grow. What is in the others is read by its size, or is code.
+# Sections that may grow. In the others, the size matters, or they are code.
 _STRINGS = ".livepatch.strings"
 _READ_ONLY = ".rodata"
 
 
 def rename(payload: Payload, names: Mapping[int, bytes]) -> Payload:
-    """The payload with the entries of `names` called so; each must be one that is looked up. Raises PlanError."""
+    """The payload with `names` in these entries; each must be one that Xen looks up. Raises PlanError."""
     view = payload.elf
     out = bytearray(view.data)
     for number, entries in _by_section(payload, names).items():
@@ -29,7 +29,7 @@ def rename(payload: Payload, names: Mapping[int, bytes]) -> Payload:
         offsets: dict[bytes, int] = {}
         out += bytes(-len(out) % _alignment(section))
         place = len(out)
-        # What was last in the section may lack its NUL.
+        # The last string in the section may lack its NUL.
         out += bytes(view.section_data(section)) + b"\0"
         for entry in entries:
             _check_alone(view, entry)
@@ -52,7 +52,8 @@ def restore(
 ) -> None:
     """Undo `rename` in `out`, a copy of the payload's file: addends by entry, sh_offset and sh_size by section number.
 
-    Raises struct.error for numbers that do not fit, KeyError for an entry or IndexError for a section that is none.
+    Raises struct.error for numbers that do not fit, KeyError for an entry and IndexError for a section that does not
+    exist.
     """
     view = payload.elf
     entries = {entry.entry: entry for entry in payload.looked_up}
@@ -65,10 +66,10 @@ def restore(
 def prove(payload: Payload, after: bytes, names: Mapping[int, bytes]) -> None:
     """Raise ProofError unless `after` is the file of `payload` with exactly the entries of `names` renamed.
 
-    The input alone says which bytes may differ: the addends of those entries' name relocations, and sh_offset and
-    sh_size of the sections that their strings are in. What was appended must be these sections, each with its old data
-    first and nothing but strings that are asked for behind; padding is zero. Read again, every name and every symbol's
-    kind must be what it was, but for the names asked for.
+    Only the input says which bytes may differ: the addends of those entries' name relocations, and sh_offset and
+    sh_size of the sections that their strings are in. What was appended must be these sections: their old data, then
+    only the strings in `names`; padding is zero. Read again, all names and kinds of symbols must be the same, except
+    those in `names`.
     """
     view, address = payload.elf, payload.elf.layout.address
     before, masked = view.data, bytearray(after)
@@ -125,7 +126,7 @@ def _check_may_grow(section: elf.Section) -> None:
 
 
 def _check_alone(view: elf.Object, entry: FunctionName) -> None:
-    """The addend that is changed must be no other section's byte, too."""
+    """The addend that is changed must not also belong to another section."""
     end = entry.addend_at + view.layout.address.size
     owners = [one for one in view.sections[1:] if one.offset < end and entry.addend_at < one.end]
     if len(owners) > 1:

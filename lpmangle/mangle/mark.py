@@ -1,13 +1,13 @@
-"""The mark: how a file says that it is mangled, and how. Written, found and read here alone.
+"""The mark: a file says that it is mangled, and how. It is written, found and read only here.
 
 It is a string in the file's string table that nothing refers to, so objcopy and strip drop it with the old table:
 
-    lpmangle 2 SUFFIX --suffix buildid --template {symbol}_{suffix} --scope local [--against ID:TAKEN:CHECK]... [GLOBS]
+    lpmangle 2 SUFFIX --suffix buildid --template {symbol}_{suffix} --scope local [--against ID:BORROWED:CHECK]...
+    [GLOBS]
 
-SUFFIX is what the suffix came to. Of each mangled payload that was below it has the build-id, how many names were
-borrowed from it, and a digest of template and suffix there. Version 1 is still read: it had no SUFFIX,
-`text:SUFFIX` whatever had been typed, and GLOBS before the payloads, of which it had no CHECK and only those that
-something was borrowed from.
+SUFFIX is the suffix itself. For each mangled payload below there are its build-id, the number of names that were
+borrowed from it, and a digest of its template and suffix. Version 1 is still read: it had no SUFFIX, `text:SUFFIX`
+whatever had been typed, and GLOBS before the payloads; these had no CHECK, and were only those with borrowed names.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,11 +15,11 @@ from collections.abc import Iterable, Iterator
 from lpmangle import elf
 from lpmangle.system.records import NamedTuple
 
-# Characters of --only and --keep that are written into the mark; more are represented by a digest.
+# Characters of --only and --keep that are written into the mark; if there are more, a digest is written.
 MAX_GLOBS = 1000
 CHECK_DIGITS = 12
 
-_MANY = "and {} globs"  # as it is written, of one, too
+_MANY = "and {} globs"  # as it is written, also for one
 
 MAGIC = b"\0lpmangle "
 _AGAINST = " --against "
@@ -30,7 +30,7 @@ _BELOW = r"([0-9a-f]+):([0-9]{1,9})(?::([0-9a-f]*))?"
 
 
 class Below(NamedTuple):
-    """A mangled payload below: `borrowed` names are borrowed from it; `check` is `check_of` it, empty in version 1."""
+    """A mangled payload below: the number of names `borrowed` from it; `check` is `check_of`, empty in version 1."""
 
     build_id: str
     borrowed: int
@@ -38,9 +38,9 @@ class Below(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """`typed` is the suffix as it was asked for, `suffix` what it came to; `globs` are --only and --keep as one text.
+    """`typed` is the suffix as it was typed, `suffix` its value; `globs` are --only and --keep as one text.
 
-    Of a mark that a newer lpmangle has written only `globs` is filled in, with all that it says.
+    For a mark that a newer lpmangle has written, only `globs` is filled in, with the whole text.
     """
 
     suffix: str
@@ -52,7 +52,7 @@ class Mark(NamedTuple):
     version: int = 2
 
     def same_way(self, other: "Mark") -> bool:
-        """Whether both say that the same was done, however the suffix was typed and whatever is below."""
+        """Whether both mean the same names, however the suffix was typed and whatever is below."""
         mine, theirs = ((one.suffix, one.template, one.scope, one.globs) for one in (self, other))
         return mine == theirs
 
@@ -64,11 +64,11 @@ class Mark(NamedTuple):
 
     @property
     def tells_originals(self) -> bool:
-        """Whether a new name tells the original one, if it was not shortened."""
+        """Whether the original can be derived from a new name that was not shortened."""
         return self.template.count("{symbol}") == 1
 
     def original(self, name: bytes) -> bytes:
-        """The name before it was mangled, as far as the template tells; a shortened one is not told."""
+        """The original of a name, if it can be derived; not of a shortened one."""
         if not self.tells_originals:
             return name
         before, after = (
@@ -79,7 +79,7 @@ class Mark(NamedTuple):
         return name[len(before) : len(name) - len(after)] if fits else name
 
     def encode(self) -> bytes:
-        """As it stands in the string table, without the NULs around it."""
+        """The text in the string table, without the NULs around it."""
         below = [f"--against {one.build_id}:{one.borrowed}:{one.check}" for one in self.below]
         words = " ".join(filter(None, (self.suffix, self._options, *below, self.globs)))
         return MAGIC[1:] + b"2 " + words.encode("utf-8", "surrogateescape")
@@ -100,9 +100,9 @@ def find_in(table: bytes) -> Mark | None:
 
 
 def _find(data: bytes, start: int, end: int) -> Mark | None:
-    """The last mark between two places: what has been mangled again keeps the strings that it had."""
+    """The last mark between two offsets: a payload that was mangled again keeps its old strings."""
     while (at := data.rfind(MAGIC, start, end)) >= 0:
-        # No name: with many payloads below it is longer than any.
+        # Not a name: with many payloads below, it is longer than any name.
         stop = data.find(b"\0", at + 1)
         text = data[at + len(MAGIC) : stop if stop >= 0 else len(data)].decode("utf-8", "surrogateescape")
         version, blank, words = text.partition(" ")
@@ -113,10 +113,10 @@ def _find(data: bytes, start: int, end: int) -> Mark | None:
 
 
 def _read(version: str, words: str) -> Mark:
-    import re  # slow to load, and a payload that is to be mangled has no mark yet
+    import re  # slow to load, and a payload that has not been mangled has no mark
 
     if version == "1" and (found := re.fullmatch(_VERSION_1, words)):
-        # Whatever a glob may be, at the end there are only payloads.
+        # A glob may contain anything, but at the end there are only payloads.
         rest, *several = found["rest"].split(_AGAINST)
         below: list[Below] = []
         while several and (one := re.fullmatch(_BELOW, several[-1])):

@@ -1,4 +1,4 @@
-"""How a new name is made: suffix specifications, the template, and the limit of 126 bytes."""
+"""How a new name is made: the forms of a suffix, the template, and the limit of 126 bytes."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -10,7 +10,7 @@ from lpmangle.xen.abi import MAX_NAME
 DEFAULT_SUFFIX = "buildid"
 DEFAULT_TEMPLATE = "{symbol}_{suffix}"
 MIN_DIGITS = 7
-# What each field of a template must keep when names are shortened: head, digest and tail.
+# The least that each field of a template keeps when a name is shortened: head, digest and tail.
 MIN_FIELD = 32
 DIGEST_DIGITS = 12
 
@@ -47,8 +47,8 @@ def resolve_suffix(spec: str, build_id: bytes | None, stem: str) -> str:
         suffix = suffix[:digits]
     else:
         raise NamingError(
-            f"--suffix {spec!r} is none of buildid, buildid:N, name, text:STRING",
-            hint=f"for a suffix of your own say --suffix text:{spec}",
+            f"--suffix {spec!r} is not one of buildid, buildid:N, name, text:STRING",
+            hint=f"for a suffix of your own use --suffix text:{spec}",
         )
     if not suffix or not _is_visible(suffix) or "#" in suffix:
         raise (NamingError if kind == "text" else PayloadError)(
@@ -59,9 +59,9 @@ def resolve_suffix(spec: str, build_id: bytes | None, stem: str) -> str:
 
 
 def check_naming(suffix: str, template: str) -> None:
-    """Raise NamingError for a suffix specification or a template by which no payload could be mangled.
+    """Raise NamingError for a suffix or a template that cannot work for any payload.
 
-    Its build-id and its file name, which are not known yet, are taken to be good ones.
+    The payload's build-id and file name are not known yet, and are assumed to be valid.
     """
     try:
         text = resolve_suffix(suffix, bytes(MAX_NAME), "payload")
@@ -77,15 +77,15 @@ def _digits(value: str, spec: str) -> int:
 
 
 def stem_of(path: str) -> str:
-    """The name a payload is uploaded by: its file name without the ending."""
+    """The name by which a payload is uploaded: its file name without the ending."""
     return os.path.splitext(os.path.basename(path))[0]
 
 
 class Namer:
-    """Makes new names out of old ones by one template and one suffix. Same input, same name."""
+    """Makes new names from old ones with one template and one suffix. The same input gives the same name."""
 
     def __init__(self, template: str, suffix: str) -> None:
-        """Raises NamingError for a template that is unsound, PayloadError where it leaves no room for a name."""
+        """Raises NamingError for an invalid template, PayloadError if it leaves no room for a name."""
         fields = []
         pattern = ""  # the template with the suffix filled in, as a %-format for the name's fields
         self._parts: list[tuple[str, str]] = []  # the same, as texts and the fields behind them
@@ -125,7 +125,7 @@ class Namer:
             import hashlib  # slow to load, and few names are so long
 
             digest = hashlib.sha256(symbol).hexdigest()[:DIGEST_DIGITS].encode()
-            # The longer field gives first; what it cannot give without losing itself the other one gives.
+            # The longer field is shortened first, down to its least; then the other one.
             for index in sorted(range(len(values)), key=lambda index: -len(values[index])):
                 size = max(len(values[index]) - excess, MIN_FIELD)
                 if size < len(values[index]):
@@ -150,7 +150,7 @@ class Namer:
     @cached_property
     def _shape(self) -> Callable[[bytes], object]:
         """Matches what the template can have made."""
-        import re  # slow to load, and few files have names that hold the suffix before
+        import re  # slow to load, and few files have names that already contain the suffix
 
         wild = {"symbol": ".+", "file": ".*", "name": ".+"}
         shape = "".join(re.escape(text) + wild.get(field, "") for text, field in self._parts)
@@ -165,7 +165,7 @@ def _parse_template(template: str) -> Iterator[tuple[str, str]]:
     sound = all(brace and field in _FIELDS for field, brace, _ in fields)
     if not sound or not all(_is_visible(text) and "}" not in text for text in texts):
         raise NamingError(
-            f"template {template!r} is not made of printable ASCII without blanks, and fields",
+            f"template {template!r} may contain only printable ASCII without blanks, and fields",
             hint="the fields are {symbol}, or {file} and {name}, and {suffix}",
         )
     yield from zip(texts, [*(field for field, _, _ in fields), ""], strict=True)

@@ -1,4 +1,4 @@
-"""What a user may choose: one value, made once from the command line and passed whole."""
+"""What a user may choose: one value, made once from the command line, and passed as a whole."""
 
 from lpmangle.mangle.names import DEFAULT_SUFFIX, DEFAULT_TEMPLATE
 from lpmangle.system.records import NamedTuple
@@ -12,51 +12,51 @@ def is_note(word: str) -> bool:
     return bool(key.strip() and value.strip()) and word.isprintable()
 
 
-# Not a dataclass: that is 3 ms of a start-up of 50, this is 0.5.
+# Not a dataclass: that takes 3 ms of a start-up of 50, this takes 0.5.
 class Options(NamedTuple):
     """What a user may choose, the same for all payloads of a run.
 
-    The fields are called like the options of `lpmangle` and stand in the order in which they take effect.
+    The fields have the names of `lpmangle`'s options, in the order in which they take effect.
     """
 
     suffix: str = DEFAULT_SUFFIX
     """What makes the new names unique: `buildid`, `buildid:N`, `name` or `text:STRING` (`names.resolve_suffix`)."""
 
     template: str = DEFAULT_TEMPLATE
-    """How a new name is made: of `{symbol}`, or `{file}` and `{name}`, and `{suffix}` (`names.Namer`)."""
+    """How a new name is made: from `{symbol}`, or `{file}` and `{name}`, and `{suffix}` (`names.Namer`)."""
 
     only: tuple[str, ...] = ()
-    """Globs, for a symbol's whole name or for the part after its last `#`: what fits none stays; if there are any."""
+    """Globs, for a whole name or the part after its last `#`: if there are any, only matching symbols are renamed."""
 
     keep: tuple[str, ...] = ()
-    """Such globs: what fits one stays."""
+    """Globs likewise: symbols that match one keep their names."""
 
     scope: str = "local"
     """Which new symbols are renamed: the LOCAL ones (`local`), or GLOBAL and WEAK ones too (`new`)."""
 
     against: tuple[str, ...] = ()
-    """Sources of the payloads that this one is put on: what it takes from them is called as it is there."""
+    """Sources of the payloads that this one is put on: borrowed names are those that are used there."""
 
     xen: str | None = None
-    """The hypervisor below all (its xen-syms, or a copy of /proc/xen/xensyms): its names come from no payload."""
+    """The hypervisor (its xen-syms, or a copy of /proc/xen/xensyms): its names are not borrowed from payloads."""
 
     force: bool = False
-    """Whether a payload is changed that has a signature or other bytes appended."""
+    """Whether to mangle a payload even if it is signed or has bytes appended."""
 
     note: tuple[str, ...] = ()
-    """What people are to know of the payload, each as KEY=VALUE, such as `XSA=458`: kept in the manifest, no more."""
+    """Notes for people, each as KEY=VALUE, such as `XSA=458`: they are only kept in the manifest."""
 
     source: str | None = None
-    """The patch, or whatever the payload was made from: the manifest has its digest."""
+    """The patch, or whatever the payload was made from: the manifest keeps its digest."""
 
     embed: bool = False
-    """Whether the manifest is put into the payload as well."""
+    """Whether to put the manifest into the payload, too."""
 
     strict: bool = False
-    """Whether a warning is an error, and nothing is written."""
+    """Whether a warning is an error, so that nothing is written."""
 
     dry_run: bool = False
-    """Whether that is all: nothing is written."""
+    """Whether to decide only, and write nothing."""
 
     output: str | None = None
     """Where the payload goes, a file or a folder (`output_place`); None: in place. It is named after that file."""
@@ -65,7 +65,7 @@ class Options(NamedTuple):
     """Where its manifest goes, a file or a folder (`manifest_place`); None: beside the output."""
 
     depfile: str | None = None
-    """Where the rule goes that says of what `output` is made, for make and ninja; None: there is none."""
+    """Where to write the rule, for make and ninja, that says what `output` is made from; None: nowhere."""
 
     if_changed: bool = False
-    """Whether a file that has its content already is left alone."""
+    """Whether to leave a file alone that already has the right content."""

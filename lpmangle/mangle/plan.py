@@ -1,4 +1,4 @@
-"""What was decided for a payload: for each symbol its new name, or the reason why it keeps its own."""
+"""What was decided for a payload: for each symbol its new name, or why it keeps its own."""
 
 from enum import IntEnum
 from itertools import compress, count
@@ -11,9 +11,9 @@ from lpmangle.xen.symbols import Kind
 
 
 class Outcome(IntEnum):
-    """What was decided for a symbol that Xen counts as new; the others' outcome is their `xen.Kind`.
+    """What was decided for a symbol that Xen counts as new; the outcome of other symbols is their `xen.Kind`.
 
-    REFERENCE is for undefined ones: it gets the name that a payload below has given to the symbol.
+    REFERENCE is for undefined symbols: they get the name that a payload below has given to the symbol.
     """
 
     RENAMED = 16
@@ -44,7 +44,7 @@ REASONS: dict[int, str] = {
 
 
 class Reference(NamedTuple):
-    """What another payload, told by its build-id, calls a symbol now."""
+    """The name of a symbol in another payload, and the build-id of that payload."""
 
     name: bytes
     build_id: str
@@ -54,8 +54,8 @@ class Plan:
     """`outcomes` holds one Kind or Outcome per symbol; `renames` symbol index -> new name, in table order.
 
     `references` are the undefined symbols, by index, and `functions` the entries of .livepatch.funcs, by number, that
-    refer to what other payloads have renamed (`stack`). `already` says that the payload was mangled in this very way
-    before; then nothing is renamed. `mark` goes into the mangled file; `unmatched` are the globs that fit no new
+    refer to what other payloads have renamed (`stack`). `already` says that the payload is already mangled in exactly
+    this way; then nothing is renamed. `mark` goes into the mangled file; `unmatched` are the globs that match no new
     symbol.
     """
 
@@ -85,7 +85,7 @@ class Plan:
 
     @property
     def changes(self) -> bool:
-        """Whether the payload does not stay as it is."""
+        """Whether the payload changes."""
         return bool(self.renames or self.references or self.functions)
 
     def flags(self, outcome: int) -> bytes:

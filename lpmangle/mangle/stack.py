@@ -1,6 +1,6 @@
 """The stack that a payload is put on, and what a name in the payload means there.
 
-A payload refers to names of others in two ways: by undefined symbols (livepatch_elf.c:livepatch_elf_resolve_symbols)
+A payload refers to names in others in two ways: by undefined symbols (livepatch_elf.c:livepatch_elf_resolve_symbols)
 and by functions to replace whose address it leaves to Xen (livepatch.c:resolve_old_address). Both look the name up
 among the hypervisor's symbols, then among the new symbols of the loaded payloads, in the order in which these were
 loaded. `.livepatch.depends` says which payload must be applied directly below; so the stack is that chain of build-ids,
@@ -17,12 +17,12 @@ from lpmangle.xen.abi import MAX_NAME
 
 
 class Layer(NamedTuple):
-    """A payload of the stack; `names` are its renames, old to new, `kept` the new symbols that have their names still.
+    """A payload of the stack; `names` are its renames, old to new, `kept` the new symbols that kept their names.
 
-    Old names are the 126 bytes by which Xen knew them, and stand for the first symbol that had one. `unsure` are those
-    of symbols that are new under some versions of Xen only, `two` those that stood for symbols which are called
-    differently now, and `shadowed` what those are called that were not the first. `where` is what says so: a manifest,
-    or a payload that is not mangled.
+    Old names are the 126 bytes that Xen keeps, and mean the first symbol of that name. `unsure` are the names of
+    symbols that are new only under some versions of Xen, `two` those of several symbols that have different names now,
+    and `shadowed` the new names of those that were not the first. `where` is the source of this: a manifest, or a
+    payload that is not mangled.
     """
 
     payload: str
@@ -39,15 +39,15 @@ class Layer(NamedTuple):
 
     @property
     def introduced(self) -> frozenset[bytes]:
-        """Every name that it has in the hypervisor: no other payload may introduce one of them."""
+        """Every name that it introduces into the hypervisor: no other payload may introduce it, too."""
         return self.kept.union(self.names.values(), self.shadowed)
 
 
 class Stack:
     """The payloads below one, lowest first; `missing` is the build-id at which the chain could not be followed on.
 
-    `hypervisor` has the hypervisor's own names, None if they are not known. `several` and `hidden` collect, for names
-    that were asked for, what deserves a word: new in more than one payload, or known to the hypervisor as well.
+    `hypervisor` has the hypervisor's own names, None if they are not known. `several` and `hidden` collect the names
+    that were looked up and deserve a warning: new in more than one payload, or also a name of the hypervisor.
     """
 
     def __init__(self, layers: Sequence[Layer], hypervisor: frozenset[bytes] | None, missing: str = "") -> None:
@@ -58,12 +58,12 @@ class Stack:
         self.hidden: dict[bytes, Layer] = {}
 
     def resolve(self, name: bytes) -> Reference | None:
-        """What has become of `name` in the payload whose symbol Xen would have found; None if it is what it was.
+        """The present name of `name` in the payload whose symbol Xen would have found; None if it has not changed.
 
-        Raises PlanError where that cannot be told.
+        Raises PlanError if that is not known.
         """
         if len(name) > MAX_NAME:
-            return None  # compared as a whole with names of which Xen has kept 126 bytes
+            return None  # Xen compares all of it with names that were cut to 126 bytes
         owners = [layer for layer in self.layers if name in layer.names or name in layer.kept]
         if not any(name in owner.names for owner in owners):
             return None
@@ -77,25 +77,28 @@ class Stack:
         return Reference(first.names[name], first.build_id) if name in first.names else None
 
     def owner(self, name: bytes) -> Layer | None:
-        """The payload whose new symbol Xen finds by `name`, old or new; None if the hypervisor has it, or nobody."""
+        """The payload whose new symbol Xen finds by `name`, old or new; None if it is the hypervisor or none."""
         if len(name) > MAX_NAME or (self.hypervisor is not None and name in self.hypervisor):
             return None
         return next((layer for layer in self.layers if name in layer.names or name in layer.introduced), None)
 
     def warnings(self) -> Iterator[str]:
-        """What to know about names whose meaning depends on the order of the loader's search."""
+        """Warnings about names whose meaning depends on the order of the loader's search."""
         for name, layers in self.several.items():
             others = " and ".join(layer.payload for layer in layers[1:])
             first = layers[0].payload
             yield f"{elf.text(name)} is new in {first} and in {others}; the one of {first} is meant"
         for name, layer in self.hidden.items():
-            yield f"{elf.text(name)} stays: the hypervisor has it, and Xen finds that before the one of {layer.payload}"
+            yield (
+                f"{elf.text(name)} keeps its name: the hypervisor has it, too, and Xen finds that one before the one "
+                f"of {layer.payload}"
+            )
         if self.missing:
             yield f"no manifest of build-id {self.missing}, on which {self.layers[0].payload} depends, was found"
 
 
 def _check_sure(name: bytes, owners: Sequence[Layer]) -> None:
-    """Refuse a name that means one symbol or another."""
+    """Refuse a name that is ambiguous."""
     first = owners[0]
     if name in first.two:
         raise PlanError(

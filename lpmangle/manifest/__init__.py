@@ -1,1 +1,1 @@
-"""What was renamed, and the way back."""
+"""What was renamed, and how to undo it."""

@@ -1,4 +1,4 @@
-"""Does a manifest belong to a payload? Told by digests, or, where another tool laid the file out anew, by all names."""
+"""Does a manifest belong to a payload? Judged by digests, or, if another tool has rewritten the file, by all names."""
 
 from collections import defaultdict
 from contextlib import suppress
@@ -15,9 +15,9 @@ BY_NAMES, BY_DIGEST = 1, 2
 
 
 def belongs(data: bytes, found: Manifest) -> bool:
-    """Whether `found` is the manifest of this payload: of its original, of what lpmangle wrote, or of that signed.
+    """Whether `found` is the manifest of this payload, be it the original, as lpmangle wrote it, or signed since.
 
-    Raises ElfError for what is no payload.
+    Raises ElfError for a file that is not a payload.
     """
     return _fit(data, found) > 0
 
@@ -43,9 +43,9 @@ def _fit(data: bytes, found: Manifest) -> int:
 
 
 def has_names(view: elf.Object, found: Manifest) -> bool:
-    """Whether a payload has the build-id and every name that a manifest speaks of, each where it says.
+    """Whether a payload has the build-id and every name of a manifest, each at the place that the manifest says.
 
-    The new names are those of a payload's symbols, so they say whose manifest it is, whatever else was changed since.
+    The new names identify the payload, whatever else was changed since.
     """
     try:
         payload = Payload(view)

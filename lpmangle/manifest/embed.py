@@ -1,12 +1,12 @@
-"""The manifest inside the payload: a section `.debug_lpmangle` that Xen does not load, and out again.
+"""Puts the manifest into the payload, as a section `.debug_lpmangle` that Xen does not load, and takes it out again.
 
-What was there stays where it is. Behind it come the compressed manifest, a new section name table (the old one and one
-name more) and a new section header table (the old one and one header more); the ELF header's e_shoff and e_shnum say
-so. The old tables stay, unused. The name begins with `.debug_` because `strip -g` then removes the section, and
-debuginfod serves it.
+What was there stays where it is. After it come the compressed manifest, a new section name table (the old one and one
+more name) and a new section header table (the old one and one more header); the ELF header's e_shoff and e_shnum are
+changed accordingly. The old tables stay, unused. The name begins with `.debug_` because `strip -g` then removes the
+section, and debuginfod serves it.
 
-A manifest cannot hold the digest of a file that holds the manifest: its `output` is the payload `without` the section,
-which is what was before `embed`, byte for byte. With that and the section's own bytes the whole file is determined.
+A manifest cannot contain the digest of the file that contains the manifest: its `output` is the payload `without` the
+section, as it was before `embed`, byte for byte. That and the section's own bytes determine the whole file.
 """
 
 import struct
@@ -21,8 +21,8 @@ SECTION = ".debug_lpmangle"
 ALIGNMENT = 8
 # Far above the manifest of a million symbols.
 MAX_TEXT = 512 << 20
-# A manifest is 15 to 60 times its compressed form. A small hostile file must not fill the memory: zlib can make
-# thousand times as much of it.
+# A manifest is 15 to 60 times as large as its compressed form. A small hostile file must not fill the memory: zlib can
+# make a thousand times as much of it.
 MAX_RATIO = 200
 MAX_SMALL = 16 << 20
 MAX_TWICE = 64 << 10
@@ -31,7 +31,7 @@ _E_SHOFF, _E_SHNUM = 5, 11  # among the fields of the ELF header from e_type on
 
 
 def add(view: elf.Object, text: bytes) -> bytes:
-    """The file of `view` with the manifest `text` embedded, and the proof of it. Raises PlanError, ProofError."""
+    """The file of `view` with the manifest `text` embedded, and proven. Raises PlanError, ProofError."""
     content = compress(text)
     out = embed(view, content)
     prove(view, out, content)
@@ -39,7 +39,7 @@ def add(view: elf.Object, text: bytes) -> bytes:
 
 
 def compress(text: bytes) -> bytes:
-    """What the section holds: the manifest as a zlib stream. Raises PlanError for one that nobody would unpack."""
+    """The section's content: the manifest as a zlib stream. Raises PlanError for one that readers would refuse."""
     content = zlib.compress(text, 9)
     if len(text) > _most(content):
         raise PlanError("its manifest is too large to be embedded", hint="leave --embed out")
@@ -58,19 +58,19 @@ def decompress(content: bytes, where: str = SECTION) -> bytes:
     if stream.unconsumed_tail:
         raise ManifestError(f"the manifest in {where} is damaged: {len(content)} bytes become more than {len(text)}")
     if not stream.eof or stream.unused_data:
-        raise ManifestError(f"the manifest in {where} is damaged: it does not end with its bytes")
+        raise ManifestError(f"the manifest in {where} is damaged: it is cut short, or bytes follow it")
     return text
 
 
 def _most(content: bytes) -> int:
-    """How much text may come of a compressed manifest."""
+    """The most bytes that a compressed manifest may unpack to."""
     return min(MAX_TEXT, MAX_SMALL + MAX_RATIO * len(content))
 
 
 def _without_chdr(content: bytes) -> bytes:
-    """What objcopy --compress-debug-sections compressed once more; no zlib stream begins as its Elf_Chdr does (gABI).
+    """Undo objcopy --compress-debug-sections, if it was used; no zlib stream begins as its Elf_Chdr does (gABI).
 
-    Of a section that debuginfod serves neither class nor byte order is known; a stream's checksum leaves no doubt.
+    For a section that debuginfod serves, neither class nor byte order is known; the stream's checksum leaves no doubt.
     """
     if content[:4] in (b"\2\0\0\0", b"\0\0\0\2"):  # ELFCOMPRESS_ZSTD
         raise ManifestError(
@@ -80,9 +80,9 @@ def _without_chdr(content: bytes) -> bytes:
     for size in (24, 12):  # Elf64_Chdr, Elf32_Chdr
         stream = zlib.decompressobj()
         with suppress(zlib.error):
-            # What was compressed before shrinks little.
+            # Compressed content hardly shrinks.
             inner = stream.decompress(content[size:], MAX_TWICE + 8 * len(content))
-            if stream.eof:  # llvm-objcopy 14 leaves NULs behind it
+            if stream.eof:  # llvm-objcopy 14 leaves NULs after it
                 return inner
     return content
 
@@ -91,7 +91,7 @@ def embed(view: elf.Object, content: bytes) -> bytes:
     """The file of `view` with `content` as its section SECTION. Raises PlanError if it cannot have one more section."""
     layout, count = view.layout, len(view.sections)
     if view.section_named(SECTION):
-        raise PlanError(f"has a section {SECTION} already", hint="take it out first: objcopy -R " + SECTION)
+        raise PlanError(f"already has a section {SECTION}", hint="remove it first: objcopy -R " + SECTION)
     if count >= MAX_SECTIONS:
         raise PlanError(
             f"has {count} sections, Xen refuses one more",
@@ -118,8 +118,8 @@ def prove(before: elf.Object, after: bytes, content: bytes) -> None:
     """Raise ProofError unless `after` is `before` with `content` embedded and nothing else changed.
 
     Of the old bytes only e_shoff and e_shnum may differ. The section headers, read again from `after`, must be the old
-    ones but for the place and size of the section names (and the number of sections where section 0 holds it), and one
-    more; every byte behind the old file must be content, section names, headers, or zero.
+    ones, except for the place and size of the section names (and the number of sections, if section 0 has it), and one
+    more; every byte after the old file must be content, section names, headers, or zero.
     """
     old, layout, count, names = before.data, before.layout, len(before.sections), before.section_names
     masked = bytearray(memoryview(after)[: len(old)])
@@ -158,7 +158,7 @@ def prove(before: elf.Object, after: bytes, content: bytes) -> None:
 def extract(view: elf.Object) -> bytes | None:
     """The manifest embedded in `view`; None if there is none. Raises ManifestError for one that cannot be read."""
     section = view.section_named(SECTION)
-    if section is None or section.type == elf.SHT_NOBITS:  # SHT_NOBITS: what eu-strip -g -f leaves of it
+    if section is None or section.type == elf.SHT_NOBITS:  # SHT_NOBITS: eu-strip -g -f leaves that
         return None
     return decompress(bytes(view.section_data(section)))
 
@@ -166,8 +166,8 @@ def extract(view: elf.Object) -> bytes | None:
 def without(view: elf.Object) -> elf.Object:
     """The payload as it was before `embed`, which is what the manifest's `output` describes.
 
-    The very `view` if nothing is embedded, or if the file was changed since: only what `embed` makes again, byte for
-    byte, from the result and the section's content is taken apart.
+    `view` itself if nothing is embedded, or if the file was changed since: the section is removed only if `embed` makes
+    the same file again, byte for byte, from the result and the section's content.
     """
     section = view.sections[-1]
     if section.name != SECTION:
@@ -186,12 +186,17 @@ def without(view: elf.Object) -> elf.Object:
         view.layout.ehdr.pack_into(out, 16, *fields)
         bare = elf.parse(bytes(out))
         return bare if embed(bare, bytes(view.section_data(section))) == view.data else view
-    except (ElfError, ManifestError, PlanError, struct.error):  # struct.error: a number that its field cannot hold
+    except (
+        ElfError,
+        ManifestError,
+        PlanError,
+        struct.error,
+    ):  # struct.error: a number that does not fit into its field
         return view
 
 
 def _append(out: bytearray, data: bytes, alignment: int) -> int:
-    """Put `data` behind `out`; where it came to stand."""
+    """Append `data` to `out`, and return its offset."""
     out += bytes(-len(out) % alignment)
     at = len(out)
     out += data

@@ -1,4 +1,4 @@
-"""What every reader and writer of manifests knows: name, version, place, and how to tell one by its first bytes."""
+"""What every reader and writer of manifests knows: name, version, place, and how to recognise one."""
 
 FORMAT = "lpmangle-manifest"
 VERSION = "1.0"
@@ -16,13 +16,13 @@ def begins(start: bytes) -> bool:
 
 
 def payload_name(stem: str) -> str:
-    """The name that a manifest has for a payload: that of its file, as text."""
+    """The name of a payload in its manifest: that of its file, as text."""
     return stem.encode("utf-8", "backslashreplace").decode()
 
 
 def payload_in(start: bytes) -> str | None:
-    """The payload's name in a manifest that begins with `start`; None if it does not stand there."""
-    import json  # both are slow to load, and manifests are seldom where they could be of another payload
+    """The payload's name in a manifest that begins with `start`; None if it is not there."""
+    import json  # both are slow to load, and it is rare that a manifest could belong to another payload
     import re
 
     found = re.search(rb'^  "payload": ("(?:[^"\\]|\\.)*"),$', start, re.MULTILINE)

@@ -1,11 +1,11 @@
-"""The frame of a payload: all of its bytes that a tool which lays the file out anew does not keep, for the manifest.
+"""The frame of a payload, for its manifest: all bytes that a tool does not keep when it rewrites the file.
 
-objcopy and the like keep what is in a section, and write everything else as they like: headers, tables of names and
-symbols, padding. Whoever has such a file and the frame of what it was made from can put that together again
-(`rebuild`), and its digest says whether it is the same. In the frame as well are relocations of what is loaded, so that
-one that was changed can be told, and the notes that signers and RPM's find-debuginfo change.
+objcopy and similar tools keep the content of sections, and write everything else in their own way: headers, tables of
+names and symbols, padding. From such a file and the frame, the original can be rebuilt (`rebuild`); its digest says
+whether it is the same. The frame also has the relocations of loaded sections, so that changes in them are found, and
+the notes that signers and RPM's find-debuginfo change.
 
-Compressed by zlib, in base64, it is: where the section headers begin (u64), and their number (u32); the ELF header; the
+It is compressed by zlib, in base64: where the section headers begin (u64), and their number (u32); the ELF header; the
 section headers; a byte for each section, 1 if its content is not in the frame; a CRC-32 of each of these (u32); all
 bytes that are in none of the above, in order. Numbers are little endian.
 """
@@ -19,9 +19,9 @@ from lpmangle import elf
 from lpmangle.errors import ElfError, ManifestError
 from lpmangle.xen.abi import BUILD_ID_SECTION, SIGNATURE_SECTION
 
-# Half of what Xen takes. Most of a large payload is in its sections.
+# Half of what Xen accepts. Most of a large payload is in its sections.
 MAX_SIZE = 1 << 20
-_LEVEL = 6  # what 9 saves more is 2 percent, for twenty times the time
+_LEVEL = 6  # 9 would save 2 percent more, in twenty times the time
 _HEAD = Struct("<QI")
 _CRC = Struct("<I")
 _WRITTEN_ANEW = (
@@ -51,7 +51,7 @@ def encode(view: elf.Object) -> str | None:
 
 
 def _is_content(view: elf.Object, section: elf.Section) -> bool:
-    """Whether other tools keep what is in a section as it is."""
+    """Whether other tools keep the content of a section."""
     if section.type in _WRITTEN_ANEW or section.name in _CHANGED_BY_DESIGN:
         return False
     if section.type in (elf.SHT_REL, elf.SHT_RELA):
@@ -60,7 +60,7 @@ def _is_content(view: elf.Object, section: elf.Section) -> bool:
 
 
 def checksum(content: memoryview | bytes) -> int:
-    """What tells a section that was changed; that none was, the digest of the whole file tells."""
+    """The checksum that shows which section was changed; the digest of the whole file shows whether any was."""
     return zlib.crc32(content)
 
 
@@ -69,17 +69,17 @@ def decode(text: str) -> bytes:
     stream = zlib.decompressobj()
     try:
         raw = stream.decompress(a2b_base64(text, strict_mode=True), MAX_SIZE)
-    except (ValueError, zlib.error) as error:  # ValueError: binascii.Error, or what is not ASCII
+    except (ValueError, zlib.error) as error:  # ValueError: binascii.Error, or not ASCII
         raise ManifestError(f"the frame in the manifest is damaged: {error}") from None
     if not stream.eof or stream.unused_data:
-        raise ManifestError("the frame in the manifest is damaged: it does not end with its bytes")
+        raise ManifestError("the frame in the manifest is damaged: it is cut short, or bytes follow it")
     return raw
 
 
 def unfold(raw: bytes, size: int, most: int) -> tuple[elf.Object, dict[int, int]]:
-    """The file of `size` bytes with zeros for what the frame does not have; of each such section number the check.
+    """The file of `size` bytes, with zeros where the frame has nothing; and the checksum of each such section.
 
-    There are no more than `most` bytes in such sections. Raises ElfError for what is no frame.
+    These sections may have at most `most` bytes in total. Raises ElfError for data that is not a frame.
     """
     e_shoff, count = _HEAD.unpack_from(raw.ljust(_HEAD.size, b"\0"))
     raw = raw[_HEAD.size :]
@@ -114,7 +114,7 @@ def unfold(raw: bytes, size: int, most: int) -> tuple[elf.Object, dict[int, int]
 
 
 def _gaps(taken: Iterable[tuple[int, int]], size: int) -> Iterator[tuple[int, int]]:
-    """What of a file of that size is in none of some places, each from its first byte to behind its last."""
+    """The parts of a file of that size that are in none of the ranges `taken`, as pairs of start and end."""
     at = 0
     for start, stop in sorted(taken):
         if at < start:

@@ -1,7 +1,7 @@
-"""The manifest's types: what was renamed in a payload, and what it takes to undo it. Read here alone.
+"""The manifest's types: what was renamed in a payload, and what is needed to undo it. Manifests are read only here.
 
-Readers ignore fields that they do not know; a newer major version is refused. `write` writes it, apart from here
-because the command that runs in build loops has no time to load msgspec.
+Readers ignore unknown fields, but refuse a newer major version. `write` writes manifests; it is separate because the
+command that runs in build loops has no time to load msgspec.
 """
 
 from contextlib import suppress
@@ -38,14 +38,14 @@ class SectionPlace(msgspec.Struct, frozen=True):
 
 
 class NoteRecord(msgspec.Struct, frozen=True):
-    """What people are to know of the payload: `--note KEY=VALUE`."""
+    """A note about the payload: `--note KEY=VALUE`."""
 
     key: str
     value: str
 
 
 class OptionsRecord(msgspec.Struct, frozen=True):
-    """The options of the run; `suffix` is what was asked for, the manifest's own `suffix` what it came to."""
+    """The options of the run; `suffix` is as it was typed, the manifest's own `suffix` is its value."""
 
     suffix: str
     template: str
@@ -69,7 +69,7 @@ class SymbolRecord(msgspec.Struct, frozen=True):
 
 
 class BelowRecord(msgspec.Struct, frozen=True):
-    """A mangled payload of the stack that this one is put on; template and suffix are what its names are made by."""
+    """A mangled payload of the stack that this one is put on; template and suffix are those of its names."""
 
     payload: str
     build_id: Hex
@@ -78,7 +78,7 @@ class BelowRecord(msgspec.Struct, frozen=True):
 
 
 class ReferenceRecord(msgspec.Struct, frozen=True):
-    """An undefined symbol that got the name which the payload with `build_id` has given to it."""
+    """An undefined symbol, with the name that the payload with `build_id` has given to it."""
 
     index: Word
     original: str
@@ -88,7 +88,7 @@ class ReferenceRecord(msgspec.Struct, frozen=True):
 
 
 class FunctionNameRecord(msgspec.Struct, frozen=True):
-    """An entry of .livepatch.funcs, by its number, that got such a name; `addend` is its relocation's in the input."""
+    """An entry of .livepatch.funcs, by number, with such a name; `addend` is that of its relocation in the input."""
 
     entry: Unsigned
     original: str
@@ -100,13 +100,13 @@ class FunctionNameRecord(msgspec.Struct, frozen=True):
 class Manifest(msgspec.Struct, frozen=True):
     """`payload` is the name that the payload is uploaded by: its file name without the ending.
 
-    `output` is the payload without an embedded manifest, which cannot hold its own digest. If there is one,
-    `section_headers` is where the section header table was (e_shoff) before it was embedded. What was taken from the
-    payloads `against` are `references` and `functions`; `string_sections` hold the names of the latter. `kept` are the
-    names of new symbols that were not renamed; `unsure` the original names of symbols that are
-    new under some versions of Xen only, and overriding under others. `notes` are what people said of the payload, and
-    `source` is what they said that it was made from (--source). `frame`, base64, is what other tools do not keep of the
-    input (`frame`); manifests of lpmangle 0.1 have none, nor those of very large payloads.
+    `output` is the payload without an embedded manifest, because a manifest cannot contain its own digest. If there is
+    one, `section_headers` is where the section header table was (e_shoff) before it was embedded. `references` and
+    `functions` were borrowed from the payloads `against`; `string_sections` have the names of the latter. `kept` are
+    the names of new symbols that were not renamed; `unsure` the original names of symbols that are new under some
+    versions of Xen, and overriding under others. `notes` and `source` are what --note and --source gave. `frame`, in
+    base64, is what other tools do not keep of the input (`frame`); manifests of lpmangle 0.1 and of very large payloads
+    have none.
     """
 
     format: Literal["lpmangle-manifest"]
@@ -140,12 +140,12 @@ class Manifest(msgspec.Struct, frozen=True):
 
     @property
     def borrowed(self) -> "list[ReferenceRecord | FunctionNameRecord]":
-        """Every name that is borrowed from a payload below."""
+        """Every name that was borrowed from a payload below."""
         return [*self.references, *self.functions]
 
 
 class Head(msgspec.Struct, frozen=True):
-    """What a manifest is found by. A thousand of them are read in the time of a few whole manifests."""
+    """What is needed to find a manifest. Reading a thousand heads takes as long as a few whole manifests."""
 
     format: Literal["lpmangle-manifest"]
     version: str
@@ -166,7 +166,7 @@ class Name(msgspec.Struct, frozen=True, gc=False):
 
 
 class Names(msgspec.Struct, frozen=True):
-    """What a trace needs of a manifest."""
+    """What is needed of a manifest to read a trace."""
 
     payload: str
     build_id: Hex | None
@@ -187,19 +187,19 @@ def _decoder(kind: type[Any]) -> msgspec.json.Decoder[Any]:
 
 
 def decode(data: bytes) -> Manifest:
-    """The manifest in `data`. Raises ManifestError for anything else, and for a version that is not ours to read."""
+    """The manifest in `data`. Raises ManifestError for anything else, and for a version that we cannot read."""
     return _read(Manifest, data)
 
 
 def decode_head(data: bytes) -> Head:
-    """The head of the manifest in `data`; its symbols are not looked at. Raises ManifestError."""
+    """The head of the manifest in `data`; its symbols are not read. Raises ManifestError."""
     return _read(Head, data)
 
 
 def head_in(start: bytes) -> Head | None:
-    """The head of a manifest that begins with `start`; None if its symbols do not stand last, where lpmangle puts them.
+    """The head of a manifest that begins with `start`; None if its symbols are not last, where lpmangle puts them.
 
-    They are nine tenths of the time that a thousand manifests take.
+    Reading symbols takes nine tenths of the time for a thousand manifests.
     """
     before, symbols, _ = start.partition(b'"symbols": [')
     if symbols:
@@ -209,7 +209,7 @@ def head_in(start: bytes) -> Head | None:
 
 
 def decode_names(data: bytes) -> Names:
-    """The names in the manifest in `data`, whose head has been read before. Raises ManifestError."""
+    """The names in the manifest in `data`, whose head has been read. Raises ManifestError."""
     try:
         names: Names = _decoder(Names).decode(data)
         return names
@@ -240,7 +240,7 @@ def _read(kind: type[_T], data: bytes) -> _T:
 
 def schema() -> str:
     """The JSON schema of a manifest, as it is shipped in manifest.schema.json."""
-    from inspect import cleandoc  # loaded here: no reader of manifests needs it
+    from inspect import cleandoc  # loaded here: readers of manifests do not need it
 
     made = msgspec.json.schema(Manifest)
     for definition in made["$defs"].values():

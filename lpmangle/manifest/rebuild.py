@@ -1,7 +1,7 @@
-"""The original out of a mangled payload that another tool has laid out anew, such as objcopy for a signature.
+"""Rebuilds the original from a mangled payload that another tool has rewritten, such as objcopy for a signature.
 
-The manifest's frame has what such a tool does not keep, the payload what is in the sections. Whether what comes of it
-is the original, byte for byte, the manifest's digest says.
+The manifest's frame has what such a tool does not keep, the payload has the content of the sections. The manifest's
+digest says whether the result is the original, byte for byte.
 """
 
 from typing import NamedTuple
@@ -13,11 +13,11 @@ from lpmangle.manifest import frame
 from lpmangle.manifest.read import Manifest
 from lpmangle.system.files import sha256
 
-NO_FRAME = "its manifest has no frame of it (lpmangle 0.1 wrote none, and there is none of a very large payload)"
+NO_FRAME = "its manifest has no frame (lpmangle 0.1 wrote none, and very large payloads get none)"
 
 
 class Rebuilt(NamedTuple):
-    """The original if it is `proven`. If not, it is that but for what is in the sections that are `changed`."""
+    """The original if it is `proven`. If not, the content of the sections `changed` is not the original's."""
 
     view: elf.Object
     proven: bool
@@ -25,7 +25,7 @@ class Rebuilt(NamedTuple):
 
 
 def rebuild(view: elf.Object, found: Manifest) -> Rebuilt:
-    """Put the original together. Raises ManifestError if the manifest does not hold what is needed for that."""
+    """Rebuild the original. Raises ManifestError if the manifest does not have what is needed for that."""
     if found.frame is None:
         raise ManifestError(NO_FRAME)
     raw = frame.decode(found.frame)
@@ -38,20 +38,20 @@ def rebuild(view: elf.Object, found: Manifest) -> Rebuilt:
     out, changed = bytearray(bare.data), list[SectionId]()
     for number, expected in checks.items():
         section, one = bare.sections[number], there.get(ids[number])
-        # One that got names of functions has them behind its content.
+        # A section that got names of functions has them after its content.
         content = numbers.content(one)[: section.size] if one else b""
         if len(content) < section.end - section.offset or frame.checksum(content) != expected:
             changed.append(ids[number])
         out[section.offset : section.end] = content.ljust(section.end - section.offset, b"\0")
     try:
         original = elf.parse(bytes(out))
-    except ElfError as error:  # what is in its sections was changed, and they overlap with tables
-        raise ManifestError(f"what comes of it is no payload: {error.message}") from None
+    except ElfError as error:  # the content of its sections was changed, and they overlap with tables
+        raise ManifestError(f"the result is not a payload: {error.message}") from None
     return Rebuilt(original, sha256(out) == found.input.sha256, changed)
 
 
 class _Numbers:
-    """Relocations of what is not loaded, such as debug information, with the symbols' numbers of the original."""
+    """Relocations of sections that are not loaded, such as debug information, with the original's symbol numbers."""
 
     def __init__(self, view: elf.Object, bare: elf.Object, found: Manifest) -> None:
         names = {entry.index: entry.name.encode() for entry in found.named}

@@ -1,4 +1,4 @@
-"""Looking symbols up in a manifest, in either direction, the way people have them: partial, cut, with an offset."""
+"""Looks symbols up in a manifest, in either direction, as people have them: partial, cut, with an offset."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -8,8 +8,8 @@ from typing import NamedTuple
 from lpmangle.manifest.read import FunctionNameRecord, Manifest, Name, ReferenceRecord, SymbolRecord
 from lpmangle.xen.abi import MAX_NAME
 
-# NAME+0xOFFSET/0xSIZE [PAYLOAD] in a trace of Xen's, <NAME+OFFSET> in a listing of gdb's, <NAME-0xOFFSET> in one of
-# objdump's, NAME + OFFSET in section SECTION of FILE from gdb's `info symbol`.
+# NAME+0xOFFSET/0xSIZE [PAYLOAD] in a trace of Xen, <NAME+OFFSET> in a listing of gdb, <NAME-0xOFFSET> in one of
+# objdump, NAME + OFFSET in section SECTION of FILE from gdb's `info symbol`.
 _PASTED = re.compile(
     r"(?P<angle><)?(?P<name>.*?)"
     r"(?:\s*(?:[+-]\s*0x[0-9a-fA-F]+|\+\s*[0-9]+)(?:/0x[0-9a-fA-F]+)?)?"
@@ -19,30 +19,30 @@ _PASTED = re.compile(
 
 
 class Sought(NamedTuple):
-    """What is looked for: a name or pattern, and the payload that a trace named with it."""
+    """What to search for: a name or pattern, and the payload that a trace named with it."""
 
     pattern: str
     payload: str | None
 
 
 def wanted(word: str) -> Sought:
-    """What `word` means, which may be pasted from a trace or a debugger: with blanks, an offset, the payload."""
+    """What `word` means, which may be copied from a trace or a debugger: with blanks, an offset, the payload."""
     found = _PASTED.fullmatch(word.strip())
-    assert found is not None  # everything in it may be missing
+    assert found is not None  # all parts of it are optional
     return Sought(found["name"], found["payload"])
 
 
 def find(manifest: Manifest, pattern: str) -> Iterator[SymbolRecord]:
-    """The symbols that `pattern` names: exactly or as a glob, by the old or new name, with or without the file part.
+    """The symbols that match `pattern`: exactly or as a glob, by old or new name, with or without the file part.
 
-    An old name of more than 126 bytes is found by the 126 that Xen keeps of it, too. What stands around the name in a
-    trace is ignored (`wanted`).
+    An old name of more than 126 bytes is also found by the 126 bytes that Xen keeps. What is around the name in a trace
+    is ignored (`wanted`).
     """
     return filter(matcher(pattern), manifest.symbols)
 
 
 def find_borrowed(manifest: Manifest, pattern: str) -> Iterator[ReferenceRecord | FunctionNameRecord]:
-    """The same among what the payload takes from others: undefined symbols, functions to replace."""
+    """The same among the names that the payload borrows: undefined symbols, functions to replace."""
     return filter(matcher(pattern), manifest.borrowed)
 
 

@@ -1,13 +1,13 @@
-"""JSON as json.dumps writes it, for texts of which nearly all need no escapes: json is slow to load."""
+"""JSON as json.dumps writes it, for texts that rarely need escapes: json is slow to load."""
 
 from collections.abc import Mapping
 
-# Bytes that stand in JSON for themselves: printable ASCII but quote and backslash.
+# Bytes that need no escape in JSON: printable ASCII without quote and backslash.
 _PLAIN = bytes(set(range(0x20, 0x7F)) - set(b'"\\'))
 
 
 def is_plain(content: bytes) -> bool:
-    """Whether a JSON string of text that has no other bytes than `content` needs no escapes."""
+    """Whether text that consists of bytes of `content` needs no escapes in JSON."""
     return not content.translate(None, _PLAIN)
 
 
@@ -21,7 +21,7 @@ def quoted(text: str) -> str:
 
 
 def indented(value: object, margin: str = "\n") -> str:
-    """The same as json.dumps(value, indent=2), for what a manifest is made of; `margin` stands before its last line."""
+    """The same as json.dumps(value, indent=2), for the types in a manifest; `margin` comes before its last line."""
     if isinstance(value, str):
         return quoted(value)
     if isinstance(value, Mapping):

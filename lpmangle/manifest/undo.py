@@ -1,4 +1,4 @@
-"""The way back: from a mangled payload and its manifest to the original, byte for byte."""
+"""From a mangled payload and its manifest back to the original, byte for byte."""
 
 import struct
 
@@ -18,9 +18,9 @@ def prove_manifest(payload: Payload, after: bytes, manifest: Manifest) -> None:
 
 
 def undo(view: elf.Object, manifest: Manifest) -> bytes:
-    """The input that `manifest` was made from, byte for byte; raises ManifestError if it cannot be had from `view`."""
+    """The original, byte for byte. Raises ManifestError if `view` and `manifest` do not lead back to it."""
     other = ManifestError(
-        "the manifest does not lead back to the original: it is another payload's, or the payload was changed since",
+        "the manifest does not lead back to the original: it belongs to another payload, or this one was changed since",
         hint="give the right manifest with -m",
     )
     table, size = manifest.string_table, manifest.input.size
@@ -37,12 +37,12 @@ def undo(view: elf.Object, manifest: Manifest) -> bytes:
             view.put_place(out, table.section, table.offset, table.size)
         if manifest.functions:
             _undo_functions(out, view, manifest)
-    # An offset past the shortened file, a number that its field cannot hold; an entry or a section that does not exist.
+    # An offset past the shortened file, a number that does not fit into its field, a missing entry or section.
     except (struct.error, KeyError, IndexError, ElfError, PayloadError):
         raise other from None
     if len(out) != size or sha256(out) != manifest.input.sha256:
         raise other
-    # The manifest vouches for nothing: what it leads to must be a payload that becomes this one by these renames.
+    # The manifest proves nothing: the result must be a payload that becomes this one by these renames.
     original = bytes(out)
     try:
         before = elf.parse(original)

@@ -1,7 +1,7 @@
-"""Writes the manifest of a plan: one JSON object, its shape typed in `read`.
+"""Writes the manifest of a plan: one JSON object, whose types are in `read`.
 
-The head is indented and the symbols stand one to a line, so that a diff or grep of two manifests shows symbols. Last
-stands what only programs read.
+The head is indented and each symbol is on one line, so that a diff or grep of two manifests shows symbols. What only
+programs read comes last.
 """
 
 from collections.abc import Iterable, Iterator
@@ -20,7 +20,7 @@ from lpmangle.xen.payload import Payload
 if TYPE_CHECKING:
     from lpmangle.mangle.stack import Stack
 
-# So many symbols are written at once: a manifest of a million symbols is never in memory whole.
+# This many symbols are written at once, so that a manifest of a million symbols is never in memory as a whole.
 _LINES = 1024
 
 
@@ -34,9 +34,10 @@ def encode(
     stack: "Stack | None" = None,
     source: bytes | None = None,
 ) -> Iterator[bytes]:
-    """The manifest of `plan`, which made `output` out of `payload`, in pieces. `stem` is what it is uploaded as.
+    """The manifest of `plan`, which made `output` out of `payload`, in pieces. `stem` is the name by which it is
+    uploaded.
 
-    A manifest to be embedded into `output` says where the section headers were. `stack` is the plan's, `source`
+    A manifest that will be embedded into `output` says where the section headers were. `stack` is the plan's, `source`
     the content of the file that --source names.
     """
     view, options, strtab = payload.elf, plan.options, payload.elf.strtab
@@ -86,7 +87,7 @@ def encode(
 
 
 def _references(payload: Payload, plan: Plan, stack: "Stack") -> dict[str, object]:
-    """What the plan takes from other payloads, and from which: the records of `read` for them."""
+    """The names that the plan borrows, and the payloads that they are from, as records of `read`."""
     view = payload.elf
     references, entries = [], []
     for index, reference in plan.references.items():
@@ -124,7 +125,7 @@ def _kept(view: elf.Object, plan: Plan) -> Iterator[bytes]:
 
 
 def _as_text(names: Iterable[bytes]) -> list[str]:
-    """Each name once; one that is not text nobody can refer to in a manifest."""
+    """Each name once; names that are not text cannot be in a manifest."""
     found: dict[str, None] = {}
     for name in names:
         with suppress(UnicodeDecodeError):

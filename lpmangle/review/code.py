@@ -1,8 +1,8 @@
-"""A function's code without what depends on where it lies: bytes, with relocated fields set aside, and references.
+"""A function's code without what depends on its address: bytes, with relocated fields set to 0, and references.
 
-A call to a function of the same section, and on x86 its address, is resolved by the assembler unless each function
-has a section of its own (-ffunction-sections): no relocation is left, and the bytes say how far it is. Such fields are
-found here and taken for what they are, references as any other.
+The assembler resolves calls to functions of the same section, and on x86 also their addresses, unless each function has
+a section of its own (-ffunction-sections): there is no relocation, and the bytes have the distance. Such fields are
+found here, and treated as references like any other.
 """
 
 from bisect import bisect_right
@@ -27,22 +27,22 @@ from lpmangle.xen.relocations import (
     sign_extended,
 )
 
-# What is not decoded, decodes as nothing: no function of a payload is as large.
+# Larger code is not decoded: no function of a payload is as large.
 MAX_SIZE = 1 << 20
-_R_X86_64_PC8 = 15  # a short jump; Xen takes no such relocation, and none is left for it
+_R_X86_64_PC8 = 15  # a short jump; Xen does not accept such a relocation, and none is left for it
 _PC8, _PC32 = Field(Struct("<B"), 0xFF, True), Field(DWORD, 0xFFFFFFFF, True)
 _PREFIXES = b"\x2e\x3e\x66\xf2\xf3"
 
 
 class Code(NamedTuple):
-    """`content` has the bytes, 0 where a field is filled in by a reference; `references` are in the order of places."""
+    """`content` has the bytes, 0 where a reference fills a field in; `references` are in the order of their places."""
 
     content: bytes
     references: tuple[RelocatedField, ...]
 
 
 class _Branch(NamedTuple):
-    """A field at `at` bytes from the function's start that leads to `target` bytes from there, branch or not."""
+    """A field `at` bytes from the function's start that refers to `target` bytes from there; not always a branch."""
 
     at: int
     type: int
@@ -51,7 +51,7 @@ class _Branch(NamedTuple):
 
 
 def code_at(places: Places, extent: Extent) -> Code | None:
-    """The code of a function; None if it cannot be looked at, since the file is too tangled or has none there."""
+    """The code of a function; None if the file has none there, or is too tangled."""
     view, section = places.view, places.view.sections[extent.section]
     size = extent.end - extent.start
     start = section.offset + extent.start
@@ -70,10 +70,12 @@ def code_at(places: Places, extent: Extent) -> Code | None:
         at, kind = relocation.r_offset - extent.start, relocation.r_type
         addend, field = places.addend(relocation, extent.section), places.fields.get(kind)
         if x86:
-            if field and field.relative:  # to the end of the instruction, which may have an immediate operand behind
+            if (
+                field and field.relative
+            ):  # from the end of the instruction, which may have an immediate operand after it
                 after = bisect_right(ends, at)
                 addend += ends[after] - at if after < len(ends) else 4
-            # The same to Xen (arch_livepatch_perform_rela); which one it is depends on the version of the assembler.
+            # Xen treats both alike (arch_livepatch_perform_rela); the version of the assembler decides which one it is.
             kind = R_X86_64_PC32 if kind == R_X86_64_PLT32 else kind
         references.append(RelocatedField(at, kind, places.target(relocation.r_sym, addend)))
     for branch in branches:
@@ -88,7 +90,7 @@ def code_at(places: Places, extent: Extent) -> Code | None:
 
 @lru_cache(maxsize=64)  # the same function in two payloads, one after the other
 def _decoded(machine: int, code: bytes) -> tuple[list[int], list[_Branch]]:
-    """Where instructions end (of x86), and which of them lead elsewhere."""
+    """Where instructions end (on x86), and which of them refer to other places."""
     ends = _ends(code) if machine == elf.EM_X86_64 else []
     return ends, list(_branches(machine, code, ends))
 
@@ -107,7 +109,7 @@ def _ends(code: bytes) -> list[int]:
 
 
 def _branches(machine: int, code: bytes, ends: list[int]) -> Iterator[_Branch]:
-    """Relative jumps and calls, those inside the function included."""
+    """Relative jumps and calls, including those inside the function."""
     if machine == elf.EM_X86_64:
         yield from _branches_x86(code, ends)
     elif machine in (elf.EM_AARCH64, elf.EM_ARM):

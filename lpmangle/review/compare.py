@@ -1,8 +1,8 @@
-"""Two payloads compared: what `lpmangle compare` tells.
+"""Compares two payloads, for `lpmangle compare`.
 
-Code is equal if its bytes are, once what relocations fill in is set aside, and if these relocations have the same
-places, types and targets (`identity`, `code`). On x86 R_X86_64_PLT32 counts as R_X86_64_PC32: Xen does the same for
-both (arch_livepatch_perform_rela).
+Code is equal if its bytes are equal, except where relocations fill them in, and if these relocations have the same
+places, types and targets (`identity`, `code`). On x86, R_X86_64_PLT32 counts as R_X86_64_PC32: Xen treats both alike
+(arch_livepatch_perform_rela).
 """
 
 from collections import Counter
@@ -20,7 +20,7 @@ from lpmangle.xen.variables import stable_names
 
 
 class HookChange(NamedTuple):
-    """Hooks of one kind, and the original names of what each payload has called."""
+    """Hooks of one kind, and the original names of the functions that each payload has called."""
 
     kind: str
     verdict: Fate
@@ -29,7 +29,7 @@ class HookChange(NamedTuple):
 
 
 class SpecialChange(NamedTuple):
-    """Entries of a section that Xen reads: how many both payloads have, and how many one of them alone."""
+    """Entries of a section that Xen reads: how many both payloads have, and how many only one of them has."""
 
     section: str
     both: int
@@ -38,7 +38,7 @@ class SpecialChange(NamedTuple):
 
 
 class Comparison:
-    """`old` and `new`, both all read. `transition` is what a host goes through."""
+    """`old` and `new`, both completely read. `transition` is what happens on a host."""
 
     def __init__(self, old: Inventory, new: Inventory, transition: Transition) -> None:
         self.old = old
@@ -62,12 +62,12 @@ class Comparison:
 
     @cached_property
     def variables(self) -> list[SymbolChange]:
-        """What keeps a state: whether it is there, and its first value."""
+        """Variables: whether they are there, and their initial values."""
         return self._symbols(STATE)
 
     @cached_property
     def constants(self) -> list[SymbolChange]:
-        """Named constants. One that only has another name is equal."""
+        """Named constants. One whose name alone differs is equal."""
         return self._symbols(CONSTANT)
 
     def _symbols(self, kind: str) -> list[SymbolChange]:
@@ -135,13 +135,13 @@ class Comparison:
 
     @cached_property
     def globals_gone(self) -> list[bytes]:
-        """GLOBAL and WEAK symbols of the old one that the new one has not: a payload on top may refer to them."""
+        """GLOBAL and WEAK symbols that only the old one has: a payload on top may refer to them."""
         old, new = ({one.name for one in side.added if one.binding != elf.STB_LOCAL} for side in (self.old, self.new))
         return sorted(old - new)
 
     @cached_property
     def facts(self) -> list[tuple[str, str | None, str | None]]:
-        """What they say of themselves otherwise: machine, depends, hypervisor, compilers."""
+        """Other facts that differ: machine, depends, hypervisor, compilers."""
         pairs = [
             (name, getattr(self.old, name), getattr(self.new, name)) for name in ("machine", "depends", "xen_depends")
         ]
@@ -150,7 +150,7 @@ class Comparison:
 
     @property
     def notes(self) -> tuple[list[str], list[str], list[str]]:
-        """What people said of the old one alone, of both, and of the new one alone, each as KEY=VALUE."""
+        """The notes of only the old one, of both, and of only the new one, each as KEY=VALUE."""
         old, new = self.old.subject.notes, self.new.subject.notes
         return (
             [note for note in old if note not in new],
@@ -160,14 +160,14 @@ class Comparison:
 
     @property
     def is_tangled(self) -> bool:
-        """Whether there is code or data that cannot be looked at, and so counts as another."""
+        """Whether there is code or data that cannot be read, and so counts as changed."""
         whys = [one.why for one in (*self.helpers, *self.variables, *self.constants)]
         whys += [one.why for one in self.functions]
         return any(why is not None and why.what == "unknown" for why in whys)
 
     @property
     def differs(self) -> bool:
-        """Whether they differ in anything but names, places, build-id and compilers."""
+        """Whether they differ in more than names, places, build-id and compilers."""
         verdicts = [one.verdict for one in (*self.helpers, *self.variables, *self.constants)]
         verdicts += [one.verdict for one in self.functions] + [one.verdict for one in self.hooks]
         return (
@@ -180,7 +180,7 @@ class Comparison:
 
 
 def _names(several: list[Added], kind: str) -> dict[Added, bytes]:
-    """What each is told by in another build: functions by their names, whatever a compiler has put behind these."""
+    """The name by which each is known in another build: that of a function without what a compiler has appended."""
     stable = {} if kind == FUNCTION else stable_names(one.name for one in several)
     return {one: stable.get(one.name, one.name) for one in several}
 

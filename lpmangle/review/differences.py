@@ -1,4 +1,4 @@
-"""Two payloads side by side, part by part: what is equal, what is not, and the first reason why."""
+"""Two payloads side by side, part by part: what is equal, what is not, and the first difference."""
 
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
@@ -15,20 +15,20 @@ K = TypeVar("K", bound=Hashable)
 
 
 class Fate(StrEnum):
-    """What has become of something from the old payload to the new one."""
+    """What happened to something from the old payload to the new one."""
 
     EQUAL = "equal"
     CHANGED = "changed"
-    GONE = "gone"  # in the old one alone
-    NEW = "new"  # in the new one alone
+    GONE = "gone"  # only in the old one
+    NEW = "new"  # only in the new one
 
 
 class Why(NamedTuple):
     """The first difference of two pieces of code or data.
 
-    `what` is `size`, `bytes`, `target` (a reference leads elsewhere: from `old` to `new`), `references` (there are
-    others), `deletion` (one of them deletes code, or another number of bytes), or `unknown`: one of them cannot be
-    looked at. `at` is where, in bytes from the start; `sizes` are those of both.
+    `what` is `size`, `bytes`, `target` (a reference has another target: `new`, not `old`), `references` (they are at
+    different places), `deletion` (only one of them deletes code, or a different number of bytes), or `unknown`: one of
+    them cannot be read. `at` is the place, in bytes from the start; `sizes` are those of both.
     """
 
     what: str
@@ -49,7 +49,7 @@ class FunctionChange(NamedTuple):
 
 
 class SymbolChange(NamedTuple):
-    """A symbol of one of the payloads, or both; sizes are in bytes, None where there is none."""
+    """A symbol of one of the payloads, or both; sizes are in bytes, None if one does not have it."""
 
     name: bytes
     verdict: Fate
@@ -61,9 +61,9 @@ class SymbolChange(NamedTuple):
 def pair(
     old: Iterable[T], new: Iterable[T], key: Callable[[T], K], new_key: Callable[[T], K] | None = None
 ) -> list[tuple[K, T | None, T | None]]:
-    """What has the same key on both sides, in the order of the old ones, then those that are only new.
+    """Pairs with the same key on both sides, in the order of the old ones, then those that are only new.
 
-    Where several have one key, the first goes with the first. `new_key` is for the new ones, if it is another.
+    If several have the same key, they are paired in order. `new_key` is for the new ones, if it differs.
     """
     waiting: dict[K, deque[T]] = {}
     for one in new:
@@ -91,7 +91,7 @@ class Sides(NamedTuple):
     new: Places
 
     def entries_differ(self, old: ReplacedFunction, new: ReplacedFunction) -> Why | None:
-        """Why two payloads put other code in the place of one function; None if they do not."""
+        """Why two payloads replace a function with different code; None if they do not."""
         if old.replacement is None or new.replacement is None:
             same = old.replacement == new.replacement and old.new_size == new.new_size
             return None if same else Why("deletion")
@@ -111,7 +111,7 @@ class Sides(NamedTuple):
 
 
 def _extent(places: Places, at: Location, new_size: int) -> Extent:
-    """The replacement of a function: the symbol that begins there, or else as much as the entry says."""
+    """The replacement of a function: the symbol that begins there, or else as many bytes as the entry says."""
     found = places.at(*at)
     if found and found.start == at.offset and found.end > found.start:
         return found

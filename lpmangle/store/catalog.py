@@ -47,7 +47,7 @@ class Catalog:
         try:
             os.stat(path)
         except FileNotFoundError:
-            raise CatalogError("does not exist", path=path, hint="lpmangle catalog add makes it") from None
+            raise CatalogError("does not exist", path=path, hint="lpmangle catalog add creates it") from None
         except OSError as error:
             raise FileError(f"cannot read: {error.strerror}", path=path) from None
         self.file = CatalogFile(path)

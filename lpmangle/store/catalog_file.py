@@ -219,7 +219,7 @@ class CatalogFile:
         """Refuse what is not ours."""
         application_id, version = self._header()
         if application_id != APPLICATION_ID:
-            raise CatalogError("is an SQLite file, but no catalog of lpmangle", path=self.path)
+            raise CatalogError("is an SQLite file, but not a catalog of lpmangle", path=self.path)
         if version > SCHEMA_VERSION:
             raise CatalogError(
                 f"is a catalog of version {version}; this lpmangle reads versions up to {SCHEMA_VERSION}",
@@ -243,10 +243,10 @@ def _refuse_foreign(path: str) -> None:
     if not start:
         return
     if not start.startswith(SQLITE_MAGIC):
-        raise CatalogError("is no catalog of lpmangle, nor an SQLite file", path=path)
+        raise CatalogError("is not a catalog of lpmangle, nor an SQLite file", path=path)
     application_id = int.from_bytes(start[_ID_AT : _ID_AT + 4])
     if application_id != APPLICATION_ID and (application_id or start[_PAGE_AT : _PAGE_AT + 5] != _EMPTY_PAGE):
-        raise CatalogError("is an SQLite file, but no catalog of lpmangle", path=path)
+        raise CatalogError("is an SQLite file, but not a catalog of lpmangle", path=path)
     if start[_VERSIONS_AT : _VERSIONS_AT + 2] != b"\1\1":
         raise CatalogError(
             "uses a write-ahead log; catalogs must not",

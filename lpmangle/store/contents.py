@@ -56,7 +56,7 @@ def _from_server(url: str) -> Found:
     asked = _BUILD_ID_URL.fullmatch(url)
     server = server_at(asked[1] if asked else url)
     if not server:
-        raise NoSourceError("is no URL of a debuginfod server", path=url)
+        raise NoSourceError("is not the URL of a debuginfod server", path=url)
     if not asked:
         hint = f"name the payload's build-id: {server.url}/buildid/BUILD-ID"
         raise NoSourceError("a debuginfod server cannot be listed", path=url, hint=hint)

@@ -93,11 +93,11 @@ def servers_in(words: str) -> Iterator[Server]:
         if word in ("ima:enforcing", "ima:ignore"):
             enforcing = word == "ima:enforcing"
         elif word.startswith("ima:"):
-            warn(word, "left out: is no policy that DEBUGINFOD_URLS knows")
+            warn(word, "left out: is not a policy that DEBUGINFOD_URLS knows")
         elif not (server := server_at(word)):
-            warn(word, "left out: is no URL of a debuginfod server")
+            warn(word, "left out: is not the URL of a debuginfod server")
         elif enforcing:
-            warn(server.url, "left out: stands behind ima:enforcing, and lpmangle checks no signatures")
+            warn(server.url, "left out: follows ima:enforcing, and lpmangle does not check signatures")
         else:
             yield server
 
@@ -153,7 +153,7 @@ class DebuginfodSource:
         if found is None:
             self._misses += 1
             if self._misses == MAX_MISSES:
-                warn("debuginfod", f"{MAX_MISSES} build-ids were unknown to all servers, no others are asked for")
+                warn("debuginfod", f"{MAX_MISSES} build-ids were unknown to all servers; no more are asked for")
         return found
 
     def _fetch(self, build_id: str, what: str, check: _Check) -> tuple[str, bytes] | None:

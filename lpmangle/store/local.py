@@ -157,11 +157,11 @@ def load(path: str) -> Found:
             return found
         found = beside(path, file.data)
         if not found:
-            raise NoManifestError(missing(path), path=path, hint="name its manifest itself, or a place that has it")
+            raise NoManifestError(missing(path), path=path, hint="name its manifest, or a place that has it")
         if not belongs(file.data, found.manifest):
             raise ManifestError(
                 f"the manifest beside it, {found.where}, belongs to another payload, or the payload was changed since",
-                hint="to use that manifest all the same, name it itself: " + found.where,
+                hint="to use that manifest nevertheless, name it: " + found.where,
             )
     return found
 

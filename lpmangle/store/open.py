@@ -32,7 +32,7 @@ def open_sources(words: Sequence[str], trouble: list[LpmangleError] | None = Non
     servers = "" if words else _servers()
     words = words or named_in_environment()
     if not words and not servers:
-        raise NoSourceError("no manifests to look into", hint="name some with -m, or in LPMANGLE_MANIFESTS")
+        raise NoSourceError("no manifests to search", hint="name some with -m, or in LPMANGLE_MANIFESTS")
     sources: list[Source] = []
     for word in words:
         try:
@@ -54,7 +54,7 @@ def _open(word: str) -> Source:
 
         if server := server_at(word):
             return DebuginfodSource([server])
-        raise NoSourceError("is no URL of a debuginfod server", path=word)
+        raise NoSourceError("is not the URL of a debuginfod server", path=word)
     if not os.path.isdir(word) and is_catalog(word):
         from lpmangle.store.catalog import Catalog  # sqlite3
 

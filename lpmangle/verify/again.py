@@ -37,7 +37,7 @@ def differences(before: elf.Object, after: bytes, found: Manifest) -> Iterator[s
         yield f"the original cannot be mangled as the manifest says: {error.message}"
         return
     except UnicodeDecodeError:  # what is no text is never borrowed from a payload below
-        yield "the original has a name that is no text where the manifest says that it was changed"
+        yield "the original has a name that is not text where the manifest says that it was changed"
         return
     for field in Manifest.__struct_fields__:
         is_now, said = getattr(again, field), getattr(found, field)
@@ -99,7 +99,7 @@ def _entry_differences(key: str, is_now: list[Any], said: list[Any]) -> Iterator
         if number not in then:
             yield f"{what} is missing in the manifest"
         elif number not in now:
-            yield f"{what} does not belong into the manifest"
+            yield f"{what} does not belong in the manifest"
         else:
             yield from (f"{what}: {line}" for line in _field_differences(now[number], then[number]))
 
@@ -107,11 +107,11 @@ def _entry_differences(key: str, is_now: list[Any], said: list[Any]) -> Iterator
 def _name_differences(field: str, is_now: list[str], said: list[str]) -> Iterator[str]:
     now, then = set(is_now), set(said)
     yield from (f"{field}: {name} is missing in the manifest" for name in is_now if name not in then)
-    yield from (f"{field}: {name} does not belong into the manifest" for name in said if name not in now)
+    yield from (f"{field}: {name} does not belong in the manifest" for name in said if name not in now)
 
 
 def _some(lines: list[str], field: str) -> Iterator[str]:
-    yield from lines[:MOST_ENTRIES] or [f"{field}: the entries are in another order, or stand twice"]
+    yield from lines[:MOST_ENTRIES] or [f"{field}: the entries are in another order, or repeated"]
     if len(lines) > MOST_ENTRIES:
         yield f"{field}: {len(lines) - MOST_ENTRIES} more"
 

@@ -25,7 +25,7 @@ def about_itself(found: Manifest) -> Iterator[str]:
         ("the payload below with build-id", [layer.build_id for layer in found.against]),
     ):
         for key in _twice(keys):
-            yield f"{what} {key} stands twice in the manifest"
+            yield f"{what} {key} is twice in the manifest"
     if found.version != VERSION:
         yield f"the manifest has version {found.version}, of which this lpmangle cannot check all; it knows {VERSION}"
 
@@ -40,7 +40,7 @@ def about_options(view: elf.Object, found: Manifest) -> Iterator[str]:
     try:
         suffix = resolve_suffix(options.suffix, _bytes(found.build_id), found.payload)
         if suffix != found.suffix:
-            yield f"--suffix {options.suffix} comes to {suffix}, the manifest says {found.suffix}"
+            yield f"--suffix {options.suffix} gives {suffix}, the manifest says {found.suffix}"
     except LpmangleError as error:
         yield error.message
     there = mark.find(view)

@@ -19,7 +19,7 @@ def findings(view: elf.Object, bare: elf.Object, found: Manifest) -> Iterator[st
     except ManifestError as error:
         yield error.message
     if bare is view:
-        yield f"section {embed.SECTION} does not stand where lpmangle put it: {CHANGED_SINCE}"
+        yield f"section {embed.SECTION} is not where lpmangle put it: {CHANGED_SINCE}"
         return
     # `embed.without` has rebuilt the whole file from `bare` and the section; LIEF says the same in its own words.
     yield from second_opinion.on_embedding(bare, view)

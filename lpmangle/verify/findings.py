@@ -17,8 +17,8 @@ from lpmangle.system.files import sha256
 from lpmangle.verify import again, claims, rewritten, second_opinion
 from lpmangle.xen.payload import Payload
 
-CHANGED_SINCE = "the payload was changed after lpmangle wrote it (objcopy, strip, a signature), or is another one"
-NOT_MANGLED = "it is not mangled, and was built anew, or is another payload"
+CHANGED_SINCE = "the payload was changed after lpmangle wrote it (by objcopy, strip or a signer), or is another payload"
+NOT_MANGLED = "it is not mangled: it was rebuilt, or is another payload"
 
 
 def findings(

@@ -87,8 +87,11 @@ def _seen_through(view: elf.Object, found: Manifest, name: str, original: elf.Ob
         rebuilt = _original(view, found, original)
         mangled = elf.parse(bytes(apply(Payload(rebuilt.view), plan_of(rebuilt.view, found))))
     except (LpmangleError, UnicodeDecodeError) as error:  # the latter: of a manifest that is not this payload's
-        reason = error.message if isinstance(error, LpmangleError) else "a name is no text"
-        return [*findings(bare, found, name, original), f"nothing more can be told without the original: {reason}"], ""
+        reason = error.message if isinstance(error, LpmangleError) else "a name is not text"
+        return [
+            *findings(bare, found, name, original),
+            f"nothing more can be checked without the original: {reason}",
+        ], ""
     note, was = note_of(view), note_of(mangled)
     is_now, wrote = _sizes(view), _sizes(mangled)
     since = [
@@ -99,12 +102,12 @@ def _seen_through(view: elf.Object, found: Manifest, name: str, original: elf.Ob
         *relaid.differences(mangled, view),
     ]
     if not rebuilt.proven and not since:
-        since = [f"the original that comes of it has sha256 {sha256(rebuilt.view.data)}, not {found.input.sha256}"]
+        since = [f"the recovered original has sha256 {sha256(rebuilt.view.data)}, not {found.input.sha256}"]
     build_id = [section.name for section in view.sections].count(BUILD_ID_SECTION)
     if since or _build_id(view) != _build_id(mangled) or build_id > 1:
         return list(findings(bare, found, name, original, since=since)), _signed_since(note, was, view, mangled)
     lines = [*findings(mangled, found, name, original), *second_opinion.on_laying_out(mangled.data, view.data)]
-    return lines, _signed_since(note, was, view, mangled) or "laid out anew since (by objcopy or the like)"
+    return lines, _signed_since(note, was, view, mangled) or "rewritten since (by objcopy or the like)"
 
 
 def _original(view: elf.Object, found: Manifest, original: elf.Object | None) -> Rebuilt:
@@ -151,9 +154,9 @@ def _about_note(view: elf.Object, note: Note | None, was: Note | None) -> Iterat
         if section.name != SIGNATURE_SECTION:
             continue
         if section.flags & (elf.SHF_WRITE | elf.SHF_EXECINSTR):
-            yield f"section changed: {SIGNATURE_SECTION}: is loaded as code or data, and is no note then"
+            yield f"section changed: {SIGNATURE_SECTION}: is loaded as code or data, and so is not a note"
         if section.type not in (elf.SHT_PROGBITS, elf.SHT_NOTE):  # of relocations, say, which Xen would apply
-            yield f"section changed: {SIGNATURE_SECTION}: is of type {section.type}, and is no note then"
+            yield f"section changed: {SIGNATURE_SECTION}: is of type {section.type}, and so is not a note"
 
 
 def _signed_since(note: Note | None, was: Note | None, view: elf.Object, mangled: elf.Object) -> str:
@@ -162,4 +165,4 @@ def _signed_since(note: Note | None, was: Note | None, view: elf.Object, mangled
     same = content and before and view.section_data(content) == mangled.section_data(before)
     if note is None or same:
         return ""
-    return f"has a place for a signature since, not signed yet ({note})" if note.blank else f"signed since ({note})"
+    return f"has space for a signature since, not signed yet ({note})" if note.blank else f"signed since ({note})"

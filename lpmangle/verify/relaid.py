@@ -49,7 +49,7 @@ def differences(before: elf.Object, after: elf.Object) -> Iterator[str]:
 
 def _headers(before: elf.Object, after: elf.Object) -> Iterator[str]:
     if before.data[:16] != after.data[:16]:
-        yield "the first bytes of the ELF header (e_ident) are others"
+        yield "the first bytes of the ELF header (e_ident) differ"
     was, is_now = (view.layout.ehdr.unpack_from(view.data, 16) for view in (before, after))
     for field, old, new in zip(_E_FIELDS, was, is_now, strict=False):
         if field and old != new:
@@ -64,7 +64,7 @@ def _tables(before: elf.Object, after: elf.Object) -> Iterator[str]:
         if new.name not in names:
             yield f"section changed: {old.name} is called {new.name}"
         elif (old.flags, old.entsize) != (new.flags, new.entsize):
-            yield f"section changed: {old.name}: sh_flags or sh_entsize is another"
+            yield f"section changed: {old.name}: sh_flags or sh_entsize differs"
 
 
 def _sections(view: elf.Object) -> dict[SectionId, elf.Section]:

@@ -114,7 +114,7 @@ def _entry_differences(view: elf.Object, index: int, entry: SymbolRecord | Refer
     symbol = view.symbol(index)
     if isinstance(entry, SymbolRecord):
         return differences(view, symbol, entry)
-    return [] if symbol.st_shndx == elf.SHN_UNDEF else ["is undefined no longer"]
+    return [] if symbol.st_shndx == elf.SHN_UNDEF else ["is no longer undefined"]
 
 
 def _names(view: elf.Object) -> Iterator[str]:

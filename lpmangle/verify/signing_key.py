@@ -47,7 +47,7 @@ class SigningKey:
             from cryptography.hazmat.primitives.serialization import load_pem_public_key
         except ImportError:
             raise MissingPackageError(
-                "to check a signature the Python package cryptography is needed, which is not installed",
+                "checking a signature needs the Python package cryptography, which is not installed",
                 hint="install it with lpmangle: pip install 'lpmangle[sign]'",
             ) from None
         try:

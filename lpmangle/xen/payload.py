@@ -86,11 +86,13 @@ class Payload:
         entry = version_at + 32 + (40 if version == 2 else 0)
         if section.size % entry:
             raise PayloadError(
-                f"{FUNCS_SECTION}: {section.size} bytes are no multiple of {entry} (version {version})",
+                f"{FUNCS_SECTION}: {section.size} bytes are not a multiple of {entry} (version {version})",
                 hint=FUNCS_PADDED if section.size > entry else "",
             )
         if self.elf.machine not in ABSOLUTE_RELOCATION:
-            raise PayloadError(f"is for machine {self.elf.machine}; Xen takes livepatches for x86_64, aarch64 and arm")
+            raise PayloadError(
+                f"is for machine {self.elf.machine}; Xen supports livepatches for x86_64, aarch64 and arm"
+            )
         replacements = self._replacements(section, entry, pointer)
         functions = []
         for start in range(0, section.size, entry):

@@ -23,7 +23,7 @@ HASHES = {HASH_SHA256: "SHA-256"}
 LIMIT = 1024  # a signature has fewer bytes
 
 _NAME_AT, _DESCRIPTOR_AT = 12, 16  # behind Elf_Note: namesz, descsz, type
-_HINT = "mangle first and sign what comes out; --force goes on all the same, and a signature will not fit"
+_HINT = "mangle first, then sign the result; --force mangles it nevertheless, and its signature is then no longer valid"
 
 
 class Note(NamedTuple):

@@ -70,7 +70,7 @@ def test_loaded(xensyms: Path) -> None:
 def test_vendor(xensyms: Path) -> None:
     said = check("--xen", xensyms, "--xen-version", "4.17", "--vendor", "xenserver", ONE, TWO).stdout
     assert f"livepatch: fbab204: duplicate new symbol: {GET_FPU}" in said
-    assert "617712b has it, and as long as it does, whoever asks for the name gets that one" in said
+    assert "617712b has it; as long as it does, look-ups of the name find that one" in said
     assert "then: xen-livepatch replace fbab204" in said
     assert "By the rules of Xen 4.17 (xenserver)." in said
     assert "xenserver" in check("--vendor", "none", ONE, code=2).stderr
@@ -107,7 +107,7 @@ def test_a_silent_refusal_and_a_crash(payload: Path) -> None:
     said = check("--xen-version", "4.17", payload, code=1).stdout
     assert "EOPNOTSUPP (95)  nothing (a loaded section is writable and executable)" in said
     assert "(nothing is printed) .text" in said
-    assert "(the hypervisor dies)" in said
+    assert "(the hypervisor crashes)" in said
     payload.write_bytes(Editor(base()).edit(".rela.text", info=0).data)
     assert "would crash the hypervisor" in check("--xen-version", "4.17", payload, code=1).stdout
 

@@ -111,7 +111,7 @@ def test_padding_between_functions(tmp_path: Path, aligned: str, padded: bool) -
     subprocess.run(["gcc", "-O2", "-c", "a.c", "-o", "a.o"], cwd=tmp_path, check=True)
     subprocess.run(["ld", "-r", "--build-id=sha1", "-o", "p.livepatch", "a.o"], cwd=tmp_path, check=True)
     done = lpmangle("p.livepatch", cwd=tmp_path, code=3 if padded else 0)
-    assert ("232 bytes are no multiple of 104" in done.stderr) is padded
+    assert ("232 bytes are not a multiple of 104" in done.stderr) is padded
     assert ("put padding between the entries: declare each with __attribute__((aligned(8)))" in done.stderr) is padded
     said = lpmangle("check", "p.livepatch", cwd=tmp_path, code=1).stdout
     assert "aligned(8)" in said or not padded

@@ -138,5 +138,5 @@ def test_a_report_costs_no_other_file(folder: Path, other: str) -> None:
     before = (folder / other).read_bytes()
     said = lpmangle("check", "--junit", other, "--stack", "fleet", "fbab204.livepatch", cwd=folder, code=4).stderr
     hint = "name another file, or remove this one"
-    assert said == f"lpmangle: {other}: exists and is no JUnit report: not replaced\n  hint: {hint}\n"
+    assert said == f"lpmangle: {other}: exists and is not a JUnit report: not replaced\n  hint: {hint}\n"
     assert (folder / other).read_bytes() == before

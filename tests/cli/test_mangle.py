@@ -53,9 +53,9 @@ def test_run_twice(payload: Path) -> None:
     assert done.stdout == f"{payload}: already mangled\n"
     assert (payload.read_bytes(), Path(f"{payload}.manifest.json").read_bytes(), payload.stat().st_mtime_ns) == before
     Path(f"{payload}.manifest.json").unlink()
-    assert "no manifest fits it" in lpmangle(payload).stderr
+    assert "has no manifest that fits" in lpmangle(payload).stderr
     refused = lpmangle("--suffix", "name", payload, code=3)
-    assert refused.stderr.startswith(f"lpmangle: {payload}: is mangled already, with --suffix buildid --template ")
+    assert refused.stderr.startswith(f"lpmangle: {payload}: is already mangled, with --suffix buildid --template ")
     assert "hint: to mangle it in another way, restore" in refused.stderr
 
 
@@ -74,7 +74,7 @@ def test_objcopy_between_two_runs(payload: Path, original: bytes) -> None:
     changed = payload.read_bytes()
     assert "already mangled" in lpmangle(payload).stdout
     assert payload.read_bytes() == changed
-    assert "laid out anew since" in lpmangle("verify", payload).stdout
+    assert "rewritten since" in lpmangle("verify", payload).stdout
     lpmangle("restore", payload)
     assert payload.read_bytes() == original
 
@@ -135,7 +135,7 @@ def test_warnings(tmp_path: Path) -> None:
     payload = tmp_path / "p.livepatch"
     payload.write_bytes(plain().data + bytes(2 << 20))
     done = lpmangle("--keep", "no_such*", payload, "--only", "*")
-    assert "no new symbol fits 'no_such*'" in done.stderr
+    assert "no new symbol matches 'no_such*'" in done.stderr
     assert "Xen refuses more than 2097152" in done.stderr
     assert "strip -g" in done.stderr
     done = lpmangle("--keep", "no_such*", "--only", "*", payload, "--json")
@@ -161,7 +161,7 @@ def test_nothing_to_rename(tmp_path: Path) -> None:
         (["."], 2, "lpmangle: .: is a folder, not a regular file"),
         (["text"], 3, "lpmangle: text: not an ELF file"),
         (["--suffix", "text:a#b", "p"], 2, "cannot be part of a symbol name"),
-        (["--suffix", "bad", "p"], 2, "is none of buildid, buildid:N, name, text:STRING"),
+        (["--suffix", "bad", "p"], 2, "is not one of buildid, buildid:N, name, text:STRING"),
         (["--template", "{symbol}", "p"], 2, "must contain {suffix}"),
         (["--scope", "all", "p"], 2, "'all' is not one of"),
         (["p", "-o", "no/such/folder/x"], 2, "lpmangle: no/such/folder: there is no such folder"),
@@ -312,7 +312,7 @@ def test_strip_and_objcopy_then_another_way(payload: Path) -> None:
     subprocess.run(["strip", "-g", payload], check=True)
     before = {path.name: path.read_bytes() for path in payload.parent.iterdir()}
     for others in (("--suffix", "text:x"), ("--suffix", "buildid:12"), ("--suffix", "text:x", "--only", "zzz")):
-        assert "is mangled already" in lpmangle(*others, payload, code=3).stderr
+        assert "is already mangled" in lpmangle(*others, payload, code=3).stderr
     assert {path.name: path.read_bytes() for path in payload.parent.iterdir()} == before
 
 
@@ -321,7 +321,7 @@ def test_no_output_costs_a_file_of_another_kind(payload: Path, tmp_path: Path) -
     lpmangle(other)
     manifest = Path(f"{other}.manifest.json")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    assert "is no manifest: not replaced" in lpmangle("--manifest", other, payload, code=4).stderr
+    assert "is not a manifest: not replaced" in lpmangle("--manifest", other, payload, code=4).stderr
     assert "is a manifest: not replaced" in lpmangle("-o", manifest, payload, code=4).stderr
     assert "is a manifest: not replaced" in lpmangle("restore", "-o", manifest, other, code=4).stderr
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

@@ -107,7 +107,7 @@ def test_a_note_with_a_signature_is_refused(payload: Path, content: bytes, said:
     before = payload.read_bytes()
     for words in ([payload.name], ["--dry-run", payload.name], [payload.name, EXAMPLE, "-o", "."]):
         done = lpmangle(*words, cwd=payload.parent, code=3)
-        assert f"lpmangle: p.livepatch: is signed ({said})\n  hint: mangle first and sign what comes out" in done.stderr
+        assert f"lpmangle: p.livepatch: is signed ({said})\n  hint: mangle first, then sign the result" in done.stderr
     assert payload.read_bytes() == before
     done = lpmangle("build", "--result", payload.name, "--", "true", cwd=payload.parent, code=3)
     assert f"is signed ({said})" in done.stderr

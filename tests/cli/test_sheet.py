@@ -237,7 +237,7 @@ def test_a_comparison_as_the_terminal_has_it(folder: Path) -> None:
     assert all(remedy in page for remedy in re.findall("remedy: .*", found))
     assert "state that is lost" in text.partition('class="is-lost fill-warn"')[2].partition("</h2>")[0]
     said = lpmangle("compare", "--html", "fleet", *pair, cwd=folder, code=4).stderr
-    assert said.startswith("lpmangle: fleet: exists and is no HTML page: not replaced\n")
+    assert said.startswith("lpmangle: fleet: exists and is not an HTML page: not replaced\n")
 
 
 def test_colours_are_not_all(folder: Path) -> None:
@@ -252,7 +252,7 @@ def test_colours_are_not_all(folder: Path) -> None:
 def test_a_page_costs_no_other_file(folder: Path) -> None:
     before = (folder / "fleet").read_bytes()
     said = lpmangle("check", "--html", "fleet", "617712b.livepatch", cwd=folder, code=4).stderr
-    assert said.startswith("lpmangle: fleet: exists and is no HTML page: not replaced\n")
+    assert said.startswith("lpmangle: fleet: exists and is not an HTML page: not replaced\n")
     assert (folder / "fleet").read_bytes() == before
     said = lpmangle("check", "--html", "new", "--junit", "./new", "617712b.livepatch", cwd=folder, code=2).stderr
     assert "--junit and --html name the same file" in said

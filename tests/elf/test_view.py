@@ -130,8 +130,8 @@ CORRUPT = {
     "two symbol tables": (_second_symtab(plain()), "has 2 symbol tables"),
     "symbol size": (_edit("shdr", "sh_entsize", 16, ".symtab"), "symbols have 16 bytes each, expected 24"),
     "symbol size 0": (_edit("shdr", "sh_entsize", 0, ".symtab"), "symbols have 0 bytes each"),
-    "symbols empty": (_edit("shdr", "sh_size", 0, ".symtab"), "0 bytes are no whole number of symbols"),
-    "symbols cut": (_edit("shdr", "sh_size", 25, ".symtab"), "25 bytes are no whole number of symbols"),
+    "symbols empty": (_edit("shdr", "sh_size", 0, ".symtab"), "0 bytes are not a whole number of symbols"),
+    "symbols cut": (_edit("shdr", "sh_size", 25, ".symtab"), "25 bytes are not a whole number of symbols"),
     "sh_info of symtab": (_edit("shdr", "sh_info", 9, ".symtab"), "sh_info 9 is more than its 8 symbols"),
     "no string table": (_edit("shdr", "sh_link", 0, ".symtab"), "has no string table"),
     "not a string table": (_edit("shdr", "sh_link", 1, ".symtab"), "is not of type SHT_STRTAB"),
@@ -177,11 +177,11 @@ def test_truncated_anywhere(cut: int) -> None:
 
 
 def test_relocation_tables_are_checked_when_read() -> None:
-    for field, value, message in (("sh_entsize", 0, "no relocation table"), ("sh_size", 23, "no relocation table")):
+    for field, value in (("sh_entsize", 0), ("sh_size", 23)):
         view = elf.parse(plain().edit("shdr", field, value, ".rela.livepatch.funcs"))
         target = view.section_named(".livepatch.funcs")
         assert target is not None
-        with pytest.raises(ElfError, match=message):
+        with pytest.raises(ElfError, match="is not a relocation table"):
             list(view.relocations(target))
 
 

@@ -103,7 +103,7 @@ def test_without_its_original_it_is_refused(payload: Path, manifest: str) -> Non
         path.write_text(json.dumps(record))
     before = state(payload.parent)
     error = lpmangle("--suffix", "name", payload, code=3).stderr
-    assert "is mangled already, with --suffix buildid" in error
+    assert "is already mangled, with --suffix buildid" in error
     assert "hint: to mangle it in another way, restore the original first" in error
     assert state(payload.parent) == before
 
@@ -124,7 +124,7 @@ def test_strict_makes_a_warning_an_error(tmp_path: Path, options: tuple[str, ...
     shutil.copy(EXAMPLES / NAME, tmp_path)
     before = state(tmp_path)
     done = lpmangle("--strict", *WARNED, *options, NAME, cwd=tmp_path, code=3)
-    said = "with --strict no warning is allowed: no new symbol fits 'nothing-fits'"
+    said = "with --strict no warning is allowed: no new symbol matches 'nothing-fits'"
     assert done.stderr == f"lpmangle: {NAME}: {said}\n  hint: nothing was written\n"
     if "--json" in options:
         assert json.loads(done.stdout)["payloads"][0]["error"] == said
@@ -136,7 +136,7 @@ def test_strict_in_a_build_and_for_a_lost_manifest(payload: Path) -> None:
     folder = payload.parent
     Path(f"{payload}.manifest.json").unlink()
     before = state(folder)
-    assert "no manifest fits it" in lpmangle("--strict", payload, code=3).stderr
+    assert "has no manifest that fits" in lpmangle("--strict", payload, code=3).stderr
     words = ["lpmangle", "build", "--strict", *WARNED, "--after", "touch signed", "--result", NAME, "--", "true"]
     shutil.copy(EXAMPLES / NAME, payload)
     run(words, folder, code=3)

@@ -83,9 +83,9 @@ def test_catalog(tmp_path: Path, embed: tuple[str, ...]) -> None:
 def test_a_catalog_that_cannot_be_used_is_said_before_the_build(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("no catalog\n")
     for words, code, said in (
-        (["--catalog", "text"], 3, "text: is no catalog"),
+        (["--catalog", "text"], 3, "text: is not a catalog"),
         (["--catalog", "no/c.db"], 2, "no: there is no such folder"),
-        (["--manifest", "text"], 4, "text: exists and is no manifest"),
+        (["--manifest", "text"], 4, "text: exists and is not a manifest"),
         (["--manifest", "no/"], 2, "no: there is no such folder"),
         (["--catalog", ""], 2, "the path is empty"),
         (["--manifest", ""], 2, "the path is empty"),
@@ -103,7 +103,7 @@ def test_a_catalog_that_fails_after_the_build(tmp_path: Path) -> None:
     """The payload is as the linker left it, without a manifest; tests/faults has all that can happen."""
     command = ["lpmangle", "build", "--result=p.livepatch", "--catalog=c.db", "--"]
     done = run([*command, "sh", "-c", f"cp {NEW} p.livepatch; echo no catalog >c.db"], tmp_path, code=3)
-    assert "c.db: is no catalog" in done.stderr
+    assert "c.db: is not a catalog" in done.stderr
     assert content(tmp_path) == {"p.livepatch": NEW.read_bytes(), "c.db": b"no catalog\n"}
 
 

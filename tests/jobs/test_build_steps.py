@@ -92,9 +92,9 @@ FAILURES = {
     "sh -c 'echo x >>\"$1\"; exit 7' x": (7, "failed (exit code 7)"),
     "false": (1, "failed (exit code 1)"),
     "sh -c 'kill -SEGV $$' x": (128 + signal.SIGSEGV, "failed (signal 11)"),
-    "rm": (3, "has left no payload"),
-    'sh -c \'rm "$1"; mkdir "$1"\' x': (3, "has left no payload"),
-    "truncate -s 100": (3, ""),  # what comes of it is no payload
+    "rm": (3, "left no payload"),
+    'sh -c \'rm "$1"; mkdir "$1"\' x': (3, "left no payload"),
+    "truncate -s 100": (3, ""),  # the result is not a payload
 }
 
 

@@ -59,7 +59,7 @@ def test_another_payload_is_not_mangled(payload: Path) -> None:
     """The manifest stayed when a build wrote a new payload over it."""
     other = EXAMPLES / "617712b.livepatch"
     shutil.copy(other, payload)
-    with pytest.raises(ManifestError, match="is not mangled, and its manifest is another"):
+    with pytest.raises(ManifestError, match="is not mangled, and its manifest belongs to another"):
         restore_file(str(payload))
     assert payload.read_bytes() == other.read_bytes()
 

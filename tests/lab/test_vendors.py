@@ -33,7 +33,7 @@ def duplicates_taken(xen: Scenario) -> None:
     xen.upload(one)
     said = xen.lpmangle("check", "--vendor", XENSERVER, "--xen", xen.xen_syms, "--loaded", one, two)
     assert says in said
-    assert "as long as it does, whoever asks for the name gets that one" in said
+    assert "as long as it does, look-ups of the name find that one" in said
     xen.upload(two, console=f"(XEN) {says}\n")
     xen.tool("apply two")
     xen.load(user)

@@ -25,7 +25,7 @@ def test_duplicates_are_printed_and_taken() -> None:
     assert verdicts[1].printed == ["livepatch: two: duplicate new symbol: gnttab_map_frame_begin"]
     (finding,) = [finding for finding in verdicts[1].findings if finding.rule == "duplicate-accepted"]
     assert finding.severity == WARNING
-    assert finding.detail == "one has it, and as long as it does, whoever asks for the name gets that one"
+    assert finding.detail == "one has it; as long as it does, look-ups of the name find that one"
     assert "--scope new" in finding.remedy
 
 
@@ -33,7 +33,7 @@ def test_a_name_of_the_hypervisor() -> None:
     verdict = check_sequence([payload("two", names={"lp_data": "printk"})], xenserver())[0]
     assert verdict.status == "accepted"
     (detail,) = [finding.detail for finding in verdict.findings if finding.rule == "duplicate-accepted"]
-    assert detail.startswith("the hypervisor has it, ")
+    assert detail.startswith("the hypervisor has it; ")
 
 
 def test_the_first_that_has_a_name_is_found() -> None:
@@ -68,5 +68,5 @@ def test_a_fleet_of_one_vendor() -> None:
 def test_no_version_takes_them(version: tuple[int, int, int]) -> None:
     assert not Profile(version).duplicates_accepted
     assert Profile(version, XENSERVER).duplicates_accepted
-    with pytest.raises(NamingError, match="'qubes' is no vendor"):
+    with pytest.raises(NamingError, match="'qubes' is not a known vendor"):
         Profile(version, "qubes")

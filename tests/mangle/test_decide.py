@@ -157,7 +157,7 @@ def test_mangled_in_the_same_way() -> None:
 def test_mangled_in_another_way(options: Options) -> None:
     view = elf.parse(plain().data)
     done = elf.parse(bytes(apply(Payload(view), make_plan(Payload(view), SUF, "stem"))))
-    with pytest.raises(PlanError, match=r"is mangled already, with --suffix text:SUF --template") as caught:
+    with pytest.raises(PlanError, match=r"is already mangled, with --suffix text:SUF --template") as caught:
         make_plan(Payload(done), options, "stem")
     assert "restore" in caught.value.hint
 
@@ -182,7 +182,7 @@ def test_names_carry_the_suffix_but_the_mark_is_gone() -> None:
         with pytest.raises(PlanError, match=r"1 of its 2 new symbols carries the suffix ab.* already, others do not"):
             plan_of([Sym(b"a.c#f_" + suffix), Sym(b"g")], options, sections)
     for options in (SUF, Options("buildid:12"), Options(template="{name}.{suffix}")):
-        with pytest.raises(PlanError, match="is mangled already: names hold its build-id"):
+        with pytest.raises(PlanError, match="is already mangled: names hold its build-id"):
             plan_of([Sym(b"a.c#f_" + own), Sym(b"g_" + own)], options, sections)
 
 

@@ -87,7 +87,7 @@ def test_a_refusal_says_what_was_typed(typed: str) -> None:
     with pytest.raises(PlanError) as caught:
         make_plan(Payload(done), Options(typed, scope="new"), "stem")
     words = f"--suffix {typed} --template {{symbol}}_{{suffix}} --scope local"
-    assert caught.value.message == f"is mangled already, with {words}"
+    assert caught.value.message == f"is already mangled, with {words}"
 
 
 def test_the_same_suffix_typed_otherwise_is_the_same_way() -> None:
@@ -117,5 +117,5 @@ def test_a_payload_with_the_old_mark_is_mangled_already() -> None:
     done = elf.parse(after[:start] + text + b"\0" + b"x" * (end - start - len(text) - 1) + after[end:])
     assert mark.find(done) == Mark("SUF", "text:SUF", "{symbol}_{suffix}", "local", version=1)
     assert make_plan(Payload(done), options, "stem").already
-    with pytest.raises(PlanError, match="is mangled already, with --suffix text:SUF"):
+    with pytest.raises(PlanError, match="is already mangled, with --suffix text:SUF"):
         make_plan(Payload(done), Options("text:SUF", scope="new"), "stem")

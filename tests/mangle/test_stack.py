@@ -336,7 +336,7 @@ def test_against_another_payload(tmp_path: Path, pair: tuple[Path, Path]) -> Non
     assert "nothing to rename" in lpmangle("--against", empty, "-o", tmp_path / "out", cumulative).stdout
     (silent,) = write(tmp_path, silent=stacked(9, ident(1), undefined=[HELPER]))
     silent.write_bytes(silent.read_bytes().replace(b".livepatch.depends\0", b".livepatch.depend?\0"))
-    assert "does not say what it is to be put on" in lpmangle("--against", a, silent, code=3).stderr
+    assert "has no .livepatch.depends, which says what it is put on" in lpmangle("--against", a, silent, code=3).stderr
 
 
 def test_a_payload_that_was_mangled_in_two_ways(tmp_path: Path) -> None:
@@ -359,12 +359,12 @@ def test_a_lower_payload_that_was_mangled_anew(tmp_path: Path, pair: tuple[Path,
     lpmangle("restore", a)
     lpmangle("--suffix", "name", a)
     error = lpmangle("--against", a, b, code=3).stderr
-    assert "when the names of a were others: of 3 names that it takes from there 0 fit" in error
+    assert "was mangled when a had other names: of 3 names that it borrows from there, 0 fit" in error
     assert "restore the original first" in error
     assert b.read_bytes() == before
     lpmangle("restore", a)
     lpmangle("--keep", "*handler", a)
-    assert "of 3 names that it takes from there 1 fits" in lpmangle("--against", a, b, code=3).stderr
+    assert "of 3 names that it borrows from there, 1 fits" in lpmangle("--against", a, b, code=3).stderr
     manifest.rename(f"{b}.manifest.json")
     assert "restored first" in lpmangle("--against", a, b).stdout
     lpmangle("verify", b, "-m", tmp_path)
@@ -416,7 +416,7 @@ def test_a_depfile_replaces_nothing_else(tmp_path: Path, pair: tuple[Path, Path]
     for path in (a, Path(f"{a}.manifest.json"), xen, Path(f"{out}.manifest.json")):
         before = path.read_bytes() if path.exists() else None
         error = lpmangle("-q", "--against", a, "--xen", xen, "--depfile", path, "-o", out, b, code=4).stderr
-        assert error.startswith(f"lpmangle: {path}: is no dependency file")
+        assert error.startswith(f"lpmangle: {path}: is not a dependency file")
         assert (path.read_bytes() if path.exists() else None) == before
         assert not out.exists()
 
@@ -425,7 +425,7 @@ def test_the_hypervisor_comes_first(tmp_path: Path, pair: tuple[Path, Path]) -> 
     a, b = pair
     xen = xensyms(tmp_path / "xensyms", ["printk", HELPER, "do_patched"])
     done = lpmangle("--against", a, "--xen", xen, "-v", b)
-    assert f"{HELPER} stays: the hypervisor has it" in done.stderr
+    assert f"{HELPER} keeps its name: the hypervisor has it" in done.stderr
     assert f"{HELPER} ->" not in done.stdout
     assert f"{HANDLER} -> {A_HANDLER}" in done.stdout
     assert "are not known" not in done.stdout
@@ -600,7 +600,7 @@ def test_a_lower_payload_without_its_manifest(pair: tuple[Path, Path]) -> None:
     a, b = pair
     Path(f"{a}.manifest.json").unlink()
     error = lpmangle("--against", a, b, code=3).stderr
-    assert "name its manifest itself" in error
+    assert "name its manifest, or a place" in error
     assert " -m" not in error  # no option of this command
 
 
@@ -613,7 +613,7 @@ def test_what_objcopy_wrote_anew_keeps_its_manifest(tmp_path: Path, takes: dict[
     manifest = Path(f"{b}.manifest.json").read_bytes()
     run("objcopy", b.name, cwd=tmp_path)
     for against in ((), ("--against", a)):
-        assert "is mangled already" in lpmangle(*against, b, code=3).stderr
+        assert "is already mangled" in lpmangle(*against, b, code=3).stderr
         assert Path(f"{b}.manifest.json").read_bytes() == manifest
 
 
@@ -634,7 +634,7 @@ def test_the_hypervisor_is_known_only_later(tmp_path: Path, pair: tuple[Path, Pa
     hypervisor = xensyms(tmp_path / "xensyms", ["do_patched", HELPER])
     Path(f"{b}.manifest.json").rename(b.with_name("moved"))
     error = lpmangle("--against", a, "--xen", hypervisor, b, code=3).stderr
-    assert f"takes {HELPER} from a, where Xen would not find it" in error
+    assert f"borrows {HELPER} from a, where Xen would not find it" in error
     assert b.read_bytes() == before
 
 
@@ -694,7 +694,7 @@ def test_what_is_below_is_not_overwritten(pair: tuple[Path, Path]) -> None:
     for options in (("-o", a), ("--manifest", manifest, "-o", b.with_name("out"))):
         for source in (a, manifest):
             error = lpmangle("--against", source, *options, b, code=4).stderr
-            assert "is of a payload below" in error
+            assert "belongs to a payload below" in error
             assert (a.read_bytes(), manifest.read_bytes()) == before
 
 
@@ -752,5 +752,5 @@ def test_the_payload_below_is_not_overwritten(tmp_path: Path, pair: tuple[Path, 
     a, b = pair
     before = a.read_bytes()
     error = lpmangle("--against", a, "--manifest", tmp_path / "other.json", "-o", a, b, code=4).stderr
-    assert "is of a payload below" in error
+    assert "belongs to a payload below" in error
     assert a.read_bytes() == before

@@ -171,5 +171,5 @@ def test_manifest_of_another_payload(example: Path) -> None:
     lpmangle("show", example, "-m", manifest, code=3)
     shutil.copy(manifest, f"{example}.manifest.json")
     said = lpmangle("show", example).stdout
-    assert "incomplete: the manifest that was found is another payload's: it has another build-id" in said
+    assert "incomplete: the manifest that was found belongs to another payload: it has another build-id" in said
     assert "x86_emulate.c#_get_fpu  " in said

@@ -288,8 +288,8 @@ def test_what_is_no_catalog(tmp_path: Path, shipped: Path) -> None:
     text.write_text("no database\n" * 100)
     empty.touch()
     for path, code, words in (
-        (other, 3, "is an SQLite file, but no catalog"),
-        (text, 3, "is no catalog of lpmangle, nor an SQLite file"),
+        (other, 3, "is an SQLite file, but not a catalog"),
+        (text, 3, "is not a catalog of lpmangle, nor an SQLite file"),
         (tmp_path, 2, "is a folder, not a regular file"),
         (tmp_path / "no" / "folder", 2, "there is no such folder"),
     ):
@@ -298,10 +298,10 @@ def test_what_is_no_catalog(tmp_path: Path, shipped: Path) -> None:
         assert (path.read_bytes() if path.is_file() else None) == before
     for args in (["list"], ["find"], ["remove"]):
         symbols = [] if args == ["list"] else ["x"]
-        assert "no catalog" in lpmangle("catalog", *args, other, *symbols, code=3).stderr
+        assert "not a catalog" in lpmangle("catalog", *args, other, *symbols, code=3).stderr
         assert "does not exist" in lpmangle("catalog", *args, tmp_path / "none", *symbols, code=3).stderr
     assert not (tmp_path / "none").exists()
-    assert "no catalog" in lpmangle("query", "x", "-m", other, code=3).stderr
+    assert "not a catalog" in lpmangle("query", "x", "-m", other, code=3).stderr
     lpmangle("catalog", "add", empty, shipped)
     with sqlite3.connect(empty) as db:
         db.execute("PRAGMA user_version = 3")
@@ -310,10 +310,10 @@ def test_what_is_no_catalog(tmp_path: Path, shipped: Path) -> None:
 
 
 HOSTILE = {
-    "text": "is no catalog of lpmangle, nor an SQLite file",
-    "foreign": "is an SQLite file, but no catalog of lpmangle",
-    "foreign-0": "is an SQLite file, but no catalog of lpmangle",
-    "foreign-wal": "is an SQLite file, but no catalog of lpmangle",
+    "text": "is not a catalog of lpmangle, nor an SQLite file",
+    "foreign": "is an SQLite file, but not a catalog of lpmangle",
+    "foreign-0": "is an SQLite file, but not a catalog of lpmangle",
+    "foreign-wal": "is an SQLite file, but not a catalog of lpmangle",
     "wal": "uses a write-ahead log",
     "version-3": "is a catalog of version 3",
     "trigger": "its tables are not those of a catalog",
@@ -366,7 +366,7 @@ def test_a_foreign_journal_is_left_alone(tmp_path: Path) -> None:
     assert len(before) == 2
     for command in (("list",), ("add",)):
         arguments = [copy / "other.db", *([CRASH] if command == ("add",) else [])]
-        assert "no catalog of lpmangle" in lpmangle("catalog", *command, *arguments, code=3).stderr
+        assert "not a catalog of lpmangle" in lpmangle("catalog", *command, *arguments, code=3).stderr
         assert {file.name: file.read_bytes() for file in copy.iterdir()} == before
 
 

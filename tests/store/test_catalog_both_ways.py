@@ -125,7 +125,7 @@ def test_export_is_all_or_nothing(catalog: Path, tmp_path: Path) -> None:
     (other,) = out.iterdir()
     other.write_text("mine")
     said = lpmangle("catalog", "export", catalog, "-o", out, code=4)
-    assert said.stderr == f"lpmangle: {other}: is there with other content: not replaced\n"
+    assert said.stderr == f"lpmangle: {other}: exists with different content: not replaced\n"
     assert [(path.name, path.read_text()) for path in out.iterdir()] == [(other.name, "mine")]
     assert "is a regular file, not a folder" in lpmangle("catalog", "export", catalog, "-o", catalog, code=2).stderr
     assert "no such folder" in lpmangle("catalog", "export", catalog, "-o", tmp_path / "no" / "x", code=2).stderr
@@ -195,7 +195,7 @@ def test_words_that_make_no_sense(catalog: Path, tmp_path: Path) -> None:
             assert said == f"lpmangle: {other}: is the catalog itself\n"
     text = tmp_path / "text"
     text.write_text("none")
-    assert "is no catalog of lpmangle" in lpmangle("catalog", "merge", catalog, text, code=3).stderr
+    assert "is not a catalog of lpmangle" in lpmangle("catalog", "merge", catalog, text, code=3).stderr
     assert "does not exist" in lpmangle("catalog", "merge", catalog, tmp_path / "gone", code=3).stderr
     assert "Missing option '-o'" in lpmangle("catalog", "export", catalog, code=2).stderr
     assert catalog.read_bytes() == before
@@ -224,7 +224,7 @@ def test_add_from_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         (f"file://{server}", 2, f"lpmangle: file://{server}: a debuginfod server cannot be listed\n  hint: name the "),
         (f"file://{server}/buildid/{'0' * 40}", 3, "there is no manifest of a payload with this build-id"),
         (f"file://{server}/buildid/{ID[:9]}", 2, "a debuginfod server cannot be listed"),
-        (f"http:///buildid/{ID}", 2, "is no URL of a debuginfod server"),
+        (f"http:///buildid/{ID}", 2, "is not the URL of a debuginfod server"),
     ):
         assert words in lpmangle("catalog", "add", new, payload, url, code=code).stderr
         assert not new.exists()

@@ -306,7 +306,7 @@ def test_urls_as_elfutils_takes_them(word: str, url: str) -> None:
 def test_what_is_no_url_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
     assert [server.url for server in servers_in(" ".join(("a:1", *NO_URLS, "b:2")))] == ["http://a:1", "http://b:2"]
     assert capsys.readouterr().err.splitlines() == [
-        f"lpmangle: {word}: warning: left out: is no URL of a debuginfod server".replace("\x1b", "?")
+        f"lpmangle: {word}: warning: left out: is not the URL of a debuginfod server".replace("\x1b", "?")
         for word in NO_URLS
     ]
 
@@ -316,9 +316,9 @@ def test_tags(capsys: pytest.CaptureFixture[str]) -> None:
     words = "http://a ima:enforcing http://b c:1 ima:ignore http://d ima:new http://e"
     assert [server.url for server in servers_in(words)] == ["http://a", "http://d", "http://e"]
     assert capsys.readouterr().err.splitlines() == [
-        "lpmangle: http://b: warning: left out: stands behind ima:enforcing, and lpmangle checks no signatures",
-        "lpmangle: http://c:1: warning: left out: stands behind ima:enforcing, and lpmangle checks no signatures",
-        "lpmangle: ima:new: warning: left out: is no policy that DEBUGINFOD_URLS knows",
+        "lpmangle: http://b: warning: left out: follows ima:enforcing, and lpmangle does not check signatures",
+        "lpmangle: http://c:1: warning: left out: follows ima:enforcing, and lpmangle does not check signatures",
+        "lpmangle: ima:new: warning: left out: is not a policy that DEBUGINFOD_URLS knows",
     ]
 
 
@@ -350,7 +350,7 @@ def test_the_environment_as_distributions_set_it(server: str, tmp_path: Path, mo
         assert "warning: left out: " in lpmangle("query", NAME, code=1).stderr
         assert "has no manifest" not in lpmangle("verify", payload).stderr
     monkeypatch.setenv("DEBUGINFOD_URLS", " ")
-    assert "no manifests to look into" in lpmangle("query", NAME, code=2).stderr
+    assert "no manifests to search" in lpmangle("query", NAME, code=2).stderr
 
 
 def test_a_tree_as_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

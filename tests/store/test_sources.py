@@ -149,7 +149,7 @@ def test_a_log_is_copied_whatever_happens_to_sources(tmp_path: Path, bad: str) -
         "text": ("not a manifest of lpmangle", 3),
         "catalog": ("is damaged", 3),
         "host:8002": ("the URL of a debuginfod server begins with http://", 4),
-        "http://:1": ("is no URL of a debuginfod server", 2),
+        "http://:1": ("is not the URL of a debuginfod server", 2),
     }[bad]
     done = lpmangle("retrace", "-m", bad, "-m", folder, "log", cwd=tmp_path, code=code)
     assert done.stdout == f"{NAME}+0x1/0x2\nxyz\n"

@@ -535,7 +535,7 @@ def test_damaged_manifest_in_a_folder(tmp_path: Path) -> None:
 
 
 def test_no_sources() -> None:
-    assert b"no manifests to look into" in run(code=2).stderr
+    assert b"no manifests to search" in run(code=2).stderr
     assert b"no-such-log" in run("-m", CRASH, "no-such-log", code=4).stderr
 
 

@@ -122,8 +122,8 @@ FALSE: dict[str, list[tuple[Any, str]]] = {
     "options.suffix": [
         ("buildid:13", "mangled with --suffix buildid:12, the manifest says buildid:13"),
         ("text:" + "03" * 6, "mangled with --suffix buildid:12, the manifest says text:03"),
-        ("name", "--suffix name comes to upper"),
-        ("nothing", "is none of"),
+        ("name", "--suffix name gives upper"),
+        ("nothing", "is not one of"),
     ],
     "options.template": [("{symbol}_{suffix}", "mangled with --template {name}.{suffix}, the manifest says {symbol}_")],
     "options.scope": [("local", "mangled with --scope new, the manifest says local")],
@@ -161,9 +161,9 @@ FALSE: dict[str, list[tuple[Any, str]]] = {
     "string_sections[].size": [(lambda size: size - 1, "does not lead back to the original")],
     "kept": [
         ([], "kept: u.c#kept is missing in the manifest"),
-        (["u.c#kept", "other", "x"], "kept: x does not belong into the manifest"),
+        (["u.c#kept", "other", "x"], "kept: x does not belong in the manifest"),
     ],
-    "unsure": [(["other"], "unsure: other does not belong into the manifest")],
+    "unsure": [(["other"], "unsure: other does not belong in the manifest")],
     "frame": [
         ("", "frame in the manifest is damaged"),
         ("no base64", "frame in the manifest is damaged"),
@@ -228,12 +228,12 @@ def test_what_is_no_manifest(field: str, false: str) -> None:
 @pytest.mark.parametrize(
     ("field", "said"),
     [
-        ("symbols", "symbol .* stands twice"),
-        ("references", "symbol .* stands twice"),
-        ("functions", r"\.livepatch\.funcs entry 0 stands twice"),
-        ("string_sections", "section .* stands twice"),
-        ("kept", "the kept name .* stands twice"),
-        ("against", "the payload below with build-id 01.* stands twice"),
+        ("symbols", "symbol .* is twice"),
+        ("references", "symbol .* is twice"),
+        ("functions", r"\.livepatch\.funcs entry 0 is twice"),
+        ("string_sections", "section .* is twice"),
+        ("kept", "the kept name .* is twice"),
+        ("against", "the payload below with build-id 01.* is twice"),
     ],
 )
 def test_an_entry_that_stands_twice(field: str, said: str) -> None:

@@ -106,7 +106,7 @@ def test_several_false_fields_are_all_told(payload: Path) -> None:
     said = "\n".join(verify_file(str(payload)).findings)
     assert "symbol 9: size is 13, the manifest says 14" in said
     assert "the manifest says abcdef01" in said
-    assert "--suffix buildid comes to abcdef01" in said
+    assert "--suffix buildid gives abcdef01" in said
 
 
 @pytest.mark.parametrize("change", ["", "objcopy", "restore"])

@@ -57,7 +57,7 @@ def test_signed_in_the_right_order(payload: Path, tool: str, embedded: bool) -> 
     original = payload.read_bytes()
     mangle_file(str(payload), Options(embed=embedded))
     add_note(payload, note(bytes(SIZE)), tool)
-    place = "has a place for a signature since, not signed yet (.note.Xen.signature, RSA, SHA-256)"
+    place = "has space for a signature since, not signed yet (.note.Xen.signature, RSA, SHA-256)"
     said = run(["lpmangle", "verify", str(payload)], ROOT).stdout
     assert said == f"{payload}: verified, 5 renamed symbols, nothing else differs; {place}\n"
     restore_file(str(payload))
@@ -128,7 +128,7 @@ def test_a_note_that_is_code(payload: Path) -> None:
     """What is called a signature hides nothing else."""
     add_note(payload, SIGNATURE)
     subprocess.run(["objcopy", f"--set-section-flags={SECTION}=alloc,readonly,code", payload], check=True)
-    said = "section changed: .note.Xen.signature: is loaded as code or data, and is no note then"
+    said = "section changed: .note.Xen.signature: is loaded as code or data, and so is not a note"
     assert said in verify_file(str(payload)).findings
 
 
@@ -141,7 +141,7 @@ def test_a_note_of_another_type(payload: Path, kind: int) -> None:
     (headers,) = struct.unpack_from("<Q", data, 0x28)  # e_shoff
     struct.pack_into("<I", data, headers + 64 * number + 4, kind)
     payload.write_bytes(data)
-    said = f"section changed: .note.Xen.signature: is of type {kind}, and is no note then"
+    said = f"section changed: .note.Xen.signature: is of type {kind}, and so is not a note"
     assert said in verify_file(str(payload)).findings
 
 
@@ -345,8 +345,8 @@ def test_a_manifest_without_a_frame(payload: Path) -> None:
     sign(payload)
     said = run(["lpmangle", "verify", str(payload)], ROOT, code=1).stdout
     assert "since then: 5 of 5 renamed symbols are there, 0 of them at another index" in said
-    assert "nothing more can be told without the original: its manifest has no frame of it" in said
+    assert "nothing more can be checked without the original: its manifest has no frame (" in said
     done = run(["lpmangle", "restore", str(payload)], ROOT, code=3)
-    assert "it was laid out anew since (a signature, objcopy, strip), and its manifest has no frame" in done.stderr
+    assert "it was rewritten since (by a signer, objcopy or strip), and its manifest has no frame" in done.stderr
     said = run(["lpmangle", "verify", "--original", str(EXAMPLE), str(payload)], ROOT).stdout
     assert said == f"{payload}: verified, 5 renamed symbols, nothing else differs; {SIGNED}\n"

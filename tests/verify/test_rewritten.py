@@ -53,7 +53,7 @@ def test_laid_out_anew(payload: Path, command: str) -> None:
     """Nothing was lost, and that is proven."""
     subprocess.run([command, payload], check=True)
     done = run(["lpmangle", "verify", str(payload)], payload.parent)
-    since = "laid out anew since (by objcopy or the like)"
+    since = "rewritten since (by objcopy or the like)"
     assert done.stdout == f"{payload}: verified, 5 renamed symbols, nothing else differs; {since}\n"
 
 
@@ -171,7 +171,7 @@ def test_another_payload_is_not_mangled(payload: Path) -> None:
     """Its names are the old ones; nothing happened to it since."""
     shutil.copy(ROOT / "examples" / "617712b.livepatch", payload)
     lines = said(payload)
-    assert lines[0].endswith(": it is not mangled, and was built anew, or is another payload")
+    assert lines[0].endswith(": it is not mangled: it was rebuilt, or is another payload")
     assert lines[1].startswith("build-id is a46b5c175e2839ad0fcd31212d3715bde54b2c28, the manifest says ")
     assert len(lines) == 2
 

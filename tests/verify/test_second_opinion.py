@@ -78,7 +78,7 @@ def test_a_damaged_embedded_manifest_is_a_finding() -> None:
     view = elf.parse(bytes(out))
     damaged, moved = findings(view, embed.without(view), manifest)
     assert damaged.startswith("the manifest in .debug_lpmangle is damaged: ")
-    assert "does not stand where lpmangle put it" in moved
+    assert "is not where lpmangle put it" in moved
 
 
 def test_an_embedded_manifest_that_is_another_one() -> None:

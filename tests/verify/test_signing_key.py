@@ -130,7 +130,7 @@ def test_without_the_package(payload: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr == (
-        "lpmangle: to check a signature the Python package cryptography is needed, which is not installed\n"
+        "lpmangle: checking a signature needs the Python package cryptography, which is not installed\n"
         "  hint: install it with lpmangle: pip install 'lpmangle[sign]'\n"
     )
     done = run([sys.executable, "-X", "importtime", "-m", "lpmangle", "verify", str(payload)], payload.parent)

@@ -171,8 +171,8 @@ def test_entries_of_both_versions(version: int, is_64: bool, size: int) -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (funcs(1).data[:-1], "no multiple of 104"),
-        (funcs(1, 1).data + b"x" * 8, "no multiple of 64"),
+        (funcs(1).data[:-1], "not a multiple of 104"),
+        (funcs(1, 1).data + b"x" * 8, "not a multiple of 64"),
         (funcs(1, 3).data, "payload version 3"),
         (b"x" * 20, "too few for one entry"),
         (funcs(1).data + b"\0" * 32 + b"\1" + b"\0" * 71, "versions 2 and 1 mixed"),

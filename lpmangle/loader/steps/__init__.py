@@ -1,1 +1,1 @@
-"""The steps of an upload, in files that can be read beside Xen's."""
+"""The steps of an upload, in modules to be read beside Xen's source."""

@@ -18,10 +18,10 @@ _INSECURE = "SYSTEM MIGHT BE INSECURE: Replace action has been aborted after rev
 
 
 def next_action(loaded: Loaded, state: State) -> tuple[str, list[Finding]]:
-    """What can be tried with a payload just accepted, and what was found on the way; a refusal says that it fails.
+    """What can be tried with a payload that was just accepted, and the findings about that; a refusal means it fails.
 
-    `apply` wants the payload to depend on the last one applied, `replace` on the hypervisor. Where the hypervisor's
-    build-id is not known, what the payload calls the hypervisor's stands in for it.
+    `apply` requires that the payload depends on the last one applied, `replace` that it depends on the hypervisor. If
+    the hypervisor's build-id is not known, the one that the payload has for it is used.
     """
     report = Report(loaded.name)
     top = state.applied[-1] if state.applied else None
@@ -47,7 +47,7 @@ def next_action(loaded: Loaded, state: State) -> tuple[str, list[Finding]]:
 
 
 def _find_lost_state(loaded: Loaded, state: State, report: Report) -> None:
-    """Variables of the payloads that are reverted, which the new one has of its own."""
+    """Variables of the payloads that are reverted, if the new one has them, too."""
     lost = lost_state((one for before in state.applied for one in before.variables), loaded.variables, loaded.hooks)
     if lost.variables:
         report.warn(Rule.STATE_RESET, lost.words, symbol=text(lost.variables[0].name))
@@ -91,7 +91,7 @@ def _check_writes(loaded: Loaded, state: State, report: Report) -> None:
 
 
 def _check_deletion(loaded: Loaded, function: Function, state: State, report: Report) -> None:
-    """arch_livepatch_apply: where a function begins with ENDBR64, 4 bytes are taken off what is to be deleted."""
+    """arch_livepatch_apply: if a function begins with ENDBR64, 4 bytes less are deleted."""
     if state.machine is not X86_64 or function.new_addr or not function.new_size:
         return
     old, name = loaded.old_address(function, state), text(loaded.string(function.name))
@@ -117,7 +117,7 @@ def _check_deletion(loaded: Loaded, function: Function, state: State, report: Re
 
 
 def _check_expectation(loaded: Loaded, function: Function, action: str, state: State, report: Report) -> None:
-    """livepatch_check_expectations. A replace has reverted all others before it comes to this."""
+    """livepatch_check_expectations. A replace has already reverted all others then."""
     flags, name = function.expect[0], text(loaded.string(function.name) or b"?")
     length, old = flags >> 1 & 31, loaded.old_address(function, state)
     expected = function.expect[1 : 1 + length]
@@ -131,7 +131,7 @@ def _check_expectation(loaded: Loaded, function: Function, action: str, state: S
         rule = Rule.EXPECTATION_SIZE
     else:
         actual = state.read(old, length)
-        # Where a function is replaced now, it begins with a jump.
+        # A function that is replaced now begins with a jump.
         patched = action == APPLY and any(payload.replaces(old, state) for payload in state.applied)
         if actual is None or patched:
             report.not_checked(Rule.NO_HYPERVISOR_CODE, f"what is expected of {detail}")

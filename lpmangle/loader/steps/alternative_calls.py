@@ -14,7 +14,7 @@ _CALL = b"\xff\x15"
 
 
 def check_alternative_calls(image: Image, number: int, state: State, report: Report) -> None:
-    """Where the section's size is right already."""
+    """The section's size has been checked."""
     size, address = image.headers[number].size, image.addresses[number]
     if not size:
         return
@@ -24,7 +24,7 @@ def check_alternative_calls(image: Image, number: int, state: State, report: Rep
         return
     calls: list[int] = []
     for offset in range(0, size, ENTRY_SIZE):
-        call = None  # where Xen has the file is not known, but that is nowhere in the payload
+        call = None  # the address of the file in Xen is not known, but it is not in the payload
         if address is not None:
             at = address + offset
             call = (at + _OFFSET.unpack(image.read(at, ENTRY_SIZE))[0]) & image.machine.mask
@@ -44,7 +44,7 @@ def check_alternative_calls(image: Image, number: int, state: State, report: Rep
             report.refuse(Rule.ALTERNATIVE_CALLS_CODE, says, before=before)
             continue
         pointer = (call + _LENGTH + _OFFSET.unpack_from(code, 2)[0]) & image.machine.mask
-        # A NULL is as good as any: Xen then writes UD2.
+        # NULL is allowed: Xen then writes UD2.
         content = image.read(pointer, _POINTER.size) or state.read(pointer, _POINTER.size)
         if content == b"":
             report.crash(Rule.ALTERNATIVE_CALLS_POINTER, f"at {pointer:#x}")

@@ -17,7 +17,7 @@ _LIVEPATCH_FEATURE = 4  # of Arm: set where live patching is built in
 
 
 def check_alternatives(image: Image, number: int, state: State, report: Report) -> None:
-    """Where the section's size is right already."""
+    """The section's size has been checked."""
     size, address = image.headers[number].size, image.addresses[number]
     if not size:
         return
@@ -38,7 +38,7 @@ def check_alternatives(image: Image, number: int, state: State, report: Report) 
 
 
 def _check_ranges(image: Image, number: int, state: State, report: Report) -> bool:
-    """Whether both code and replacement of every entry lie where they should. No colon in these messages."""
+    """Whether code and replacement of every entry are in the right sections. These messages have no colon."""
     if not image.text_size:
         report.refuse(Rule.ALTERNATIVES_NO_TEXT, "Alternatives provided, but no .text", colon="")
         return False
@@ -51,7 +51,7 @@ def _check_ranges(image: Image, number: int, state: State, report: Report) -> bo
     if start is None and not state.profile.unloaded_read_in_file:
         report.crash(Rule.SECTION_NOT_LOADED, ".altinstr_replacement")
         return False
-    # Where Xen has the file is not known, but that is nowhere in the payload.
+    # The address of the file in Xen is not known, but it is not in the payload.
     text, text_size, good = image.base, image.text_size, True
     content = image.file_content(number) if table is None else image.read(table, image.headers[number].size)
     for offset in range(0, len(content), image.machine.alternative):
@@ -81,7 +81,7 @@ def _is_inside(address: int | None, size: int, start: int | None, length: int) -
 
 
 def _check_x86(entry: bytes, at: int, state: State, report: Report) -> None:
-    """What apply_alternatives takes for granted (BUG_ON), or in newer versions refuses."""
+    """What apply_alternatives assumes (BUG_ON), or refuses in newer versions."""
     orig, _, feature, orig_len, repl_len = _ENTRY.unpack_from(entry)
     whole, limit = orig_len + entry[12], 32 * state.profile.feature_words
     if state.profile.alternatives_not:
@@ -97,7 +97,7 @@ def _check_x86(entry: bytes, at: int, state: State, report: Report) -> None:
     else:
         return
     if state.profile.alternatives_without_bug:
-        # %ps: the payload's own symbols are not known yet.
+        # %ps prints an address: the payload's own symbols are not known yet.
         before = f"Alt for {(at + orig) & X86_64.mask:016x}, {wrong}"
         report.refuse(rule, f"applying alternatives failed: {error}", colon="", before=before)
     else:

@@ -63,7 +63,7 @@ def _check_function(image: Image, function: Function, state: State, report: Repo
 
 
 def old_address(image: Image, function: Function, state: State, report: Report) -> int | None:
-    """resolve_old_address: that of the function to replace; None, and reported, if it is not known."""
+    """resolve_old_address: the address of the function to replace; None, with a finding, if it is not known."""
     if function.old_addr:
         return function.old_addr
     name = function_name(image, function, state)
@@ -88,7 +88,7 @@ def old_address(image: Image, function: Function, state: State, report: Report) 
 
 
 def function_name(image: Image, function: Function, state: State) -> bytes | None:
-    """The C string that `name` points at; None if it is not known what is there."""
+    """The C string that `name` points to; None if it is not known."""
     content: bytes | None = image.read(function.name, elf.MAX_NAME_BYTES)
     if not content:
         content = state.read(function.name, elf.MAX_NAME_BYTES)

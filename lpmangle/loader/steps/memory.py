@@ -1,4 +1,4 @@
-"""The payload in the hypervisor's memory: where its sections go, and what its symbols come to."""
+"""The payload in the hypervisor's memory: the places of its sections, and the values of its symbols."""
 
 from mmap import mmap
 
@@ -13,8 +13,9 @@ from lpmangle.xen.abi import PAGE_SIZE
 from lpmangle.xen.machines import ARM64, X86_64, Machine
 from lpmangle.xen.placement import place
 
-# The area for all payloads together: on x86 what the hypervisor leaves of a GiB. On Arm it has 2 MiB, but vm_alloc
-# gives all that the first page of its bitmap has bits for (xen/common/vmap.c). Only what one payload needs is compared.
+# The area for all payloads together: on x86 what the hypervisor leaves of 1 GiB. On Arm it has 2 MiB, but vm_alloc can
+# use everything that the first page of its bitmap has bits for (xen/common/vmap.c). Only the size of one payload is
+# compared with it.
 _AREA_X86, _AREA_ARM = 1 << 30, (8 * PAGE_SIZE - 2) * PAGE_SIZE
 
 
@@ -48,16 +49,16 @@ def place_sections(image: Image, state: State, report: Report) -> bool:
             size = counted(header.size, "byte")
             report.crash(Rule.SECTION_OVERRUN, f"{text(image.names[number])} (section {number}): {size}")
             return False
-        if header.type != elf.SHT_NOBITS:  # zero already, and not to be touched: it may be a GiB
+        if header.type != elf.SHT_NOBITS:  # already zero, and not to be touched: it may be a GiB
             memory[offset : offset + header.size] = image.file_content(number)
     image.addresses = [None if offset is None else image.base + offset for offset in offsets]
     return True
 
 
 def _copied_of_negative(header: Header, machine: Machine) -> int:
-    """How many bytes memcpy on Arm copies of a section whose size is a negative number to it; 0 for any other section.
+    """How many bytes memcpy on Arm copies of a section whose size it takes for negative; 0 for any other section.
 
-    All goes on then (arm64/lib/memcpy.S, arm32/lib/memcpy.S).
+    Then the upload goes on (arm64/lib/memcpy.S, arm32/lib/memcpy.S).
     """
     if machine is X86_64 or header.type == elf.SHT_NOBITS or header.size <= machine.mask // 2:
         return 0
@@ -80,7 +81,7 @@ def resolve_symbols(image: Image, state: State, report: Report) -> None:
             found = state.find(name)
             if found is None:
                 image.unresolved.add(index)
-                # Any address of the hypervisor does for what follows.
+                # For what follows, any address of the hypervisor will do.
                 found = image.base - 0x100000
                 if state.xen or not name:
                     says = f"Unknown symbol: {text(name)}"
@@ -110,13 +111,13 @@ def resolve_symbols(image: Image, state: State, report: Report) -> None:
 
 
 def did_you_mean(name: bytes, state: State, report: Report, rule: Rule) -> str:
-    """What may be meant by a name that cannot be found; empty if nothing comes near, or nobody will see it."""
+    """Suggestions for a name that cannot be found; empty if nothing is similar, or nobody will see it."""
     like = state.like(name) if report.has_room(rule) else []
     return f"did you mean {' or '.join(map(text, like))}?" if like else ""
 
 
 def _zeros(size: int) -> bytearray | mmap:
-    """Memory of a payload; where much of it must be a section of zeros, none is taken before it is written to."""
+    """Memory of a payload. Large memory, which must be a section of zeros, is not allocated until it is written to."""
     return bytearray(size) if size < 16 << 20 else mmap(-1, size)
 
 

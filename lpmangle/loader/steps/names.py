@@ -14,7 +14,7 @@ from lpmangle.xen.symbols import Kind, SymbolRules
 def find_new_symbols(image: Image) -> None:
     """The registered symbols that do not override, in table order.
 
-    One that lies at the address of any replacement overrides, whatever its name is.
+    A symbol at the address of any replacement overrides, whatever its name is.
     """
     replacements = {function.new_addr for function in image.functions} - {0}
     kind = SymbolRules([header.flags for header in image.headers], image.machine.e_machine).kind
@@ -34,7 +34,7 @@ def register_names(image: Image, state: State, report: Report) -> None:
         if holder is not None:
             says, advice = f"duplicate new symbol: {text(name)}", _remedy(image, index)
             if state.profile.duplicates_accepted:
-                detail = f"{holder} has it, and as long as it does, whoever asks for the name gets that one"
+                detail = f"{holder} has it; as long as it does, look-ups of the name find that one"
                 report.warn(Rule.DUPLICATE_ACCEPTED, detail, text(name), advice, says=says)
             else:
                 report.refuse(Rule.DUPLICATE_SYMBOL, says, f"{holder} has it", text(name), advice=advice)
@@ -45,7 +45,7 @@ def register_names(image: Image, state: State, report: Report) -> None:
 
 
 def _remedy(image: Image, index: int) -> str:
-    """lpmangle renames LOCAL symbols unless told otherwise; where it has been already, its suffix was not unique."""
+    """By default lpmangle renames LOCAL symbols; if it has renamed this one, the suffix was not unique."""
     if image.bindings[index] != elf.STB_LOCAL:
         return "lpmangle --scope new PAYLOAD (the symbol is not LOCAL)"
     if find_in(image.file_content(image.headers[image.symtab].link)):

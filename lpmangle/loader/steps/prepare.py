@@ -1,4 +1,4 @@
-"""What must be in a payload and how: livepatch.c:check_special_sections, check_patching_sections, prepare_payload."""
+"""What a payload must contain: livepatch.c:check_special_sections, check_patching_sections, prepare_payload."""
 
 import errno
 
@@ -18,15 +18,15 @@ from lpmangle.xen.notes import HEADER_SIZE, parse_build_id
 BUILD_ID, DEPENDS, XEN_DEPENDS = BUILD_ID_SECTION.encode(), DEPENDS_SECTION.encode(), XEN_DEPENDS_SECTION.encode()
 _KINDS = (b"load", b"unload", b"preapply", b"apply", b"postapply", b"prerevert", b"revert", b"postrevert")
 HOOKS = tuple(HOOKS_PREFIX.encode() + kind for kind in _KINDS)
-# Of the first two there may be many, of the others exactly one. Those before or after an action can veto it.
+# There may be many of the first two, only one of the others. Those before or after an action can veto it.
 MANY_HOOKS = HOOKS[:2]
-# Those that Xen calls when a payload is applied.
+# The hooks that Xen calls when a payload is applied.
 APPLY_HOOKS = (HOOKS[0], *HOOKS[2:5])
 VETOING_HOOKS = tuple(hook for hook in HOOKS if b".pre" in hook or b".post" in hook)
 
 
 def check_xen_depends_first(image: Image, state: State, report: Report) -> None:
-    """check_xen_buildid, of versions that look at it before anything else: in the file, not in memory."""
+    """check_xen_buildid, in versions that check it before everything else: in the file, not in memory."""
     name = text(XEN_DEPENDS)
     number = image.section(XEN_DEPENDS)
     if not number:
@@ -85,7 +85,7 @@ def prepare(image: Image, state: State, report: Report) -> None:
 
 
 def check_xen_depends(image: Image, state: State, report: Report) -> None:
-    """check_xen_buildid, of versions that look at it after all else but the names."""
+    """check_xen_buildid, in versions that check it after everything except the names."""
     if image.xen_depends and state.xen and state.xen.has_build_id is False:
         report.refuse(Rule.XEN_NO_BUILD_ID)
     elif image.xen_depends and (found := _hypervisor_build_id(state, report)) not in (None, image.xen_depends):
@@ -104,7 +104,7 @@ def section_ok(image: Image, number: int, entry: int, report: Report) -> bool:
 
 
 def _check_hooks(image: Image, state: State, report: Report) -> None:
-    """Hook sections, in Xen's order. They are read when they are called."""
+    """Hook sections, in Xen's order. They are read when the hooks are called."""
     pointer = image.machine.pointer
     for name in HOOKS:
         number = image.section(name)
@@ -114,7 +114,7 @@ def _check_hooks(image: Image, state: State, report: Report) -> None:
         if name not in MANY_HOOKS and size not in (0, pointer):
             report.refuse(Rule.HOOK_COUNT, detail=f"{text(name)}: {counted(size // pointer, 'hook')}")
         elif address is None:
-            # A NULL for one hook is none; of several, the first is at NULL.
+            # If only one hook is possible, NULL means none; otherwise the first hook is at NULL.
             if size and name in APPLY_HOOKS and (name in MANY_HOOKS or state.profile.unloaded_read_in_file):
                 image.fatal_hook = image.fatal_hook or (Rule.SECTION_NOT_LOADED, text(name))
         elif size and image.unaligned(address) and name in APPLY_HOOKS:
@@ -124,16 +124,16 @@ def _check_hooks(image: Image, state: State, report: Report) -> None:
 
 
 def _note(image: Image, name: bytes, state: State, report: Report) -> bytes:
-    """The build-id in section `name`; empty, and reported, if there is none."""
+    """The build-id in section `name`; empty, with a finding, if there is none."""
     number = image.section(name)
     if not number or not image.headers[number].size:
-        return b""  # check_sections has said so
+        return b""  # check_sections has reported it
     address, size = image.addresses[number], image.headers[number].size
     if address is not None:
         if size > HEADER_SIZE and image.unaligned(address):
             report.crash(Rule.UNALIGNED, text(name))
             return b""
-        # A descriptor behind an unpadded name may end a few bytes behind its section.
+        # A descriptor after an unpadded name may end a few bytes after its section.
         content = image.read(address, size + 3)
     elif size <= HEADER_SIZE or state.profile.unloaded_read_in_file:
         content = image.file_content(number)
@@ -142,7 +142,7 @@ def _note(image: Image, name: bytes, state: State, report: Report) -> bytes:
         return b""
     error, build_id = parse_build_id(content, size, image.machine.layout.word)
     if error:
-        # Silent; which errno comes back has changed together with the early check.
+        # Silent; the errno changed together with the early check.
         kept = error if state.profile.note_errors_kept else errno.EINVAL
         report.refuse(Rule.NOTE_FORMAT, detail=text(name), error=kept)
     return build_id
@@ -184,7 +184,7 @@ def _check_modinfo(image: Image, number: int, state: State, report: Report) -> N
     if size:
         last = (image.file_content(number) if address is None else image.read(address, size))[-1:]
     elif address is not None and image.machine is ARM32:
-        # Xen reads data[len - 1], len being of 32 bits: here that is the byte before, elsewhere one 4 GiB away.
+        # Xen reads data[len - 1] with a 32-bit len: here that is the byte before, elsewhere one 4 GiB away.
         last = image.read(address - 1, 1)
     else:
         last = b""

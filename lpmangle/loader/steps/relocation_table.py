@@ -1,4 +1,4 @@
-"""One SHT_RELA or SHT_REL section, and what the loaders of all machines say about its entries in the same words."""
+"""One SHT_RELA or SHT_REL section, and the messages about its entries that all machines share."""
 
 from collections.abc import Iterator
 from struct import Struct
@@ -14,7 +14,7 @@ Row = tuple[int, int, int, int]
 
 
 class RelocationTable:
-    """Section `number` of `image`, which applies to section `target`, a loaded one."""
+    """Section `number` of `image`, which applies to the loaded section `target`."""
 
     def __init__(self, image: Image, number: int, target: int, report: Report) -> None:
         self.image = image
@@ -28,7 +28,7 @@ class RelocationTable:
         self.size = image.headers[target].size
 
     def rows(self) -> Iterator[Row]:
-        """The entries in file order; the section's sizes fit together."""
+        """The entries in file order; the section's sizes have been checked."""
         image, header = self.image, self.image.headers[self.number]
         layout = image.machine.layout
         entry: Struct = layout.rel if self.in_place else layout.rela
@@ -38,14 +38,14 @@ class RelocationTable:
             data = data[: len(data) // header.entsize * header.entsize]
         if header.entsize == entry.size:
             rows = entry.iter_unpack(data)
-        else:  # a larger one is legal: the step from one entry to the next
+        else:  # a larger sh_entsize is legal: the step from one entry to the next
             rows = (entry.unpack_from(data, at) for at in range(0, len(data), header.entsize))
         if self.in_place:
             return ((offset, info >> shift, info & mask, 0) for offset, info in rows)
         return ((offset, info >> shift, info & mask, addend) for offset, info, addend in rows)
 
     def has_symbol(self, symbol: int, what: str = "relocation") -> bool:
-        """Whether an entry's symbol has a value; if not, it is refused."""
+        """Whether an entry's symbol has a value; if not, the entry is refused."""
         image, report = self.image, self.report
         if symbol == 0:
             report.refuse(Rule.RELOC_SYMBOL_ZERO, "Encountered STN_UNDEF")
@@ -74,7 +74,7 @@ class RelocationTable:
         form.pack_into(self.image.memory, self.start - self.image.base + offset, value & (1 << 8 * form.size) - 1)
 
     def refuse_overflow(self, index: int, symbol: int) -> None:
-        """Entry `index` cannot reach its symbol; where that one's address is not known, nothing can be said."""
+        """Entry `index` cannot reach its symbol; if the symbol's address is not known, nothing is reported."""
         if symbol not in self.image.unresolved:
             image = self.image
             where = f"{text(image.names[self.number])} for {text(image.names[self.target])}"
@@ -86,5 +86,5 @@ class RelocationTable:
 
 
 def fits(bits: int) -> range:
-    """All numbers that `bits` hold as two's complement."""
+    """All numbers that fit into `bits` bits as two's complement."""
     return range(-(1 << (bits - 1)), 1 << (bits - 1))

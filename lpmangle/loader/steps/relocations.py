@@ -1,4 +1,4 @@
-"""Relocations: livepatch_elf.c:livepatch_elf_perform_relocs. Each machine's own are in a file of their own."""
+"""Relocations: livepatch_elf.c:livepatch_elf_perform_relocs. Each machine has its own module."""
 
 from collections.abc import Callable
 
@@ -51,6 +51,6 @@ def perform_relocations(image: Image, report: Report, only_into: int | None = No
                 report.refuse(Rule.RELOC_REL_ARM64, detail=name)
             else:
                 _RELOCATE[machine.e_machine](RelocationTable(image, number, target, report))
-                if image.wraps(number):  # what stands behind the table is read, too, up to where there is nothing
+                if image.wraps(number):  # what follows the table is read, too, until nothing is mapped
                     report.crash(Rule.SECTION_WRAPS, f"section {number}: Xen reads far outside the file")
                     return

@@ -1,6 +1,6 @@
 """Relocations on arm32: xen/arch/arm/arm32/livepatch.c, arch_livepatch_perform, get_addend, perform_rel.
 
-Xen checks no offset here: one behind the section writes into what lies there.
+Xen does not check offsets here: one after the section's end writes into whatever is there.
 """
 
 from lpmangle.elf import text
@@ -33,7 +33,7 @@ def relocate(table: RelocationTable) -> None:
         touches = kind in (*_CALLS, *_MOVES, *_DATA)
         inside = 0 <= place - image.base <= len(image.memory) - DWORD.size
         dies = Rule.UNALIGNED if image.unaligned(place) else Rule.RELOC_OUTSIDE
-        # With SHT_REL the place is read first of all.
+        # With SHT_REL, the place is read first.
         if table.in_place and touches:
             if image.unaligned(place) or not inside:
                 report.crash(dies, f"{where}: {place:#x}")

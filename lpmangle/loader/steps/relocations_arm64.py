@@ -51,7 +51,7 @@ def relocate(table: RelocationTable) -> None:
         if not table.has_symbol(symbol):
             continue
         field = _FIELDS.get(kind)
-        # Any type needs 4 bytes, that of a half-word too.
+        # Every type needs 4 bytes, even that of a half-word.
         if not table.has_place(offset, max(4, field.form.size if field else 0)):
             continue
         place, value = table.start + offset, sign_extended(table.image.values[symbol] + addend, 64)

@@ -21,7 +21,7 @@ def relocate(table: RelocationTable) -> None:
             continue
         if kind in (R_X86_64_PC32, R_X86_64_PLT32):
             if table.has_place(offset, 4):
-                # Xen computes in 64 bits: a value that wraps around is as good as any.
+                # Xen computes in 64 bits, and values may wrap around.
                 value = sign_extended(values[symbol] + addend - (start + offset), 64)
                 if value in _REACH or symbol in table.image.unresolved:
                     table.write(offset, DWORD, value)

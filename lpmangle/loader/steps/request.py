@@ -11,14 +11,14 @@ MAX_PAYLOAD_NAME = 127  # XEN_LIVEPATCH_NAME_SIZE is 128, with the NUL
 
 
 def check_request(name: str, size: int, state: State, report: Report) -> bool:
-    """The name of an upload and the size of its file. All silent. False if there is no more to see."""
+    """The name of an upload and the size of its file. All refusals are silent. False if nothing more can be checked."""
     if len(os.fsencode(name)) > MAX_PAYLOAD_NAME:
         report.refuse(Rule.NAME_LENGTH, detail=f"{len(os.fsencode(name))} bytes")
     if not size:
         report.refuse(Rule.EMPTY_FILE)
         return False
     if size > LIVEPATCH_MAX_SIZE:
-        report.refuse(Rule.TOO_LARGE, detail=f"{size} bytes, Xen takes {LIVEPATCH_MAX_SIZE}")
+        report.refuse(Rule.TOO_LARGE, detail=f"{size} bytes, Xen accepts {LIVEPATCH_MAX_SIZE}")
     if any(loaded.name == name for loaded in state.loaded):
         report.refuse(Rule.NAME_IN_USE, detail=name)
     return True

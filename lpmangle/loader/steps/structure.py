@@ -1,7 +1,7 @@
-"""The payload as xen/common/livepatch_elf.c takes it apart: header, sections, names, symbols.
+"""The payload as xen/common/livepatch_elf.c reads it: header, sections, names, symbols.
 
-`elf.parse` is stricter than Xen and says it in other words; here the order and the words are Xen's. All fields are read
-little-endian and with the structures of the hypervisor's own class, whatever the file says.
+`elf.parse` is stricter than Xen and has other messages; here the order and the messages are Xen's. All fields are read
+as little-endian and with the structures of the hypervisor's own class, whatever the file says.
 """
 
 from lpmangle import elf
@@ -18,7 +18,7 @@ _OSABI = (0, 9)  # ELFOSABI_SYSV, ELFOSABI_FREEBSD
 
 
 def read_structure(image: Image, report: Report) -> bool:
-    """livepatch_elf_load up to elf_get_sym. False if what was found makes the rest unreadable."""
+    """livepatch_elf_load up to elf_get_sym. False if the rest cannot be read."""
     return (
         _read_header(image, report)
         and _read_sections(image, report)
@@ -49,7 +49,7 @@ def _read_header(image: Image, report: Report) -> bool:
     ):
         report.refuse(Rule.ELF_HEADER, "Invalid ELF payload")
         return False
-    # Only x86 looks at the byte order (xen/arch/*/livepatch.c:arch_livepatch_verify_elf).
+    # Only x86 checks the byte order (xen/arch/*/livepatch.c:arch_livepatch_verify_elf).
     if (
         e_machine != machine.e_machine
         or data[4] != (elf.ELFCLASS64 if machine.is_64 else elf.ELFCLASS32)
@@ -175,7 +175,7 @@ def _read_section_names(image: Image, report: Report) -> bool:
 
 
 def _read_symbols(image: Image, report: Report) -> bool:
-    """elf_get_sym. Symbol 0 is not looked at."""
+    """elf_get_sym. Symbol 0 is not read."""
     header, layout, data = image.headers[image.symtab], image.machine.layout, image.data
     table = image.headers[header.link]
     start, end, step = header.offset, header.offset + header.size, header.entsize
@@ -220,6 +220,6 @@ def _read_symbols(image: Image, report: Report) -> bool:
 
 
 def _string(data: bytes, at: int) -> bytes:
-    """The C string at `at`. One that is longer than any name is cut: thousands may share one tail of a megabyte."""
+    """The C string at `at`. A string longer than any name is cut: thousands may share one tail of a megabyte."""
     end = data.find(b"\0", at, at + elf.MAX_NAME_BYTES)
     return data[at : end if end >= 0 else at + elf.MAX_NAME_BYTES]
