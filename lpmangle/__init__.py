@@ -24,6 +24,8 @@ b'S x86_emulate.c#_get_fpu+0x3/0xd [fbab204]'
 >>> lpmangle.restore_file("fbab204.livepatch").status
 'restored'
 
+`verify_file(path, key=SigningKey.read("key.pub"))` asks whether the signature is valid, too.
+
 Errors are LpmangleErrors, with `message`, `hint`, `path` and the `exit_code` of the command line; all files are then as
 they were.
 """
@@ -41,11 +43,13 @@ if TYPE_CHECKING:
     from lpmangle.jobs.verify import verify_file
     from lpmangle.mangle.options import Options
     from lpmangle.trace.retrace import retrace
+    from lpmangle.verify.signing_key import SigningKey
 
 __version__ = "0.2.0"
 __all__ = [
     "LpmangleError",
     "Options",
+    "SigningKey",
     "check_files",
     "compare_files",
     "mangle_file",
@@ -60,6 +64,7 @@ __all__ = [
 _HOMES = {
     "LpmangleError": "lpmangle.errors",
     "Options": "lpmangle.mangle.options",
+    "SigningKey": "lpmangle.verify.signing_key",
     "check_files": "lpmangle.jobs.check",
     "compare_files": "lpmangle.jobs.compare",
     "mangle_file": "lpmangle.jobs.mangle",

@@ -32,9 +32,10 @@ STUBS = {
 def help_examples() -> list[str]:
     """Of all pages of --help."""
     ctx = click.Context(cli)
-    texts = [cli.help or "", *((cli.get_command(ctx, name) or cli).help or "" for name in COMMANDS)]
-    blocks = [re.findall(r"^Examples:\n((?:  .*\n)+)", text, re.MULTILINE) for text in texts]
-    assert all(len(block) == 1 for block in blocks)
+    texts = {"lpmangle": cli.help or ""} | {name: (cli.get_command(ctx, name) or cli).help or "" for name in COMMANDS}
+    found = {name: re.findall(r"^Examples:\n((?:  .*\n)+)", text, re.MULTILINE) for name, text in texts.items()}
+    assert [name for name, block in found.items() if len(block) != 1] == [], "have no `Examples:` in their help"
+    blocks = found.values()
     # On the first page words follow behind several blanks.
     return [re.split(r" {3,}", line.strip())[0] for (block,) in blocks for line in block.splitlines()]
 

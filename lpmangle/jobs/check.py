@@ -32,8 +32,9 @@ def check_files(
     """Simulate the upload of the payloads at these paths, in that order, each followed by apply or replace.
 
     `xen` is the path of the hypervisor's xen-syms or of a copy of /proc/xen/xensyms, `loaded` are payloads that are
-    applied already. `xen_version` and `vendor` say which rules apply, as on the command line. Raises LpmangleError for
-    what cannot be read.
+    applied already. `xen_version` and `vendor` say which rules apply, as on the command line. Returns one verdict for
+    each, in that order. Raises LpmangleError for what cannot be read; a payload that Xen refuses is an answer
+    (`status`, `findings`), no error.
     """
     state = state_of(xen, xen_version, vendor)
     uploads = read_uploads(payloads)

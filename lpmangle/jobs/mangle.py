@@ -42,12 +42,15 @@ class Request(NamedTuple):
 
 
 def mangle_file(path: str, options: Options) -> Result:
-    """Mangle the payload at `path` as `options` say. A symbolic link is followed to its target.
+    """Mangle the payload at `path` as `options` say, and write its manifest. A symbolic link is followed to its target.
 
         result = mangle_file("fbab204.livepatch", Options(suffix="name", embed=True))
         result.status                       # "mangled"
+        result.plan.renames                 # {9: b"x86_emulate.c#_get_fpu_fbab204", ...}, by symbol number
+        result.warnings                     # what still can go wrong, in words
 
-    Raises LpmangleError; then all files are as they were.
+    Raises LpmangleError: NamingError for a suffix or template that makes no good names, ElfError and PayloadError for
+    what is no payload, PlanError where new names would clash, FileError. Then all files are as they were.
     """
     return mangle(Request(path, options, below(options)))
 

@@ -16,7 +16,7 @@ def is_note(word: str) -> bool:
 class Options(NamedTuple):
     """What a user may choose, the same for all payloads of a run.
 
-    The fields have the names of `lpmangle`'s options, in the order in which they take effect.
+    The fields have the names of `lpmangle`'s options, in the order in which they take effect; --help explains them.
     """
 
     suffix: str = DEFAULT_SUFFIX
