@@ -1,10 +1,10 @@
-"""All errors that lpmangle raises on purpose, named by the phase in which they arise; and counted nouns for messages.
+"""All errors that lpmangle raises on purpose, named by the phase in which they arise; names and numbers in messages.
 
 Each carries what is wrong (`message`), what to do about it (`hint`, may be empty), the file it is about (`path`, filled
 in by `about`) and the exit code of the command line. Only `lpmangle.cli` turns them into messages.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 EXIT_NO = 1  # the answer is no: not found, verify failed, Xen would refuse
@@ -147,6 +147,12 @@ class CommandError(LpmangleError):
 def counted(number: int, one: str, several: str = "") -> str:
     """A number and what it counts: `1 symbol`, `2 symbols`. `several` is for words whose plural is not just an s."""
     return f"{number} {one if number == 1 else several or one + 's'}"
+
+
+def listed(names: Sequence[str], most: int) -> str:
+    """The first names in one text, and how many there are besides: `a, b and 3 more`."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 @contextmanager

@@ -10,8 +10,8 @@ import click
 from lpmangle.cli.output import print_json, shown
 from lpmangle.cli.places import check_payload
 from lpmangle.cli.progress import Progress
-from lpmangle.cli.reply import FAILED, Reply, Wanted, failed, say
-from lpmangle.errors import FileError, LpmangleError, counted
+from lpmangle.cli.reply import FAILED, Reply, Wanted, attempt, failed, say
+from lpmangle.errors import FileError, counted
 from lpmangle.jobs.inputs import Input, each_once
 from lpmangle.jobs.outputs import output_place
 from lpmangle.system import pool
@@ -55,7 +55,7 @@ def do_each(
     worst = 0
     results = pool.run(
         payloads,
-        lambda payload: _attempt(payload, work, entry),
+        lambda payload: attempt(payload.path, lambda: work(payload), entry),
         jobs=jobs,
         lost=lambda payload: failed(payload.path, FileError("its process was killed: not enough memory?"), entry),
         stop=lambda reply: fail_fast and reply.exit_code != 0,
@@ -78,13 +78,6 @@ def do_each(
         words = ", ".join(f"{count} {status}" for status, count in ordered if count)
         click.echo(f"{counted(len(payloads), 'payload')}: {words or 'nothing to do'}")
     return worst
-
-
-def _attempt(payload: Input, work: Callable[[Input], Reply], entry: Callable[..., dict[str, Any]]) -> Reply:
-    try:
-        return work(payload)
-    except (LpmangleError, OSError, MemoryError) as error:
-        return failed(payload.path, error, entry)
 
 
 def _expanded(words: Iterable[str]) -> Iterator[str]:

@@ -4,8 +4,7 @@ import os
 
 from lpmangle.cli.mangle_report import done, entry, plan_lines, report, result_lines
 from lpmangle.cli.output import message_line, print_json
-from lpmangle.cli.reply import Reply, Wanted, failed, say
-from lpmangle.errors import LpmangleError
+from lpmangle.cli.reply import Reply, Wanted, attempt, say
 from lpmangle.jobs.mangle import Request, below, mangle
 from lpmangle.jobs.outputs import output_place
 from lpmangle.jobs.result import Result
@@ -26,19 +25,12 @@ def what_does_not_fit(payload: str | None, options: Options) -> str:
 
 def mangle_one(payload: str, options: Options, wanted: Wanted) -> int:
     """Mangle a payload and say what was done. Returns the exit code."""
-    reply = attempt(Request(payload, options, below(options)), wanted)
+    request = Request(payload, options, below(options))
+    reply = attempt(payload, lambda: reply_of(mangle(request), wanted), entry)
     say(reply)
     if wanted.as_json:
         print_json(report([reply.entry]))
     return reply.exit_code
-
-
-def attempt(request: Request, wanted: Wanted) -> Reply:
-    """Mangle one payload; an error is a reply as well."""
-    try:
-        return reply_of(mangle(request), wanted)
-    except (LpmangleError, OSError, MemoryError) as error:
-        return failed(request.path, error, entry)
 
 
 def reply_of(result: Result, wanted: Wanted) -> Reply:

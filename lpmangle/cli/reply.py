@@ -47,6 +47,14 @@ def failed(payload: str, error: Exception, entry: "Callable[..., dict[str, Any]]
     return Reply(FAILED, [], lines, entry(payload, FAILED, exit_code, error=message, hint=hint or None), exit_code)
 
 
+def attempt(payload: str, work: "Callable[[], Reply]", entry: "Callable[..., dict[str, Any]]") -> Reply:
+    """Do the work with one payload; an error is a reply as well."""
+    try:
+        return work()
+    except (LpmangleError, OSError, MemoryError) as error:
+        return failed(payload, error, entry)
+
+
 def say(reply: Reply) -> None:
     """Print it, except the JSON."""
     for line in reply.err:

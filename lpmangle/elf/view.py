@@ -193,6 +193,11 @@ class Object:
         """File offset of section header number `index`."""
         return self.e_shoff + index * self.layout.shdr.size
 
+    def section_address(self, section: Section) -> int:
+        """sh_addr, which means something in executables only."""
+        address: int = self.layout.shdr.unpack_from(self.data, self.section_header_offset(section.number))[3]
+        return address
+
     def place_at(self, index: int) -> int:
         """File offset of sh_offset of section header number `index`; sh_size follows it."""
         return self.section_header_offset(index) + self.layout.sh_offset_at

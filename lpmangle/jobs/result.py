@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from lpmangle import elf
-from lpmangle.errors import counted
+from lpmangle.errors import counted, listed
 from lpmangle.mangle.plan import Outcome, Plan
 from lpmangle.system.records import TYPE_CHECKING
 from lpmangle.xen.abi import FUNCS_SECTION, HOOKS_PREFIX, LIVEPATCH_MAX_SIZE
@@ -88,14 +88,13 @@ def add_warnings(result: Result, size: int) -> None:
         ),
     ):
         if indices := plan.indices(outcome):
-            names = ", ".join(elf.text(result.name(index)) for index in indices[:MOST_NAMES])
-            more = f" and {len(indices) - MOST_NAMES} more" if len(indices) > MOST_NAMES else ""
+            names = listed([elf.text(result.name(index)) for index in indices], MOST_NAMES)
             symbols = counted(
                 len(indices),
                 f"new symbol keeps its name ({one}) and clashes with the same name",
                 f"new symbols keep their names ({several}) and clash with the same names",
             )
-            warnings.append(f"{symbols} of any other payload: {names}{more}; {remedy}")
+            warnings.append(f"{symbols} of any other payload: {names}; {remedy}")
     warnings += [f"no new symbol matches {glob!r}" for glob in plan.unmatched]
     if result.stack:
         warnings += result.stack.warnings()

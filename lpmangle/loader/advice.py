@@ -4,7 +4,7 @@ from collections import Counter
 
 from lpmangle import elf
 from lpmangle.elf import text
-from lpmangle.errors import counted
+from lpmangle.errors import counted, listed
 from lpmangle.loader.findings import Report
 from lpmangle.loader.image import Image
 from lpmangle.loader.rules import Rule
@@ -104,5 +104,4 @@ def _debug_size(image: Image, report: Report) -> None:
 
 
 def _some(names: list[bytes]) -> str:
-    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-    return ", ".join(map(text, names[:_MOST_NAMES])) + more
+    return listed(list(map(text, names)), _MOST_NAMES)

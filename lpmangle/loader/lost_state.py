@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from lpmangle.elf import text
-from lpmangle.errors import counted
+from lpmangle.errors import counted, listed
 from lpmangle.xen.abi import HOOKS_PREFIX
 from lpmangle.xen.variables import Variable
 
@@ -26,10 +26,9 @@ class LostState(NamedTuple):
     @property
     def words(self) -> str:
         """The variables with their sizes, and the hooks that may copy them; not escaped."""
-        shown = [f"{text(one.name)} ({counted(one.size, 'byte')})" for one in self.variables[:MOST_NAMES]]
-        more = f" and {len(self.variables) - MOST_NAMES} more" if len(self.variables) > MOST_NAMES else ""
+        shown = listed([f"{text(one.name)} ({counted(one.size, 'byte')})" for one in self.variables], MOST_NAMES)
         carried = f"; unless its {self.carriers} hook carries {'it' if len(self.variables) == 1 else 'them'} over"
-        return ", ".join(shown) + more + (carried if self.hooks else "")
+        return shown + (carried if self.hooks else "")
 
     @property
     def carriers(self) -> str:

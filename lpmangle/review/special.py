@@ -7,10 +7,9 @@ from typing import NamedTuple
 from lpmangle import elf
 from lpmangle.review.identity import Extent, Places, digest
 from lpmangle.xen.abi import HOOKS_PREFIX
-from lpmangle.xen.machines import MACHINES, Machine
+from lpmangle.xen.machines import ALTERNATIVE_CALL_SIZE, MACHINES, Machine
 
 _ALTERNATIVES = ".altinstructions"
-_ALT_CALL_SITE = 4  # an offset of 32 bits
 _OTHERS = (".modinfo",)
 
 
@@ -77,7 +76,7 @@ def _entry_size(name: str, machine: Machine | None) -> int | None:
     if name == _ALTERNATIVES:
         return machine.alternative if machine else 0
     if name == ".alt_call_sites":
-        return _ALT_CALL_SITE
+        return ALTERNATIVE_CALL_SIZE
     if name == ".ex_table":
         return (machine and machine.exception) or 0
     if name.startswith(".bug_frames."):

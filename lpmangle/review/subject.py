@@ -9,15 +9,13 @@ from lpmangle.errors import ElfError, PayloadError
 from lpmangle.mangle import mark
 from lpmangle.mangle.mark import Mark
 from lpmangle.xen.abi import ABSOLUTE_RELOCATION, FUNCS_SECTION
-from lpmangle.xen.machines import MACHINES
+from lpmangle.xen.machines import EXPECTATION_SIZE, MACHINES
 from lpmangle.xen.payload import Location, Payload
 from lpmangle.xen.symbols import Kind, SymbolRules
 from lpmangle.xen.variables import Variable, variables
 
 # Where the original names are from.
 FROM_MANIFEST, FROM_MARK, AS_THEY_STAND = "manifest", "mark", "file"
-
-_EXPECTATION_SIZE = 32  # struct livepatch_expectation
 
 
 class ReplacedFunction(NamedTuple):
@@ -118,7 +116,7 @@ class Subject:
             start = section.offset + function.start
             _, _, old_addr, new_size, old_size, version = machine.func.unpack_from(view.data, start)
             expected = None
-            if size >= machine.expect_at + _EXPECTATION_SIZE:
+            if size >= machine.expect_at + EXPECTATION_SIZE:
                 flags = view.data[start + machine.expect_at]
                 if flags & 1:
                     at = start + machine.expect_at + 1

@@ -2,14 +2,13 @@
 
 from typing import NamedTuple
 
-from lpmangle.elf import text
+from lpmangle import elf
 from lpmangle.errors import LpmangleError
 from lpmangle.loader import Loaded, State, Upload, Verdict, check_upload, take
 from lpmangle.loader.steps.actions import REPLACE
-from lpmangle.loader.steps.prepare import HOOKS
+from lpmangle.xen.abi import HOOKS_PREFIX
 
-_APPLY, _REVERT = b".livepatch.hooks.apply", b".livepatch.hooks.revert"
-assert {_APPLY, _REVERT} <= set(HOOKS)
+_APPLY, _REVERT = HOOKS_PREFIX + "apply", HOOKS_PREFIX + "revert"
 
 
 class Transition(NamedTuple):
@@ -60,9 +59,6 @@ def _printed(verdict: Verdict, before: Loaded, old: Upload, new: Upload) -> list
     ]
 
 
-def _has(upload: Upload, section: bytes) -> bool:
-    from lpmangle import elf
-
-    view = elf.parse_sections(upload.data)
-    found = view.section_named(text(section))
+def _has(upload: Upload, section: str) -> bool:
+    found = elf.parse_sections(upload.data).section_named(section)
     return found is not None and found.size > 0

@@ -13,10 +13,9 @@ from lpmangle import elf
 from lpmangle.elf.identity import SectionId, SymbolId, matched, renumbered, section_ids, symbol_ids
 from lpmangle.errors import counted
 from lpmangle.manifest import embed
+from lpmangle.verify.rewritten import some_named
 from lpmangle.xen.abi import BUILD_ID_SECTION, SIGNATURE_SECTION
 
-# So many are named of one kind; the number is said always.
-MOST = 20
 _E_FIELDS = ("e_type", "e_machine", "e_version", "e_entry", "e_phoff", "", "e_flags", "e_ehsize", "", "e_phnum")
 # Looked at by `verify` on their own.
 _ELSEWHERE = (SIGNATURE_SECTION, embed.SECTION)
@@ -27,8 +26,8 @@ def differences(before: elf.Object, after: elf.Object) -> Iterator[str]:
     yield from _headers(before, after)
     yield from _tables(before, after)
     old, new = _sections(before), _sections(after)
-    yield from _some("section gone: ", [one.name for one in old if one not in new])
-    yield from _some("section added: ", [one.name for one in new if one not in old])
+    yield from some_named("section gone", [one.name for one in old if one not in new])
+    yield from some_named("section added", [one.name for one in new if one not in old])
     both = [one for one in old if one in new]
     loaded = {one: None for one in both if old[one].flags & elf.SHF_ALLOC}
     if list(loaded) != [one for one in new if one in loaded]:
@@ -37,9 +36,9 @@ def differences(before: elf.Object, after: elf.Object) -> Iterator[str]:
     yield from symbols.differences()
     ids = section_ids(before), section_ids(after)
     for one in both:
-        yield from _some(f"section changed: {one.name}: ", list(_section(before, old[one], after, new[one], ids)))
+        yield from some_named(f"section changed: {one.name}", list(_section(before, old[one], after, new[one], ids)))
         if one.type in (elf.SHT_REL, elf.SHT_RELA):
-            yield from _some("relocation changed: ", list(symbols.relocations(old[one], new[one])))
+            yield from some_named("relocation changed", list(symbols.relocations(old[one], new[one])))
         elif one.type == elf.SHT_GROUP:
             if _group(before, old[one], ids[0]) != _group(after, new[one], ids[1]):
                 yield f"section changed: {one.name}: it has other members"
@@ -94,7 +93,7 @@ def _section(
     ):
         if was != is_now:
             yield f"sh_{field} is {is_now:#x}, it was {was:#x}"
-    was, is_now = _address(before, old), _address(after, new)
+    was, is_now = before.section_address(old), after.section_address(new)
     if was != is_now:
         yield f"sh_addr is {is_now:#x}, it was {was:#x}"
     pairs = [("sh_link", old.link, new.link)] if old.type != elf.SHT_LLVM_ADDRSIG else []  # whose objcopy drops
@@ -110,11 +109,6 @@ def _section(
 def _role(view: elf.Object, ids: Sequence[SectionId], number: int) -> object:
     """What another section's header means by a section's number; the symbol table may be called as it likes."""
     return "symbols" if number == view.symtab.number else ids[number]
-
-
-def _address(view: elf.Object, section: elf.Section) -> int:
-    address: int = view.layout.shdr.unpack_from(view.data, view.section_header_offset(section.number))[3]
-    return address
 
 
 def _content(before: elf.Object, old: elf.Section, after: elf.Object, new: elf.Section) -> Iterator[str]:
@@ -171,10 +165,10 @@ class _Symbols:
                 changed += [f"{elf.text(symbol.name)}: {w}" for w in _unlike(symbol, others[symbol.name].pop(0))]
             else:
                 lost.append(symbol)
-        yield from _some("symbol gone: ", [str(symbol) for symbol in lost])
-        yield from _some("symbol added: ", [str(symbol) for several in others.values() for symbol in several])
-        yield from _some("symbol changed: ", changed)
-        yield from _some("symbols of one name are in another order: ", self._reordered())
+        yield from some_named("symbol gone", [str(symbol) for symbol in lost])
+        yield from some_named("symbol added", [str(symbol) for several in others.values() for symbol in several])
+        yield from some_named("symbol changed", changed)
+        yield from some_named("symbols of one name are in another order", self._reordered())
 
     def _reordered(self) -> list[str]:
         """Names of several symbols, to which it matters which is the first."""
@@ -241,10 +235,3 @@ def _unlike(old: SymbolId, new: SymbolId) -> Iterator[str]:
         if (was := getattr(old, field)) != (is_now := getattr(new, field)):
             names = {"type": elf.STT_NAMES, "binding": elf.STB_NAMES}.get(field, {})
             yield f"{field} is {names.get(is_now, is_now)}, it was {names.get(was, was)}"
-
-
-def _some(what: str, lines: Sequence[str]) -> Iterator[str]:
-    for line in lines[:MOST]:
-        yield what + line
-    if len(lines) > MOST:
-        yield f"{what}{len(lines) - MOST} more"

@@ -44,9 +44,9 @@ def since(view: elf.Object, found: Manifest, original: elf.Object | None = None,
         there = counted(count, "renamed symbol is", "renamed symbols are")
     yield f"since then: {count - len(gone)} of {there} there, {moved} of them at another index"
     if named:
-        yield from _named("gone", gone)
-        yield from _named("changed", differing)
-    yield from _named("changed", list(function_differences(view, found)))
+        yield from some_named("gone", gone)
+        yield from some_named("changed", differing)
+    yield from some_named("changed", list(function_differences(view, found)))
     if original:
         yield from _section_changes(original, view)
 
@@ -123,11 +123,11 @@ def _names(view: elf.Object) -> Iterator[str]:
 
 def _section_changes(before: elf.Object, after: elf.Object) -> Iterator[str]:
     old, new = _sections(before), _sections(after)
-    yield from _named("section gone", [name for name in old if name not in new])
-    yield from _named("section added", [name for name in new if name not in old])
+    yield from some_named("section gone", [name for name in old if name not in new])
+    yield from some_named("section added", [name for name in new if name not in old])
     # Relocations and tables hold indices; what Xen loads does not.
     loaded = {section.name for section in after.sections if section.flags & elf.SHF_ALLOC}
-    yield from _named(
+    yield from some_named(
         "section changed", [name for name in new if name in loaded & old.keys() and new[name] != old[name]]
     )
 
@@ -140,7 +140,7 @@ def _sections(view: elf.Object) -> dict[str, list[bytes]]:
     return dict(sections)
 
 
-def _named(what: str, names: list[str]) -> Iterator[str]:
+def some_named(what: str, names: list[str]) -> Iterator[str]:
     for name in names[:MOST_NAMES]:
         yield f"{what}: {name}"
     if len(names) > MOST_NAMES:

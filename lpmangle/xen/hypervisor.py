@@ -61,9 +61,8 @@ class Hypervisor:
         for section in view.sections[1:]:
             if not section.flags & elf.SHF_ALLOC:
                 continue
-            (_, _, _, address, *_) = view.layout.shdr.unpack_from(data, view.section_header_offset(section.number))
             content = view.section_data(section)
-            found._contents.append((address, section.size, content))
+            found._contents.append((view.section_address(section), section.size, content))
             if section.name == BUILD_ID_SECTION:
                 found.build_id = parse_build_id(bytes(content), len(content), view.layout.word)[1] or None
         found.version = read_version(found.machine, found.symbols, lambda at, size: found.read(at, size) or b"")

@@ -47,6 +47,9 @@ ARM32 = Machine(
 )  # fmt: skip
 MACHINES = {machine.e_machine: machine for machine in (X86_64, ARM64, ARM32)}
 
+EXPECTATION_SIZE = 32  # sizeof(struct livepatch_expectation)
+ALTERNATIVE_CALL_SIZE = 4  # sizeof(struct alt_call): the offset of the call from here
+
 # What a function of x86_64 may begin with; the second form is what sealing at boot makes of one that nothing jumps to
 # (xen/arch/x86/include/asm/endbr.h).
 ENDBR64 = b"\xf3\x0f\x1e\xfa"

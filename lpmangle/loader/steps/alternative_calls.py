@@ -6,8 +6,8 @@ from lpmangle.loader.findings import Report
 from lpmangle.loader.image import Image, hexadecimal
 from lpmangle.loader.rules import Rule
 from lpmangle.loader.state import State
+from lpmangle.xen.machines import ALTERNATIVE_CALL_SIZE
 
-ENTRY_SIZE = 4  # struct alt_call: the offset of the call from here
 _OFFSET, _POINTER = Struct("<i"), Struct("<Q")
 _LENGTH = 6  # ALT_CALL_LEN: call *DISPLACEMENT(%rip)
 _CALL = b"\xff\x15"
@@ -23,11 +23,11 @@ def check_alternative_calls(image: Image, number: int, state: State, report: Rep
         report.refuse(Rule.ALTERNATIVE_CALLS_NO_TEXT, says, colon="")
         return
     calls: list[int] = []
-    for offset in range(0, size, ENTRY_SIZE):
+    for offset in range(0, size, ALTERNATIVE_CALL_SIZE):
         call = None  # the address of the file in Xen is not known, but it is not in the payload
         if address is not None:
             at = address + offset
-            call = (at + _OFFSET.unpack(image.read(at, ENTRY_SIZE))[0]) & image.machine.mask
+            call = (at + _OFFSET.unpack(image.read(at, ALTERNATIVE_CALL_SIZE))[0]) & image.machine.mask
         if call is not None and image.base <= call and call + _LENGTH <= image.base + image.text_size:
             calls.append(call)
         else:

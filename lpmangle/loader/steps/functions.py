@@ -8,7 +8,7 @@ from lpmangle.loader.rules import Rule
 from lpmangle.loader.state import State
 from lpmangle.loader.steps.memory import did_you_mean
 from lpmangle.xen.abi import FUNCS_SECTION, PAGE_SIZE
-from lpmangle.xen.machines import ENDBR64_FORMS, X86_64
+from lpmangle.xen.machines import ENDBR64_FORMS, EXPECTATION_SIZE, X86_64
 from lpmangle.xen.payload import FUNCS_PADDED
 from lpmangle.xen.relocations import sign_extended
 
@@ -31,7 +31,7 @@ def check_functions(image: Image, state: State, report: Report) -> None:
     elif address is not None:
         for start in range(address, address + size, entry):
             content = image.read(start, entry)
-            expect = content[machine.expect_at : machine.expect_at + 32]
+            expect = content[machine.expect_at : machine.expect_at + EXPECTATION_SIZE]
             image.functions.append(Function._make((*machine.func.unpack_from(content), expect)))
         if image.unaligned(address) and image.functions[:1] and image.functions[0].version == PAYLOAD_VERSION:
             report.crash(Rule.UNALIGNED, text(FUNCS))

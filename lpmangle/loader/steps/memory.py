@@ -4,7 +4,7 @@ from mmap import mmap
 
 from lpmangle import elf
 from lpmangle.elf import text
-from lpmangle.errors import counted
+from lpmangle.errors import counted, listed
 from lpmangle.loader.findings import Report
 from lpmangle.loader.image import Header, Image
 from lpmangle.loader.rules import Rule
@@ -17,6 +17,7 @@ from lpmangle.xen.placement import place
 # use everything that the first page of its bitmap has bits for (xen/common/vmap.c). Only the size of one payload is
 # compared with it.
 _AREA_X86, _AREA_ARM = 1 << 30, (8 * PAGE_SIZE - 2) * PAGE_SIZE
+_MOST_NAMES = 8
 
 
 def place_sections(image: Image, state: State, report: Report) -> bool:
@@ -107,7 +108,9 @@ def resolve_symbols(image: Image, state: State, report: Report) -> None:
             rule = Rule.SYMBOL_SECTION if shndx < elf.SHN_LORESERVE else Rule.RESERVED_SYMBOL_SECTION
             report.refuse(rule, f"Out of bounds symbol section {shndx:#x}", symbol=text(name))
     if missing:
-        report.not_checked(Rule.NO_HYPERVISOR_TABLE, f"undefined symbols: {_list(missing)}")
+        report.not_checked(
+            Rule.NO_HYPERVISOR_TABLE, f"undefined symbols: {listed(list(map(text, missing)), _MOST_NAMES)}"
+        )
 
 
 def did_you_mean(name: bytes, state: State, report: Report, rule: Rule) -> str:
@@ -119,8 +122,3 @@ def did_you_mean(name: bytes, state: State, report: Report, rule: Rule) -> str:
 def _zeros(size: int) -> bytearray | mmap:
     """Memory of a payload. Large memory, which must be a section of zeros, is not allocated until it is written to."""
     return bytearray(size) if size < 16 << 20 else mmap(-1, size)
-
-
-def _list(names: list[bytes], most: int = 8) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(map(text, names[:most])) + more

@@ -8,11 +8,11 @@ from lpmangle.loader.findings import Report
 from lpmangle.loader.image import Image
 from lpmangle.loader.rules import Rule
 from lpmangle.loader.state import State
-from lpmangle.loader.steps.alternative_calls import ENTRY_SIZE, check_alternative_calls
+from lpmangle.loader.steps.alternative_calls import check_alternative_calls
 from lpmangle.loader.steps.alternatives import check_alternatives
 from lpmangle.loader.steps.functions import FUNCS, check_functions
 from lpmangle.xen.abi import BUILD_ID_SECTION, DEPENDS_SECTION, HOOKS_PREFIX, XEN_DEPENDS_SECTION
-from lpmangle.xen.machines import ARM32, X86_64
+from lpmangle.xen.machines import ALTERNATIVE_CALL_SIZE, ARM32, X86_64
 from lpmangle.xen.notes import HEADER_SIZE, parse_build_id
 
 BUILD_ID, DEPENDS, XEN_DEPENDS = BUILD_ID_SECTION.encode(), DEPENDS_SECTION.encode(), XEN_DEPENDS_SECTION.encode()
@@ -166,7 +166,7 @@ def _check_optional(image: Image, state: State, report: Report) -> None:
     if state.profile.alternative_calls and (number := image.section(b".alt_call_sites")):
         if machine is not X86_64:
             report.refuse(Rule.ALTERNATIVE_CALLS, "Alternative calls not supported")
-        elif section_ok(image, number, ENTRY_SIZE, report):
+        elif section_ok(image, number, ALTERNATIVE_CALL_SIZE, report):
             check_alternative_calls(image, number, state, report)
     if number := image.section(b".ex_table"):
         if machine.exception is None:
