@@ -1,15 +1,15 @@
-"""What a place in a payload *is*, whatever it is called there and wherever it lies.
+"""What a place in a payload *is*, whatever its name and address.
 
-Two builds of one source put things at other places, number static variables anew, merge strings in another way, and
-refer to one place by a symbol or by its section. What stays: the hypervisor's names, the original names of functions
-and variables, and the content of what is never written. So identities are made of these, and two of them are equal if
-the same is meant.
+Two builds of the same source put things at different addresses, number static variables differently, merge strings
+differently, and refer to a place by a symbol or by its section. What does not change: the hypervisor's names, the
+original names of functions and variables, and the content of what is never written. Identities consist of these, and
+two of them are equal if they mean the same thing.
 
-- A function that the payload replaces is the hypervisor's of that name: whoever calls it, calls the same, replaced or
-  not (livepatch.c puts a jump at its beginning).
-- A function or a variable of the payload is told by its original name; a number that a compiler has put behind a
-  variable's is left out where no other variable has the same name without it.
-- Constants and strings are told by what is in them, relocations included, to a depth of MAX_DEPTH.
+- A function that the payload replaces counts as the hypervisor's function of that name: a call means the same, replaced
+  or not (livepatch.c puts a jump at its beginning).
+- A function or a variable of the payload is identified by its original name. A number that a compiler has appended to a
+  variable's name is removed, unless another variable has the name without it.
+- Constants and strings are identified by their content, including relocations, to a depth of MAX_DEPTH.
 """
 
 from __future__ import annotations
@@ -29,17 +29,18 @@ from lpmangle.xen.variables import holds_state
 HYPERVISOR, OWN, CONSTANT, STRING, ABSOLUTE, PLACE = "hypervisor", "payload", "constant", "string", "absolute", "place"
 
 MAX_DEPTH = 8
-# Anonymous data, of which nothing says where it ends, is looked at no further.
+# Of anonymous data, whose end is not known, only this much is read.
 MAX_ANONYMOUS = 4096
 MAX_ZEROS = 1 << 20
-# What overlapping symbols of a hostile file could make endless: bytes and relocations that are looked at in all.
+# A limit on all bytes and relocations that are read: overlapping symbols of a hostile file could make that endless.
 MAX_WORK = 1 << 24
 
 
 class Target(NamedTuple):
-    """What a reference leads to: byte `offset` of `name`. Of constants and strings `name` is the digest of the content.
+    """The target of a reference: byte `offset` of `name`. For constants and strings, `name` is the digest of the
+    content.
 
-    `shown` is a name or a string for people, and no part of what makes two targets equal.
+    `shown` is a name or a string for people; it does not count when targets are compared.
     """
 
     kind: str
@@ -53,7 +54,7 @@ class Target(NamedTuple):
 
 
 class RelocatedField(NamedTuple):
-    """A field that a relocation of `type` fills in, `at` bytes from the start of what is looked at."""
+    """A field that a relocation of `type` fills in, `at` bytes from the start of the piece."""
 
     at: int
     type: int
@@ -65,7 +66,7 @@ class RelocatedField(NamedTuple):
 
 
 class Extent(NamedTuple):
-    """A named or anonymous piece of a section; `symbol` is 0 where it has no name."""
+    """A named or anonymous piece of a section; `symbol` is 0 if it has no name."""
 
     section: int
     start: int
@@ -74,7 +75,7 @@ class Extent(NamedTuple):
 
 
 class Places:
-    """The places of one payload, and what is there."""
+    """The places in one payload, and what is there."""
 
     def __init__(self, subject: Subject) -> None:
         self.subject = subject
@@ -96,7 +97,7 @@ class Places:
                 _, _, _, section, value, size = fields
                 self._by_section.setdefault(section, []).append(Extent(section, value, value + size, index))
         for several in self._by_section.values():
-            if len({one[:3] for one in several}) < len(several):  # what has several names
+            if len({one[:3] for one in several}) < len(several):  # some have several names
                 several.sort(key=self._order)
             else:
                 several.sort()
@@ -104,12 +105,12 @@ class Places:
         self._boundaries: dict[int, list[int]] | None = None
 
     def _order(self, extent: Extent) -> tuple[int, int, bytes]:
-        """Of several symbols at one place the longest comes last, then the one that comes first by its name."""
+        """Of several symbols at one place, the longest comes last; of equally long ones, the first by name."""
         name = self.subject.symbol_name(extent.symbol)
         return extent.start, extent.end - extent.start, bytes(255 - byte for byte in name)
 
     def is_writable(self, section: int) -> bool:
-        """Whether what is in a section can change."""
+        """Whether the content of a section can change."""
         return holds_state(self.view.sections[section])
 
     def is_code(self, section: int) -> bool:
@@ -120,11 +121,11 @@ class Places:
         return self.view.sections[extent.section].type == elf.SHT_NOBITS
 
     def name_of(self, extent: Extent) -> bytes:
-        """The name that a symbol is told by."""
+        """The name that identifies a symbol."""
         return self.subject.stable.get(extent.symbol) or self.subject.symbol_name(extent.symbol)
 
     def at(self, section: int, offset: int) -> Extent | None:
-        """The symbol that covers a place; where one begins or ends there, but none covers it, that one."""
+        """The symbol that covers a place; if none does, one that begins or ends there."""
         several = self._by_section.get(section, [])
         last = bisect_right(self._starts.get(section, []), offset)
         at_end = None
@@ -136,7 +137,7 @@ class Places:
         return at_end
 
     def relocations(self, section: int) -> list[elf.Relocation]:
-        """All that apply to a section, by their places; none, and `trouble`, where the table cannot be read."""
+        """All relocations of a section, by place; if the table cannot be read, none, and an entry in `trouble`."""
         if section not in self._relocations:
             try:
                 found = sorted(self.view.relocations(self.view.sections[section]))
@@ -147,13 +148,13 @@ class Places:
         return self._relocations[section]
 
     def relocations_in(self, section: int, start: int, end: int) -> list[elf.Relocation]:
-        """Those at places from `start` on and before `end`."""
+        """Those at places from `start` up to, but not including, `end`."""
         found = self.relocations(section)
         first = bisect_left(found, start, key=_place)
         return found[first : bisect_left(found, end, lo=first, key=_place)]
 
     def addend(self, relocation: elf.Relocation, section: int) -> int:
-        """What is added to the symbol's value; in SHT_REL tables it stands in the field itself."""
+        """What is added to the symbol's value; with SHT_REL it is in the field itself."""
         if relocation.r_addend is not None:
             return relocation.r_addend
         field, at = self.fields.get(relocation.r_type), relocation.addend_at
@@ -171,7 +172,7 @@ class Places:
         if section == elf.SHN_UNDEF:
             return Target(HYPERVISOR, name, addend, name)
         if section >= len(view.sections):
-            if name:  # what livepatch-build --prelink makes of the hypervisor's symbols
+            if name:  # livepatch-build --prelink makes this of the hypervisor's symbols
                 return Target(HYPERVISOR, name, addend, name)
             return Target(ABSOLUTE, b"", fields.st_value + addend)
         offset = fields.st_value + addend
@@ -227,10 +228,10 @@ class Places:
         relocations = self.relocations_in(extent.section, extent.start, extent.end)
         if depth > MAX_DEPTH or not self.afford(extent.end - extent.start + 64 * len(relocations)):
             return self._unlike()
-        self._constants[extent] = b"itself"  # for what leads back to it
+        self._constants[extent] = b"itself"  # for references back to it
         content = self.masked(extent.section, extent.start, extent.end, relocations)
         if not extent.symbol:
-            content = content.rstrip(b"\0")  # padding, or not: nothing says where it ends
+            content = content.rstrip(b"\0")  # it may be padding: the end is not known
         keys = [self.reference(relocation, extent, depth + 1).key for relocation in relocations]
         self._constants[extent] = digest(content, *keys)
         return self._constants[extent]
@@ -238,8 +239,8 @@ class Places:
     def reference(self, relocation: elf.Relocation, extent: Extent, depth: int = 0) -> RelocatedField:
         """A relocation in data.
 
-        What is relative to its own place is an entry of a table of jumps if it leads to code and the table has no name:
-        the code that uses the table adds its start, so the entry's offset in the table is a part of the addend.
+        A field that is relative to its own place is an entry of a jump table, if it refers to code and the table has no
+        name: the code that uses the table adds its start, so the entry's offset in the table is part of the addend.
         """
         addend, field = self.addend(relocation, extent.section), self.fields.get(relocation.r_type)
         at = relocation.r_offset - extent.start
@@ -261,16 +262,16 @@ class Places:
         return bytes(content)
 
     def _unlike(self) -> bytes:
-        """What no content of another payload is equal to: for what is not looked at."""
+        """An identity that equals nothing in another payload: for what is not read."""
         return b"? %d" % id(self)
 
     def afford(self, work: int) -> bool:
-        """Whether so much more may be looked at."""
+        """Whether this much more may be read."""
         self._work -= work
         return self._work >= 0
 
     def _anonymous_end(self, section: int, offset: int) -> int:
-        """Where data without a name ends at the latest: where anything else begins that is known."""
+        """The latest possible end of data without a name: where something else is known to begin."""
         if self._boundaries is None:
             self._boundaries = self._all_boundaries()
         known = self._boundaries.get(section, [])
@@ -279,7 +280,7 @@ class Places:
         return min(end, offset + MAX_ANONYMOUS)
 
     def _all_boundaries(self) -> dict[int, list[int]]:
-        """By section: where symbols begin, and where relocations lead to."""
+        """By section: where symbols begin, and the targets of relocations."""
         found: dict[int, set[int]] = {
             section: {extent.start for extent in several} for section, several in self._by_section.items()
         }
@@ -297,7 +298,7 @@ class Places:
 
 
 def digest(content: bytes, *keys: object) -> bytes:
-    """Of bytes, and of what references in them lead to."""
+    """The digest of bytes, and of the targets of the references in them."""
     return sha256(content + b"\0" + repr(keys).encode()).encode()
 
 

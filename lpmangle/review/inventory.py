@@ -12,12 +12,12 @@ from lpmangle.xen.signature import Signed, note_of, signed
 from lpmangle.xen.symbols import Kind
 from lpmangle.xen.variables import holds_state
 
-# Kinds of what a payload adds; a table is what .livepatch.* sections hold, and Xen reads.
+# Kinds of what a payload adds; a table is in a .livepatch.* section, and Xen reads it.
 FUNCTION, STATE, CONSTANT, TABLE = "function", "state", "constant", "table"
 
 
 class Added(NamedTuple):
-    """A new symbol: what it was called and is called now, and what it is (`extent`). `binding` is STB_*."""
+    """A new symbol: its original and its new name, and its place (`extent`). `binding` is STB_*."""
 
     kind: str
     name: bytes
@@ -33,7 +33,7 @@ class Added(NamedTuple):
 
 
 class Needed(NamedTuple):
-    """A symbol that the payload refers to and does not have; `new_name` is what it asks Xen for."""
+    """A symbol that the payload refers to and does not have; `new_name` is the name that Xen looks up."""
 
     name: bytes
     new_name: bytes
@@ -45,7 +45,7 @@ class Needed(NamedTuple):
 
 
 class Inventory:
-    """All about one payload. What cannot be read is left out, and named in `trouble`."""
+    """Everything about one payload. What cannot be read is left out, and reported in `trouble`."""
 
     def __init__(self, subject: Subject) -> None:
         self.subject = subject
@@ -54,7 +54,7 @@ class Inventory:
 
     @property
     def trouble(self) -> list[str]:
-        """What could not be read, each in words once."""
+        """What could not be read, in words, each once."""
         return list(dict.fromkeys(self.subject.trouble))
 
     @property
@@ -100,7 +100,7 @@ class Inventory:
 
     @property
     def to_be_signed(self) -> bool:
-        """Whether there is a place for a signature that is still to be made."""
+        """Whether there is space for a signature that has not been made yet."""
         note = note_of(self.view)
         return note is not None and note.blank
 
@@ -126,7 +126,7 @@ class Inventory:
 
     @cached_property
     def needed(self) -> list[Needed]:
-        """What it needs of the hypervisor and of payloads below, by name."""
+        """The names that it needs from the hypervisor and from payloads below."""
         view, subject = self.view, self.subject
         found = set()
         for kind, (st_name, *_) in zip(subject.kinds, view.symbol_fields(), strict=True):
@@ -144,7 +144,7 @@ class Inventory:
 
     @property
     def compilers(self) -> list[str]:
-        """What .comment says of the compilers, each once."""
+        """The compilers in .comment, each once."""
         section = self.view.section_named(".comment")
         if section is None or section.type == elf.SHT_NOBITS:
             return []
@@ -160,7 +160,7 @@ def _kind(section: elf.Section) -> str:
 
 
 def take_inventory(subject: Subject) -> Inventory:
-    """The same with all of it read, so that `trouble` is complete."""
+    """The same, completely read, so that `trouble` is complete."""
     inventory = Inventory(subject)
     for part in ("functions", "added", "needed", "hooks", "special", "build_id", "depends", "xen_depends"):
         try:

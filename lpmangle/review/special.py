@@ -14,7 +14,7 @@ _OTHERS = (".modinfo",)
 
 
 class Special(NamedTuple):
-    """Such a section: `size` in bytes, and how many entries it holds, None if it has none or its size fits none."""
+    """Such a section: `size` in bytes, and the number of entries; None without entries, or if the size does not fit."""
 
     section: str
     size: int
@@ -22,14 +22,14 @@ class Special(NamedTuple):
 
 
 class Hook(NamedTuple):
-    """Hooks of one kind, such as `load`, and the original names of the functions that are called."""
+    """Hooks of one kind, such as `load`, and the original names of the functions that Xen calls."""
 
     kind: str
     functions: list[bytes]
 
 
 def special_sections(view: elf.Object) -> list[Special]:
-    """Those of a payload that are not empty, by their names."""
+    """The special sections of a payload that are not empty, sorted by name."""
     found = [
         Special(section.name, section.size, section.size // size if size and section.size % size == 0 else None)
         for section, size in _sections(view)
@@ -50,7 +50,7 @@ def hooks(places: Places) -> list[Hook]:
 
 
 def entries(places: Places) -> dict[str, Counter[bytes]]:
-    """By section: its entries, each told by what it says and leads to, and how often it is there."""
+    """By section: its entries, each identified by content and targets, with the number of times it is there."""
     found = {}
     for section, size in _sections(places.view):
         if not size or section.size % size or not places.afford(section.size):
@@ -62,7 +62,7 @@ def entries(places: Places) -> dict[str, Counter[bytes]]:
 
 
 def _sections(view: elf.Object) -> Iterator[tuple[elf.Section, int]]:
-    """Each with the size of its entries, 0 if it has none."""
+    """Each section with the size of its entries, 0 if it has none."""
     machine = MACHINES.get(view.machine)
     for section in view.sections[1:]:
         if section.flags & elf.SHF_ALLOC and section.size and (size := _entry_size(section.name, machine)) is not None:
@@ -85,7 +85,7 @@ def _entry_size(name: str, machine: Machine | None) -> int | None:
 
 
 def _entry(places: Places, section: elf.Section, start: int, size: int) -> bytes:
-    """The digest of one entry. Its fields are relative to themselves, so what they lead to is what the symbol says."""
+    """The digest of one entry. Its fields are relative to themselves, so the symbols give their targets."""
     relocations = places.relocations_in(section.number, start, start + size)
     content = places.masked(section.number, start, start + size, relocations)
     keys: list[object] = []
@@ -102,7 +102,7 @@ def _entry(places: Places, section: elf.Section, start: int, size: int) -> bytes
 
 def _replacement(places: Places, relocation: elf.Relocation, section: int, size: int) -> object:
     """The code that an alternative puts in place."""
-    from lpmangle.review.code import code_at  # loads the loader, which `show` has no need of
+    from lpmangle.review.code import code_at  # loads the loader, which `show` does not need
 
     symbol = places.view.symbol(relocation.r_sym)
     if not 0 < symbol.st_shndx < len(places.view.sections):

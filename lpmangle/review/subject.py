@@ -1,4 +1,4 @@
-"""One payload under review: what it says of itself, by the names that its symbols had before it was mangled."""
+"""One payload under review: what it says about itself, with the original names of its symbols."""
 
 from collections.abc import Mapping
 from functools import cached_property
@@ -14,15 +14,15 @@ from lpmangle.xen.payload import Location, Payload
 from lpmangle.xen.symbols import Kind, SymbolRules
 from lpmangle.xen.variables import Variable, variables
 
-# Where the original names are from.
+# Where the original names come from.
 FROM_MANIFEST, FROM_MARK, AS_THEY_STAND = "manifest", "mark", "file"
 
 
 class ReplacedFunction(NamedTuple):
     """One entry of .livepatch.funcs. `name` is the function's original name; sizes are in bytes.
 
-    `replacement` is None where instructions are only deleted (new_addr 0), `new_size` of them. `expected` is what the
-    old code must begin with, None if nothing is asked for.
+    `replacement` is None if code is only deleted (new_addr 0), `new_size` bytes of it. `expected` is how the old code
+    must begin, None if anything is allowed.
     """
 
     name: bytes
@@ -37,8 +37,8 @@ class ReplacedFunction(NamedTuple):
 class Subject:
     """A payload, with the original names of its symbols.
 
-    `originals` maps new names to original ones, as a manifest has them; without it the mark in the file says how names
-    were made, and without a mark they are taken as they stand. What cannot be read is left out and named in `trouble`.
+    `originals` maps new names to original ones, from a manifest. Without it, they are derived with the mark in the
+    file; without a mark, names are used as they are. What cannot be read is left out and reported in `trouble`.
     """
 
     def __init__(self, payload: Payload, originals: Mapping[bytes, bytes] | None = None) -> None:
@@ -46,7 +46,7 @@ class Subject:
         self.view = payload.elf
         self.mark: Mark | None = mark.find(payload.elf)
         self.trouble: list[str] = []
-        # What people said of it when it was mangled, each as KEY=VALUE, and the SHA-256 of what it was made from.
+        # Its notes, each as KEY=VALUE, and the SHA-256 of what it was made from, from the manifest.
         self.notes: list[str] = []
         self.source: str | None = None
         self._originals = originals
@@ -54,13 +54,13 @@ class Subject:
 
     @property
     def names_from(self) -> str:
-        """Where the original names are from: one of FROM_MANIFEST, FROM_MARK, AS_THEY_STAND."""
+        """Where the original names come from: one of FROM_MANIFEST, FROM_MARK, AS_THEY_STAND."""
         if self._originals is not None:
             return FROM_MANIFEST
         return FROM_MARK if self.mark and self.mark.tells_originals else AS_THEY_STAND
 
     def original(self, name: bytes) -> bytes:
-        """What something called `name` in the file was called before it was mangled."""
+        """The original of `name`, a name in the file."""
         if self._originals is not None:
             return self._originals.get(name, name)
         return self.mark.original(name) if self.mark else name
@@ -73,7 +73,7 @@ class Subject:
 
     @cached_property
     def kinds(self) -> bytes:
-        """`Payload.kinds`; where .livepatch.funcs cannot be read, nothing overrides."""
+        """`Payload.kinds`; if .livepatch.funcs cannot be read, nothing overrides."""
         try:
             return self.payload.kinds
         except (ElfError, PayloadError):
@@ -92,7 +92,7 @@ class Subject:
 
     @cached_property
     def stable(self) -> dict[int, bytes]:
-        """Index of a variable -> what it is told by in other builds."""
+        """Index of a variable -> the name that identifies it in other builds."""
         return {variable.symbol: variable.stable for variable in self.variables}
 
     @cached_property

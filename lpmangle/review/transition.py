@@ -1,4 +1,4 @@
-"""What a host goes through that runs the old payload and gets the new one, by the rules of Xen's loader."""
+"""What happens on a host that runs the old payload and gets the new one, by the rules of Xen's loader."""
 
 from typing import NamedTuple
 
@@ -12,9 +12,10 @@ _APPLY, _REVERT = HOOKS_PREFIX + "apply", HOOKS_PREFIX + "revert"
 
 
 class Transition(NamedTuple):
-    """`verdict` is what Xen makes of the new payload where the old one is applied; `printed` the lines on its console.
+    """`verdict` is Xen's answer to the new payload while the old one is applied; `printed` are the lines on its
+    console.
 
-    `verdict` is None, and `trouble` says why, if the old one cannot have been loaded.
+    If the old one cannot be loaded, `verdict` is None, and `trouble` says why.
     """
 
     verdict: Verdict | None
@@ -28,12 +29,12 @@ class Transition(NamedTuple):
 
 
 def transition(old: Upload, new: Upload, state: State) -> Transition:
-    """Play the upload of `new` to a hypervisor in `state` where `old` is loaded and applied."""
+    """Simulate the upload of `new` on a hypervisor in `state`, after `old` was loaded and applied."""
     try:
         before = take(old, state)
     except LpmangleError as error:
         return Transition(None, [], error.message)
-    # A payload keeps its name when it is built anew; then the new one is uploaded by another.
+    # A rebuilt payload may have the same name; then the new one is uploaded under another.
     state.loaded.append(before)
     state.applied.append(before)
     verdict = check_upload(new, state)

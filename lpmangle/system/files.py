@@ -1,4 +1,4 @@
-"""Files are read whole: what a path leads to, its content, the digest of that. (`writing` replaces them.)"""
+"""Reads files as a whole: what a path leads to, its content, its digest. (`writing` replaces files.)"""
 
 import os
 import stat
@@ -12,7 +12,7 @@ from lpmangle.system.records import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from typing import Any
 
-# Far above any payload (Xen takes 2 MiB); keeps a path given by mistake, such as a disk image, out of memory.
+# Far above any payload (Xen accepts 2 MiB); keeps a file given by mistake, such as a disk image, out of memory.
 MAX_BYTES = 1 << 30
 # So many bytes are hashed in the time in which OpenSSL, which is quicker, is loaded.
 _OPENSSL_BYTES = 1 << 19
@@ -32,7 +32,7 @@ _MOST_LINKS = 40  # that Linux follows in one path (path_resolution(7))
 
 
 class File(NamedTuple):
-    """What was read, and the state of the file then. `path` is the target if a symbolic link was named."""
+    """What was read, and the state of the file at that time. If a symbolic link was given, `path` is its target."""
 
     path: str
     data: bytes
@@ -48,8 +48,8 @@ def read(path: str) -> File:
 def kind(path: str) -> str | None:
     """What `path` leads to: REGULAR, FOLDER, a FIFO, a socket, a device, or a stream; None if there is nothing.
 
-    A stream is whatever the process has open, such as /dev/stdin, under a name that is not that file's own. Raises
-    FileError where it cannot be told.
+    A stream is an open file of the process, such as /dev/stdin, under a name that is not the file's own. Raises
+    FileError if that cannot be found out.
     """
     try:
         if _is_stream(path):
@@ -62,7 +62,7 @@ def kind(path: str) -> str | None:
 
 
 def identity(path: str) -> tuple[int, int]:
-    """What tells the file that `path` leads to from all others, whatever it is called there. Raises FileError."""
+    """What identifies the file that `path` leads to, whatever its name. Raises FileError."""
     try:
         state = os.stat(path)
     except (OSError, ValueError) as error:
@@ -75,7 +75,7 @@ def kind_of(state: os.stat_result) -> str:
 
 
 def _is_stream(path: str) -> bool:
-    """Whether symbolic links lead to /proc/PID/fd/N, which the kernel makes look like one more link (proc(5))."""
+    """Whether symbolic links lead to /proc/PID/fd/N, which looks like one more link (proc(5))."""
     for _ in range(_MOST_LINKS):
         if not os.path.islink(path):
             return False
@@ -87,19 +87,19 @@ def _is_stream(path: str) -> bool:
 
 
 def resolve(path: str) -> str:
-    """Where `path` leads, through symbolic links; nothing need be there yet. Raises FileError, also for a stream."""
+    """Where `path` leads, through symbolic links; the file need not exist. Raises FileError, also for a stream."""
     try:
         if _is_stream(path):
             raise not_regular(_STREAM, path)
         return os.path.realpath(path, strict=True)
     except FileNotFoundError:
         return os.path.realpath(path)
-    except (OSError, ValueError) as error:  # without strict a link that cannot be read is taken for a file
+    except (OSError, ValueError) as error:  # without strict, a link that cannot be read counts as a file
         raise failed("cannot read", path, error) from None
 
 
 def content(path: str) -> bytes:
-    """The same without looking where the path leads, for reading a thousand files."""
+    """The same without resolving the path, for reading a thousand files."""
     return _read(path)[0]
 
 
@@ -118,11 +118,11 @@ def _read(path: str) -> tuple[bytes, os.stat_result]:
 
 
 def start_of(path: str) -> bytes:
-    """The first 4096 bytes of what is at `path`; none if there is nothing, or nothing that can be read."""
+    """The first 4096 bytes of the file at `path`; empty if there is none, or it cannot be read."""
     try:
         with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb", buffering=0) as file:
             return file.read(4096) or b""
-    except OSError:  # what is wrong with the path shows when it is written
+    except OSError:  # errors of the path are reported when it is written
         return b""
 
 

@@ -1,7 +1,7 @@
-"""The same work on many inputs, in one process or in several, each input on its own.
+"""The same work on many inputs, in one process or several, each input on its own.
 
-Results come in the order of the inputs. A worker process that is killed costs the input it was at; when the parent is
-gone, workers end by themselves.
+Results come in the order of the inputs. If a worker process is killed, only the input that it was working on is lost;
+when the parent is gone, workers end by themselves.
 """
 
 import signal
@@ -27,7 +27,7 @@ def run(
     """`work` done on each input by up to `jobs` processes.
 
     `lost` is the result of an input whose worker was killed. After a result for which `stop` is true no other input is
-    begun; those that are being worked on still give their results.
+    begun; those that have been begun still give their results.
     """
     if jobs > 1 and len(inputs) > 1:
         yield from _Pool(inputs, work, min(jobs, len(inputs))).results(lost, stop)
@@ -40,7 +40,7 @@ def run(
 
 
 class _Pool(Generic[T, R]):
-    """Forked workers, each on a pipe of its own: they take the number of an input and give its result."""
+    """Forked workers, each with its own pipe: they receive the number of an input and send its result."""
 
     def __init__(self, inputs: Sequence[T], work: Callable[[T], R], jobs: int) -> None:
         # Loaded here: a single payload must not pay for it.
@@ -52,7 +52,7 @@ class _Pool(Generic[T, R]):
         self._jobs = jobs
         self._next = 0
         self._workers: dict[Connection, BaseProcess] = {}
-        self._busy: dict[Connection, int] = {}  # with the input of that number
+        self._busy: dict[Connection, int] = {}  # -> the number of its input
 
     def results(self, lost: Callable[[T], R], stop: Callable[[R], bool]) -> Iterator[R]:
         done: dict[int, R] = {}
@@ -89,8 +89,8 @@ class _Pool(Generic[T, R]):
     def _start(self) -> "Connection":
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=self._serve, args=(theirs, [ours, *self._workers]), daemon=True)
-        # A worker shall not be interrupted before it can say that it ignores that: Python's own steps after a fork
-        # would show a traceback.
+        # A worker must not be interrupted before it ignores that: Python's own steps after a fork would show a
+        # traceback.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             process.start()
@@ -111,10 +111,10 @@ class _Pool(Generic[T, R]):
         self._workers.pop(connection).join()
 
     def _serve(self, connection: "Connection", not_ours: "list[Connection]") -> None:
-        # Ctrl-C reaches all processes: the parent decides, and what a worker has begun it ends.
+        # Ctrl-C reaches all processes: the parent decides, and a worker finishes what it has begun.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-        for other in not_ours:  # while one worker holds another's pipe, that one would not see its end
+        for other in not_ours:  # while one worker holds another's pipe, the other would not see its end
             other.close()
         while True:
             try:

@@ -1,10 +1,10 @@
-"""Runs a command as if it had been called itself: same terminal and files, signals passed on, its end kept.
+"""Runs a command as if it had been called directly: same terminal and files, signals passed on, same end.
 
 Not `subprocess`: that closes the file descriptors of make's job server, and leaves signals to handlers that race with
-the end of the command. Here they are blocked while the command runs, and taken one by one together with its end.
+the end of the command. Here they are blocked while the command runs, and received one by one, as is its end.
 
-Nor is the command put into a process group of its own, which alone would get Ctrl-C: the shell script around us would
-go on. So whoever asks us to stop asks a single process, and we tell all that the command has started.
+Nor does the command get a process group of its own: only that would get Ctrl-C, and the shell script around us would
+continue. So a request to stop reaches only our process, and we pass it on to everything that the command has started.
 """
 
 import os
@@ -18,15 +18,15 @@ from typing import NamedTuple
 from lpmangle.errors import CommandError
 
 STDOUT, STDERR = 1, 2
-# A user's or a build system's wish to stop; the others are messages that only the command understands.
+# Requests of a user or a build system to stop; other signals are messages for the command.
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 _PASSED_ON = (*_STOPPING, signal.SIGUSR1, signal.SIGUSR2)
 # siginfo_t.si_code of a signal that the kernel sent, such as a terminal for Ctrl-C (asm-generic/siginfo.h, SI_KERNEL).
 _FROM_KERNEL = 0x80
-# What Python ignores and the command must not inherit ignored.
+# Python ignores these, but the command must not inherit that.
 _PYTHON_IGNORES = (signal.SIGPIPE, signal.SIGXFSZ)
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
-# So often we look whether one more was started while we halted the others; only a fork bomb has more to show.
+# How often we look for new processes while we halt the others; only a fork bomb still has some then.
 _ROUNDS = 50
 
 
@@ -43,9 +43,9 @@ def run(command: Sequence[str], *, stdout: int = STDOUT) -> End:
 
     Raises CommandError if it cannot be started.
     """
-    # What was ignored when we were started (nohup) is ignored by the command too, and not ours to pass on.
+    # Signals that were ignored when we were started (nohup) are also ignored by the command, and not passed on.
     passed_on = {number for number in _PASSED_ON if signal.getsignal(number) != signal.SIG_IGN}
-    # Ignored, as some parents leave it, the kernel would throw the command's exit code away.
+    # If it is ignored, as some parents leave it, the kernel discards the command's exit code.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     waited_for = passed_on | {signal.SIGCHLD}
     not_started_by_it = {os.getpid(), *_descendants()}
@@ -79,7 +79,7 @@ def _wait(child: int, waited_for: set[signal.Signals], not_started_by_it: set[in
             continue
         if info.si_signo in _STOPPING:
             stopped_by = stopped_by or info.si_signo
-        # A terminal tells the whole foreground group: the command has had it. Twice may mean something else than once.
+        # A terminal signals the whole foreground group, so the command already has it. Twice may mean something else.
         if info.si_code == _FROM_KERNEL:
             continue
         if info.si_signo in _STOPPING:
@@ -96,11 +96,11 @@ def _ended() -> Iterator[tuple[int, int]]:
 
 
 def _tell_all(number: int, child: int, not_started_by_it: set[int]) -> None:
-    """Send a signal to the command and all that it has started, each once, as to a process group.
+    """Send a signal once to the command and to each process that it has started, as to a process group.
 
-    They are halted first, for one that runs could start another behind our back; from the top down, for a parent that
-    is halted gives no process number free. They go on from the bottom up: a shell with job control shall not see that
-    its jobs were halted.
+    They are halted first, because a running one could start another unnoticed; from the top down, because a halted
+    parent does not release process numbers. They continue from the bottom up: a shell with job control should not see
+    that its jobs were halted.
     """
     halted = [child]
     _kill(child, signal.SIGSTOP)
@@ -123,14 +123,14 @@ def _kill(process: int, number: int) -> None:
 
 
 def _descendants() -> list[int]:
-    """Our children, their children and so on, in this order; without what began a session of its own: daemons."""
+    """Our children, their children and so on, in this order; without those with their own session: daemons."""
     children: dict[int, list[int]] = {}
     session = os.getsid(0)
     with suppress(FileNotFoundError):  # no /proc
         for name in os.listdir("/proc"):
             if name.isdigit():
                 with suppress(OSError):  # it has ended
-                    # proc(5): behind the command's name in parentheses come state, parent, process group, session.
+                    # proc(5): after the command's name in parentheses come state, parent, process group, session.
                     with open(f"/proc/{name}/stat", "rb") as file:
                         fields = file.read().rpartition(b")")[2].split()
                     if int(fields[3]) == session:
@@ -143,8 +143,8 @@ def _descendants() -> list[int]:
 
 @contextmanager
 def _adopting_orphans() -> Iterator[None]:
-    """Meanwhile a process whose parent has ended becomes our child, so that it is still known who started it."""
-    import ctypes  # only here: some milliseconds that a run without a command need not spend
+    """Meanwhile, a process whose parent has ended becomes our child, so that we still know where it came from."""
+    import ctypes  # only here: it takes some milliseconds, which runs without a command can save
 
     prctl = ctypes.CDLL(None).prctl
     prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)

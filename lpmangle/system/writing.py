@@ -1,7 +1,7 @@
-"""Files are read whole and replaced whole: at every moment a path holds its old content or its new one.
+"""Replaces files as a whole: at every moment a path has its old content or its new one.
 
-New content goes to a temporary file in the same folder, is synced, and takes its place by rename. Several outputs that
-belong together (manifest, then payload) are all written before the first is renamed, and go back if a later one fails.
+New content goes to a temporary file in the same folder, is synced, and renamed. Several outputs that belong together
+(manifest, then payload) are all written before the first is renamed, and undone if a later one fails.
 If the process is killed between two renames, the old payload's manifest is where `fitting` finds it.
 """
 
@@ -19,7 +19,7 @@ from lpmangle.errors import FileError
 from lpmangle.system.files import File, content, failed, kind_of, not_regular
 from lpmangle.system.records import NamedTuple
 
-# Others hold the lock for two renames; whoever holds it longer is not one of us.
+# Others hold the lock for two renames; a process that holds it longer is not lpmangle.
 LOCK_SECONDS = 60
 NAME_MAX = 255  # bytes of a file name on every common file system
 _OLD = ".lpmangle-old."
@@ -28,7 +28,7 @@ _OLD = ".lpmangle-old."
 class Output(NamedTuple):
     """New content for `path`, in pieces. `like` gives mode and owner to a file that does not exist yet.
 
-    `links` are other paths that are to lead to the same file as `path` (hard links).
+    `links` are other paths that will lead to the same file as `path` (hard links).
     """
 
     path: str
@@ -38,7 +38,7 @@ class Output(NamedTuple):
 
 
 class ChangedError(FileError):
-    """The input was replaced while we worked on what it was before."""
+    """The input was replaced while we worked on its old content."""
 
 
 def replace(
@@ -76,7 +76,7 @@ def replace(
 
 
 def place_new(temporary: str, path: str) -> bool:
-    """Give a finished file its name; False if there is something by that name by now. Raises FileError."""
+    """Give a finished file its name; False if there is a file of that name now. Raises FileError."""
     try:
         try:
             os.link(temporary, path)
@@ -89,7 +89,7 @@ def place_new(temporary: str, path: str) -> bool:
                 os.rename(temporary, path)
     except OSError as error:
         raise failed("cannot write", path, error) from None
-    with suppress(OSError):  # it is in place; only when that reaches the disk is not known
+    with suppress(OSError):  # it is in place; it is only unknown when that reaches the disk
         _sync_folder(path)
     return True
 
@@ -139,7 +139,7 @@ def _write(temporary: str, output: Output, links: Sequence[str] = ()) -> None:
 def _rename(
     temporaries: list[str], paths: list[str], before_last: Callable[[], None], fit: Callable[[bytes, bytes], int]
 ) -> None:
-    """All but the last are synced before the last is renamed; after that there is no way back."""
+    """All except the last are synced before the last is renamed; after that, nothing can be undone."""
     *companions, last = paths
     had_content: dict[str, bool] = {}
     path = last
@@ -147,7 +147,7 @@ def _rename(
         for temporary, path in zip(temporaries, companions, strict=False):
             had_content[path] = _keep(path, last, fit)
             os.replace(temporary, path)
-            # File systems do not swap what is done in one folder: what was kept is on disk with it.
+            # File systems do not reorder changes in one folder: the kept file reaches the disk with it.
             _sync_folder(path)
         path = last
         before_last()
@@ -162,18 +162,18 @@ def _rename(
     for companion in companions:
         with suppress(OSError):  # it does no harm
             os.unlink(_kept(companion))
-    with suppress(OSError):  # all is in place and in order; only when it reaches the disk is not known
+    with suppress(OSError):  # everything is in place; it is only unknown when that reaches the disk
         _sync_folder(last)
 
 
 def _kept(path: str) -> str:
-    """Where the old content of `path` is until all is in place: named so that a folder of manifests shows it."""
+    """Where the old content of `path` is until everything is in place; a search in the folder finds it by name."""
     folder, name = os.path.split(path)
     return os.path.join(folder, _OLD + os.fsdecode(os.fsencode(name)[len(_OLD) - NAME_MAX :]))
 
 
 def _keep(path: str, last: str, fit: Callable[[bytes, bytes], int]) -> bool:
-    """Give what `path` holds a second name, or make a copy; False if there is nothing."""
+    """Give the file at `path` a second name, or copy it; False if there is none."""
     kept = _kept(path)
     if os.path.lexists(kept):  # by a process that was killed
         with suppress(FileError):
@@ -184,7 +184,7 @@ def _keep(path: str, last: str, fit: Callable[[bytes, bytes], int]) -> bool:
         os.link(path, kept)
     except FileNotFoundError:
         return False
-    except OSError:  # no hard links on this file system, or not to files of others
+    except OSError:  # no hard links on this file system, or not to other users' files
         temporary = temporary_for(path)
         try:
             _write(temporary, Output(path, (content(path),)))
@@ -199,7 +199,7 @@ def _put_back(path: str) -> None:
     kept = _kept(path)
     try:
         os.replace(kept, path)
-    except OSError:  # others' files in a folder with the sticky bit; they are as they were
+    except OSError:  # other users' files in a folder with the sticky bit; they have not changed
         if content(kept) != content(path):
             raise
     with suppress(FileNotFoundError):  # rename(2) leaves two names of one file as they are
@@ -219,7 +219,7 @@ def _check_unchanged(file: File) -> None:
 
 
 def temporary_for(path: str) -> str:
-    """A name that nothing has yet, in the folder of `path`."""
+    """An unused name in the folder of `path`."""
     return os.path.join(os.path.dirname(path), f".lpmangle-{os.urandom(8).hex()}.tmp")
 
 
@@ -262,7 +262,7 @@ def _lock(folder: int, path: str) -> None:
             if time.monotonic() > patience:
                 raise FileError("another process keeps the folder locked", path=path) from None
             time.sleep(0.01)
-        except OSError:  # some network file systems cannot lock a folder; renames are atomic all the same
+        except OSError:  # some network file systems cannot lock a folder; renames are still atomic
             return
 
 
