@@ -1,1 +1,1 @@
-"""Mangled names in text, turned back."""
+"""Puts original names back into text."""

@@ -1,8 +1,8 @@
 """Where a mangled name may be in a text: at an *anchor*, a suffix with the character that its template has before it.
 
-A full build-id is unique: whatever stands around a name that ends in one, the name is meant, as long as no letter,
-digit or `_` goes on behind it. A suffix such as `v1` may be the end of any word. Before and behind a name with such a
-suffix there must be a character that no symbol contains, or an escape, a colour, a quote, a dash.
+A full build-id is unique: a name that ends in one is recognised whatever is around it, unless a letter, digit or `_`
+follows. A suffix such as `v1` may be the end of any word. Before and after a name with such a suffix, there must be a
+character that no symbol contains, or an escape, a colour, a quote, a dash.
 """
 
 import re
@@ -10,14 +10,15 @@ from collections.abc import Iterable, Sequence
 
 from lpmangle.store.source import Shape
 
-# A full build-id (SHA-1, as --build-id=sha1 makes it): the suffix that needs no list, as a server can be asked for it.
+# A full build-id (SHA-1, as --build-id=sha1 makes it): a suffix that needs no list, because a server can be asked for
+# it.
 BUILD_ID_DIGITS = 40
 BUILD_ID = re.compile(rb"[0-9a-f]{%d}" % BUILD_ID_DIGITS)
-# The template's last character before {suffix} by default, which stands before every suffix that nobody has listed.
+# The default template's last character before {suffix}, which precedes every suffix that is not listed.
 LEAD = b"_"
 _HEX = re.compile(r"[0-9a-f]+")
 
-# What a symbol is made of, with the path of its file: outside ASCII all but what is no letter in UTF-8.
+# The characters of a symbol with the path of its file: outside ASCII, all letters of UTF-8.
 _SYMBOL = rb"A-Za-z0-9_$.#/~@\-\x80-\xff"
 # U+00A0 (no-break space), « », U+2000 to U+27FF (quotes, dashes, arrows, frames), U+3000 to U+303F, U+FF00 to U+FF0F,
 # U+FEFF (byte-order mark)
@@ -29,7 +30,7 @@ _ESCAPE = (
 _BEGIN = re.compile(rb"(?:[^%b]|%b|%b|->|%%--|(?:\A|\n)[-+]+)\Z" % (_SYMBOL, _PUNCTUATION, _ESCAPE))
 _BEGIN_BYTES = 24  # the longest of these, a colour
 _ANY_END = rb"(?![0-9A-DF-Za-z_]|E(?!SC\[)|[.$]+[0-9A-Za-z_])"  # less shows a colour as ESC[31m
-# Dots behind a name end a sentence; NAME-0x4 is objdump's.
+# Dots after a name end a sentence; objdump prints NAME-0x4.
 _WORD_END = rb"(?:(?!\.*[%b])|(?=\.*(?:%b|#[0-7]{3}|->|-0x[0-9a-f]|ESC\[))|(?=-+(?![%b])))" % (
     _SYMBOL.replace(b".", b""),
     _PUNCTUATION,
@@ -38,23 +39,23 @@ _WORD_END = rb"(?:(?!\.*[%b])|(?=\.*(?:%b|#[0-7]{3}|->|-0x[0-9a-f]|ESC\[))|(?=-+
 ends_unique = re.compile(_ANY_END).match
 ends_word = re.compile(_WORD_END).match
 
-# A line break is in a build-id, behind its `_` and as many digits as there are; a mailer leaves a `=` there.
+# A line break inside a build-id, after its `_` and any number of digits; mail programs leave a `=` there.
 _BROKEN = rb"[0-9a-f=\r]{0,%d}\n" % BUILD_ID_DIGITS
 
 
 def begins_word(text: bytes, at: int) -> bool:
-    """Whether a symbol may begin at `text[at:]`, by what stands before it."""
+    """Whether a symbol may begin at `text[at:]`, judging by what precedes it."""
     return at == 0 or _BEGIN.search(text, max(0, at - _BEGIN_BYTES), at) is not None
 
 
 def pattern(shapes: Iterable[Shape]) -> bytes:
-    """A regular expression for all anchors; `_` and a full build-id is always among them, or the first line of one.
+    """A regular expression for all anchors, always including `_` with a full build-id, or the first line of that.
 
     A literal at the beginning makes the search several times faster.
     """
     texts: dict[bytes, set[bytes]] = {LEAD: set()}
     digits: dict[bytes, set[int]] = {LEAD: {BUILD_ID_DIGITS}}
-    goes_on = set()  # leads of templates that have something behind the suffix
+    goes_on = set()  # leads of templates that have something after the suffix
     for template, suffix in shapes:
         before, _, after = template.partition("{suffix}")
         lead = b"" if before.endswith("}") else before[-1:].encode()
@@ -71,7 +72,7 @@ def pattern(shapes: Iterable[Shape]) -> bytes:
         inner = []
         if lengths and lead:
             inner.append(_digits([(length, ends[length == BUILD_ID_DIGITS]) for length in lengths], lead == LEAD))
-        elif lengths:  # digits of the name may come before, or behind: the whole run is one anchor
+        elif lengths:  # digits of the name may come before or after it: the whole run is one anchor
             inner.append(rb"(?<![0-9a-f])[0-9a-f]{%d,}+%b" % (lengths[-1], ends[True]))
         if texts.get(lead):
             inner.append(_trie(list(texts[lead])) + ends[False])
@@ -80,9 +81,9 @@ def pattern(shapes: Iterable[Shape]) -> bytes:
 
 
 def _digits(lengths: Sequence[tuple[int, bytes]], may_break: bool) -> bytes:
-    """A regular expression for so many digits, and what must follow; or for those before a line break.
+    """A regular expression for this many digits, and what must follow; or for those before a line break.
 
-    Most words have no digit behind the lead. They shall fail at the first step: there are millions.
+    Most words have no digit after the lead. They must fail at the first step: there are millions.
     """
     several = [b"[0-9a-f]{%d}%b" % (length - 1, end) for length, end in lengths]
     if may_break:
@@ -91,7 +92,7 @@ def _digits(lengths: Sequence[tuple[int, bytes]], may_break: bool) -> bytes:
 
 
 def _trie(words: Sequence[bytes]) -> bytes:
-    """A regular expression for any of `words`, the longest first, that looks at each byte of the text once."""
+    """A regular expression for any of `words`, the longest first, that reads each byte of the text once."""
     if words == [b""]:
         return b""
     by_first: dict[bytes, list[bytes]] = {}

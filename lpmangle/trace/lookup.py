@@ -1,7 +1,7 @@
-"""From a mangled name, as it stands in text, to the original; manifests are loaded when their suffix is met.
+"""From a mangled name in text to the original; manifests are loaded when their suffix is met.
 
-At an anchor (`anchors`) the names with that suffix are tried, the longest first. So nothing needs to be known of what
-a name is made of, or of what may stand around it.
+At an anchor (`anchors`) the names with that suffix are tried, the longest first. So we need not know which characters a
+name has, or what may be around it.
 """
 
 import re
@@ -17,7 +17,7 @@ from lpmangle.store.source import Sources
 from lpmangle.trace.anchors import BUILD_ID, BUILD_ID_DIGITS, LEAD, begins_word, ends_unique, ends_word, pattern
 from lpmangle.xen.abi import MAX_NAME
 
-# Longer names, which lpmangle never makes, are not looked for.
+# Longer names, which lpmangle never makes, are not searched.
 MAX_LENGTH = 1024
 _PRINTABLE = bytes(range(0x21, 0x7F))
 
@@ -32,7 +32,7 @@ class Candidate(NamedTuple):
 
 
 class Known(NamedTuple):
-    """A known name in a text, `text[low:high]`, and its original; None if manifests do not agree on it."""
+    """A known name in a text, `text[low:high]`, and its original; None if manifests disagree."""
 
     low: int
     high: int
@@ -40,10 +40,10 @@ class Known(NamedTuple):
 
 
 class _Suffix:
-    """What is known of a suffix.
+    """What is known about a suffix.
 
-    `known`: there is a manifest with it; `unique`: it is a payload's build-id, or the beginning of one; `plain`: such
-    names, in parts; `others`: how far all other names go on to both sides of where it ends.
+    `known`: there is a manifest with it; `unique`: it is a payload's build-id, or the start of one; `plain`: plain
+    names, in parts; `others`: how far all other names reach to both sides of its end.
     """
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ class _Suffix:
 
     @cached_property
     def reaches(self) -> list[tuple[int, int]]:
-        """How far names go on to both sides of where it ends, the longest first."""
+        """How far names reach to both sides of its end, the longest first."""
         plain = {(size, 0) for names in self.plain for size in set(map(len, names))}
         return sorted(plain | self.others, key=sum, reverse=True)
 
@@ -61,14 +61,14 @@ class _Suffix:
 class Lookup:
     """`anchor` finds the places in a text where a name may be, `ends` is the same as a group.
 
-    Nearly all names are their original, `_` and the suffix: those are `plain`. Where all templates end with the suffix
-    (`simple`), such a name with a blank before it needs no other look.
+    Nearly all names are their original, `_` and the suffix: these are `plain`. If all templates end with the suffix
+    (`simple`), such a name with a blank before it needs no other search.
     """
 
     def __init__(self, sources: Sources) -> None:
         self.trouble: list[LpmangleError] = []  # what is wrong with manifests
         self.plain: set[bytes] = set()
-        self._others: dict[bytes, bytes | None] = {}  # originals by name; None: manifests do not agree
+        self._others: dict[bytes, bytes | None] = {}  # originals by name; None: manifests disagree
         self._suffixes: dict[bytes, _Suffix] = {}
         self._indexes: dict[bytes, dict[bytes, list[Candidate]]] = {}  # by suffix
         self._sources = sources
@@ -85,7 +85,7 @@ class Lookup:
                 self._load(suffix)
 
     def load_for(self, anchors: Iterable[bytes]) -> bool:
-        """Load the manifests of all build-ids that end there; whether there was one that had not been loaded."""
+        """Load the manifests of all build-ids that end there. Returns whether any had not been loaded."""
         ends = dict.fromkeys(anchor[-BUILD_ID_DIGITS:] for anchor in anchors)
         fresh = [suffix for suffix in ends if suffix not in self._suffixes and BUILD_ID.fullmatch(suffix)]
         for suffix in fresh:
@@ -97,7 +97,7 @@ class Lookup:
         return suffix in self._suffixes and self._suffixes[suffix].known
 
     def unique_suffix(self, text: bytes, end: int) -> bytes:
-        """The suffix before `text[end:]` that no other word ends with, known or not; empty if there is none."""
+        """The unique suffix before `text[end:]`, known or not; empty if there is none."""
         for size in self._sizes:
             suffix = text[max(0, end - size) : end]
             if BUILD_ID.fullmatch(suffix) or (suffix in self._suffixes and self._suffixes[suffix].unique):
@@ -111,7 +111,7 @@ class Lookup:
         return max(found, key=lambda known: known.high - known.low, default=None)
 
     def _find(self, text: bytes, start: int, end: int, floor: int, size: int) -> Iterator[Known]:
-        """The same for suffixes of one size: at the end of the anchor, or at its beginning if digits follow there."""
+        """The same for suffixes of one size: at the end of the anchor, or at its start if digits follow there."""
         for at in (end,) if start + size >= end else (end, start + size):
             if at < size or (suffix := self._suffixes.get(text[at - size : at])) is None:
                 continue
@@ -130,7 +130,7 @@ class Lookup:
                     break
 
     def _begins(self, text: bytes, low: int, name: bytes) -> bool:
-        """Whether a name can begin there if its suffix is not unique: as a word, or after its payload's name."""
+        """Whether a name whose suffix is not unique can begin there: as a word, or after its payload's name."""
         return begins_word(text, low) or any(is_prefixed(text, low, one.payload) for one in self.candidates(name))
 
     def candidates(self, name: bytes) -> list[Candidate]:
@@ -143,7 +143,7 @@ class Lookup:
         return list(found.values())
 
     def _index(self, suffix: bytes) -> dict[bytes, list[Candidate]]:
-        """All names of the manifests with a suffix, which are read again: few logs need it."""
+        """All names of the manifests with a suffix, which are read again, because few logs need it."""
         if suffix not in self._indexes:
             index = self._indexes[suffix] = {}
             for names, where in self._read(suffix):
@@ -173,7 +173,7 @@ class Lookup:
             self._add(_named(names), suffix, known)
 
     def _add(self, several: list[Name], suffix: bytes, known: _Suffix) -> None:
-        """Take the names with that suffix; others wait until their own suffix is met."""
+        """Add the names with that suffix; others wait until their own suffix is met."""
         new = _all_plain(several, suffix)
         if new and not self._overlap and self._others.keys().isdisjoint(new):
             self.plain.update(new)
@@ -195,14 +195,14 @@ class Lookup:
             else:
                 self._others[name] = original
         elif (is_plain and name in self.plain) or self._others.get(name) == original:
-            return  # the same once more
+            return  # it is already there
         elif len({candidate.original for candidate in self.candidates(name)}) > 1:
             self.plain.discard(name)
             self._others[name] = None
 
 
 def is_prefixed(text: bytes, low: int, payload: str) -> bool:
-    """Whether its payload's name stands before `text[low:]`: PAYLOAD.NAME, as xen-crashdump-analyser prints it."""
+    """Whether its payload's name precedes `text[low:]`: PAYLOAD.NAME, as xen-crashdump-analyser prints it."""
     prefix = payload.encode() + b"."
     return text.endswith(prefix, 0, low) and begins_word(text, low - len(prefix))
 
@@ -212,13 +212,13 @@ def _named(names: Names) -> list[Name]:
 
 
 def _spellings(one: Name) -> set[bytes]:
-    """The new name, and what Xen keeps of it (build_symbol_table: strlcpy to KSYM_NAME_LEN)."""
+    """The new name, and the part that Xen keeps (build_symbol_table: strlcpy to KSYM_NAME_LEN)."""
     name = one.name.encode()
     return {name, name[:MAX_NAME]} if len(name) <= MAX_LENGTH else set()
 
 
 def _all_plain(several: list[Name], suffix: bytes) -> list[bytes]:
-    """The new names, if all of them are their original, `_` and the suffix, without any other oddity."""
+    """The new names, if all of them are just their original, `_` and the suffix."""
     tail = (LEAD + suffix).decode()
     originals = "\n".join([one.original for one in several])
     names = "\n".join([one.name for one in several])
@@ -234,11 +234,11 @@ def _all_plain(several: list[Name], suffix: bytes) -> list[bytes]:
 
 
 def _is_fit(name: bytes) -> bool:
-    """Not so with blanks, which end a name in text, or what a terminal does not show but obeys."""
+    """False with blanks, which end a name in text, and with control characters for a terminal."""
     return b" " not in name and name.decode("utf-8", "replace").isprintable()
 
 
 def _has_other(suffix: bytes, several: set[bytes]) -> bool:
-    """Whether a name with that suffix also looks like one with another: `v1` in `x_v1`."""
+    """Whether a name with that suffix also looks like a name with another one: `v1` in `x_v1`."""
     tails = (suffix[match.end() :] for match in re.finditer(re.escape(LEAD), suffix))
     return any(tail in several or BUILD_ID.fullmatch(tail) for tail in tails)

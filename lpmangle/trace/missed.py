@@ -1,4 +1,4 @@
-"""Mangled names that were not put back: what is wrong with them, how many there are, and where the first ones stand."""
+"""Mangled names that were not put back: why, how many there are, and where the first ones are."""
 
 import os
 import stat
@@ -8,17 +8,17 @@ from typing import NamedTuple
 
 from lpmangle.xen.abi import MAX_NAME
 
-# So many places are kept of each kind, and so many unknown build-ids told apart.
+# The most places that are kept of each kind, and the most unknown build-ids that are counted separately.
 MAX_PLACES = 20
 MAX_BUILD_IDS = 1000
-# Counting lines takes a fifth of the time of all else: in what comes through a pipe it ends here, in bytes.
+# Counting lines adds a fifth to the time: in a pipe, it ends after this many bytes.
 MAX_COUNTED = 1 << 28
 _BLOCK = 1 << 20
 _BLANKS = (b" ", b"\t", b"\n", b"\r", b"\0")
 
 
 class Reason(Enum):
-    """Why a name stays though its manifest is there."""
+    """Why a name stays although its manifest is there."""
 
     NO_SUCH_NAME = "no such name"
     WRAPPED = "wrapped"
@@ -26,7 +26,7 @@ class Reason(Enum):
 
 
 class Place(NamedTuple):
-    """A name that stays, and where it is: `line 7`, or `byte 1234` where lines are not counted any more."""
+    """A name that stays, and where it is: `line 7`, or `byte 1234` if lines are no longer counted."""
 
     path: str
     where: str
@@ -41,28 +41,28 @@ class Unknown(NamedTuple):
 
 
 class LineNumbers:
-    """The line of a byte. A file is read once more for it, up to that byte; in a pipe lines are counted as they pass.
+    """The line of a byte. A file is read again up to that byte; in a pipe, lines are counted as they pass.
 
-    It is asked for bytes of growing offsets.
+    The offsets of the bytes must not decrease.
     """
 
     def __init__(self, fd: int = -1) -> None:
         self._fd = self._origin = -1
-        self._passed = 0  # bytes of the input before the text at hand
-        self._at = self._newlines = 0  # so many are before byte `_at`
+        self._passed = 0  # bytes of the input before the current text
+        self._at = self._newlines = 0  # the number of newlines before byte `_at`
         with suppress(OSError):
             if stat.S_ISREG(os.fstat(fd).st_mode):
                 self._fd, self._origin = fd, os.lseek(fd, 0, os.SEEK_CUR)
 
     def pass_over(self, text: bytes | bytearray, size: int) -> None:
-        """The text at hand is now the one behind `text[:size]`."""
+        """The current text is now the one after `text[:size]`."""
         self._passed += size
         if self._fd < 0 and self._passed <= MAX_COUNTED:
             self._at = self._passed
             self._newlines += text.count(b"\n", 0, size)
 
     def where(self, text: bytes, place: int) -> str:
-        """The line of `text[place]` in the input, else the number of the byte."""
+        """The line of `text[place]` in the input, or the number of the byte."""
         offset = self._passed + place
         if self._fd < 0:
             newlines = self._newlines + text.count(b"\n", 0, place)
@@ -77,7 +77,7 @@ class LineNumbers:
 
 
 class Missed:
-    """Those of all inputs."""
+    """The missed names of all inputs."""
 
     def __init__(self) -> None:
         self.unknown: dict[bytes, Unknown] = {}  # by build-id
@@ -89,7 +89,7 @@ class Missed:
         self._path = ""
 
     def begin(self, path: str, fd: int) -> None:
-        """What follows is about this input."""
+        """Start a new input."""
         self._path = path
         self.lines = LineNumbers(fd)
 
@@ -98,7 +98,7 @@ class Missed:
         self.wide_inputs.append(self._path)
 
     def add(self, kind: Reason, text: bytes, low: int, high: int, name: bytes = b"") -> None:
-        """One at `text[low:high]`; `name` is what to show if it is not the word there."""
+        """Add a name at `text[low:high]`; `name` is what to show if it is not the word there."""
         self.times[kind] += 1
         if len(self.places[kind]) < MAX_PLACES:
             self.places[kind].append(self._place(text, low, high, name))
@@ -120,6 +120,6 @@ class Missed:
 
 
 def word(text: bytes, low: int, high: int) -> bytes:
-    """`text[low:high]` with what stands before it, up to a blank, as far as a name may be long."""
+    """`text[low:high]` with what precedes it up to a blank, at most the length of a name."""
     begin = max(0, high - MAX_NAME)
     return text[max(begin, *(text.rfind(blank, begin, low) + 1 for blank in _BLANKS)) : high]

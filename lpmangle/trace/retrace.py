@@ -1,7 +1,7 @@
-"""Mangled symbols in a stream of bytes back to their originals; all other bytes pass as they are.
+"""Puts the originals of mangled symbols back into a stream of bytes; all other bytes pass unchanged.
 
-The stream is taken line by line as it comes, many lines at once where there are many. A line that is longer than
-MAX_LINE is taken in pieces, never cut inside a name: memory does not grow with the input.
+The stream is processed line by line as it comes, many lines at once if there are many. A line longer than MAX_LINE is
+processed in pieces, never cut inside a name: memory does not grow with the input.
 """
 
 import os
@@ -15,10 +15,10 @@ from lpmangle.trace.anchors import BUILD_ID_DIGITS, LEAD
 from lpmangle.trace.lookup import MAX_LENGTH, Candidate, Known, Lookup, is_prefixed
 from lpmangle.trace.missed import Missed, Reason, word
 
-# What is read at once; with half as much or twice as much retrace is slower.
+# How much is read at once; with half or twice as much, retrace is slower.
 CHUNK = 1 << 16
 MAX_LINE = 1 << 20
-# So far around a name one looks for a payload in brackets.
+# How far from a name a payload in brackets is searched.
 _CONTEXT = 4096
 
 # xen/common/symbols.c:vsprintf's %ps prints NAME+0xOFFSET/0xSIZE [PAYLOAD], gdb NAME+OFFSET in decimal digits, and
@@ -27,7 +27,7 @@ _TAIL = re.compile(
     rb"(?:\+(0x[0-9a-f]{1,16}|[0-9]{1,19})(?![0-9A-Za-z_])(?:/(0x[0-9a-f]{1,16}))?)?(?: \[([^\]\n]{1,128})\])?"
 )
 _BRACKETS = re.compile(rb"\[([^\]\[\n]{1,128})\]")
-# What a build-id begins with behind the line break in it.
+# The rest of a build-id after the line break in it.
 _REST = re.compile(
     rb"(?:\x1b\[[0-9;]*[A-Za-z]|\(XEN\)|[^0-9A-Za-z\n]){0,16}([0-9a-f]{1,%d})(?![0-9A-Za-z_])" % BUILD_ID_DIGITS
 )
@@ -39,7 +39,7 @@ _IN_NAME = re.compile(rb"[0-9A-Za-z_$.#~]")
 
 
 class Spot(NamedTuple):
-    """A place in the code, as a trace shows it: the new name, the offset; the symbol's size in bytes, if it says so."""
+    """A place in the code, as in a trace: the new name, the offset, and the symbol's size in bytes, if it is there."""
 
     name: bytes
     offset: int
@@ -57,10 +57,10 @@ class Replaced(NamedTuple):
 class Retracer:
     """Replaces names in a stream.
 
-    With `annotate` the mangled name stays, in brackets, behind the original. `line_of` (candidate, spot) says what to
-    add for a place in the code: empty if there is nothing, None if the candidate's payload has no such place.
-    `tell_ambiguous` is called once for each name that cannot be decided, `tell_found` for each that was put back.
-    `highlight` is what to put before and behind an original.
+    With `annotate`, the mangled name stays, in parentheses after the original. `line_of` (candidate, spot) says what to
+    add for a place in the code: empty for nothing, None if the candidate's payload has no such place. `tell_ambiguous`
+    is called once for each name that is ambiguous, `tell_found` for each that was put back. `highlight` is put before
+    and after an original.
     """
 
     def __init__(
@@ -85,17 +85,17 @@ class Retracer:
         self.begin()
 
     def begin(self, path: str = "", fd: int = -1) -> None:
-        """What follows is a new input, which may have a file descriptor."""
+        """Start a new input, which may have a file descriptor."""
         self.missed.begin(path, fd)
         self._rest: list[bytes] = []  # an unfinished line, in chunks: joining them once is enough
         self._size = 0  # of all chunks in `_rest`
-        self._written = 0  # so much of them has been handed out
+        self._written = 0  # the part of them that has been handed out
         self._seen = 0  # anchors that end before it are done
-        self._wrapped = b""  # a name at the end of the last line that may go on
+        self._wrapped = b""  # a name at the end of the last line that may continue
         self._is_first = True
 
     def feed(self, chunk: bytes | bytearray, size: int | None = None) -> list[bytes]:
-        """The next bytes of the input, `chunk[:size]`; all lines that are whole now come back, in pieces."""
+        """The next bytes of the input, `chunk[:size]`. Returns all lines that are complete now, in pieces."""
         end = len(chunk) if size is None else size
         cut = chunk.rfind(b"\n", 0, end) + 1
         view = memoryview(chunk)[:end]
@@ -122,7 +122,7 @@ class Retracer:
         return b"".join([*self.feed(text), *self.end()])
 
     def _lines(self, text: bytes) -> list[bytes]:
-        """Whole lines; of the first a part may have been done (`_piece`)."""
+        """Whole lines; a part of the first may already be done (`_piece`)."""
         self._look_at(text, len(text))
         pieces = None if self._written else self._quick(text)
         if pieces is None:
@@ -133,9 +133,9 @@ class Retracer:
         return pieces
 
     def _piece(self) -> list[bytes]:
-        """A part of a line that is too long: up to where a name may begin whose end is not here yet.
+        """A part of a line that is too long, up to the start of a name whose end may not have come yet.
 
-        What a name's meaning may depend on is kept on both sides.
+        Whatever a name's meaning may depend on is kept on both sides.
         """
         text = b"".join(self._rest)
         limit = len(text) - 2 * _CONTEXT
@@ -150,9 +150,9 @@ class Retracer:
         return pieces
 
     def _quick(self, text: bytes | memoryview) -> list[bytes] | None:
-        """Whole lines in which all names are plain and have a blank before them: their suffixes are taken off.
+        """Whole lines in which all names are plain and have a blank before them: only the suffixes are removed.
 
-        That costs few steps of the interpreter; None if there are other names, or more to do.
+        This takes few steps of the interpreter. None if there are other names, or more to do.
         """
         lookup = self._lookup
         if not (self._is_plain and lookup.simple):
@@ -167,7 +167,7 @@ class Retracer:
         return None
 
     def _careful(self, text: bytes, limit: int) -> tuple[list[bytes], int]:
-        """The same for all names whose suffix ends before `limit`, and how far the pieces go."""
+        """The same for all names whose suffix ends before `limit`, and how far the pieces reach."""
         pieces: list[bytes] = []
         at = self._written
         for match in self._lookup.anchor.finditer(text, max(0, self._seen - MAX_LENGTH)):
@@ -175,7 +175,7 @@ class Retracer:
             if high > limit:
                 break
             if high <= self._seen or low < at:
-                continue  # done before, or inside of a name
+                continue  # already done, or inside a name
             if text[high - 1] == NEWLINE:
                 self._wrapped = word(text, low, high).rstrip(b"=\r\n")
                 self._look_whether_wrapped(text, high)
@@ -188,14 +188,14 @@ class Retracer:
         return pieces, at
 
     def _plain(self, text: bytes, low: int, high: int, at: int) -> Known | None:
-        """A plain name with a blank before it, as nearly all are; there is no longer one."""
+        """A plain name with a blank before it, as nearly all are; then there is no longer one."""
         begin = text.rfind(b" ", at, low) + 1
         if begin and self._lookup.simple and text[begin:high] in self._lookup.plain:
             return Known(begin, high, text[begin:low])
         return None
 
     def _replacement(self, text: bytes, known: Known) -> tuple[int, bytes]:
-        """What to put for a known name, with what belongs to it, and where that ends."""
+        """The replacement of a known name with what belongs to it, and where that ends."""
         low, high, original = known
         name = text[low:high]
         if original is not None and not (self._line_of or self._tell_found):
@@ -213,7 +213,7 @@ class Retracer:
             return high, name
         new, end, place = self._shown(originals.pop(), name), high, ""
         if self._line_of and tail[1]:
-            # A crash dump's analyser knows no sizes, only where the next symbol is.
+            # The analyser of crash dumps does not know sizes, only where the next symbol is.
             is_size = tail[2] and not any(is_prefixed(text, low, candidate.payload) for candidate in candidates)
             spot = Spot(name, _number(tail[1]), int(tail[2], 16) if is_size else None)
             lines = {self._line_of(candidate, spot) for candidate in candidates} - {None}
@@ -233,14 +233,14 @@ class Retracer:
         suffix = self._lookup.unique_suffix(text, high)
         is_digits = not text[low : high - len(suffix)].strip(b"0123456789abcdef")
         if is_digits and not ((low and _IN_NAME.match(text, low - 1)) or _IN_NAME.match(text, high)):
-            return  # no name, where templates have nothing between that and the suffix
+            return  # not a name, if templates have nothing between name and suffix
         if self._lookup.is_known(suffix):
             self.missed.add(Reason.NO_SUCH_NAME, text, low, high)
         elif suffix:
             self.missed.add_unknown(suffix, text, low, high)
 
     def _look_at(self, text: bytes, limit: int) -> None:
-        """Count the names in what is new of `text[:limit]`, lines or a piece of one, that no anchor finds."""
+        """Count the names that no anchor finds in the new part of `text[:limit]`, which is lines or a piece of one."""
         if self._is_first:
             self._is_first = False
             if text.startswith(_UTF_16_MARKS):
@@ -254,7 +254,7 @@ class Retracer:
                     self.missed.add(Reason.WIDE, text, match.start(), match.end(), word(run, low, high))
 
     def _look_whether_wrapped(self, text: bytes, at: int) -> None:
-        """Whether what begins at `text[at]`, a line, is the rest of the build-id at the end of `_wrapped`."""
+        """Whether the line at `text[at]` begins with the rest of the build-id at the end of `_wrapped`."""
         if rest := _REST.match(text, at):
             build_id = self._wrapped.rpartition(LEAD)[2] + rest[1]
             self._lookup.load_for([build_id])
@@ -265,7 +265,7 @@ class Retracer:
 
 
 def _of_payload(candidates: list[Candidate], text: bytes, low: int, high: int, behind: bytes | None) -> list[Candidate]:
-    """Those whose payload is named with the name `text[low:high]`: before it, `behind` it, or else on its line."""
+    """Those whose payload is named with `text[low:high]`: before it, `behind` it, or else on its line."""
     if prefixed := [candidate for candidate in candidates if is_prefixed(text, low, candidate.payload)]:
         return prefixed
     payloads = [behind] if behind else _in_brackets(text, low, high)
@@ -278,14 +278,14 @@ def _number(digits: bytes) -> int:
 
 
 def _in_brackets(text: bytes, low: int, high: int) -> list[bytes]:
-    """What stands in brackets elsewhere on the line, as far as one looks."""
+    """What is in brackets elsewhere on the line, within a limit."""
     begin = text.rfind(b"\n", max(0, low - _CONTEXT), low) + 1 or max(0, low - _CONTEXT)
     end = text.find(b"\n", high, high + _CONTEXT)
     return _BRACKETS.findall(text[begin : end if end >= 0 else high + _CONTEXT])
 
 
 def copy(path: str, fd: int, write: Callable[[list[bytes]], None], retracer: Retracer) -> None:
-    """Everything that can be read from `fd`, replaced; each line is written as soon as it is there, in pieces."""
+    """Copy everything from `fd`, with names replaced; each line is written as soon as it is complete, in pieces."""
     retracer.begin(path, fd)
     buffer = bytearray(CHUNK)
     view = memoryview(buffer)
@@ -296,7 +296,7 @@ def copy(path: str, fd: int, write: Callable[[list[bytes]], None], retracer: Ret
         if not cut and end < CHUNK:
             kept = end
             continue
-        cut = cut or end  # a long line comes in parts
+        cut = cut or end  # a long line is written in parts
         write(retracer.feed(buffer, cut))
         kept = end - cut
         buffer[:kept] = buffer[cut:end]
@@ -306,10 +306,10 @@ def copy(path: str, fd: int, write: Callable[[list[bytes]], None], retracer: Ret
 
 
 def retrace(text: bytes, sources: Sequence[str], *, annotate: bool = False) -> bytes:
-    """A whole log with the original names put back; everything else as it is.
+    """A whole log with the original names put back; everything else is unchanged.
 
-    `sources` are words as `lpmangle retrace -m` takes them; none: those of LPMANGLE_MANIFESTS and DEBUGINFOD_URLS. With
-    `annotate` mangled names stay in brackets behind the originals. Raises LpmangleError for a source that cannot be
+    `sources` are words as for `lpmangle retrace -m`; if empty, those of LPMANGLE_MANIFESTS and DEBUGINFOD_URLS. With
+    `annotate`, mangled names stay in parentheses after the originals. Raises LpmangleError for a source that cannot be
     read.
     """
     return Retracer(Lookup(open_sources(sources)), annotate=annotate).text(text)

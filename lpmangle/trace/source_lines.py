@@ -1,7 +1,7 @@
 """Source lines of places in a payload, by addr2line (binutils), which reads DWARF of relocatable files.
 
-It is given the section of a symbol and the offset in it. A mangled payload serves as well as the original: the renaming
-moves nothing. Files are taken by build-id: those that were named, then those that the sources know of.
+addr2line gets the section of a symbol and the offset in it. The mangled payload serves as well as the original, because
+renaming moves nothing. Files are found by build-id: first those that were named, then those that the sources know.
 """
 
 import os
@@ -23,9 +23,9 @@ from lpmangle.xen.abi import MAX_NAME
 from lpmangle.xen.payload import Payload
 
 TIMEOUT = 30.0  # seconds for one place
-# Xen takes payloads of 2 MiB.
+# Xen accepts payloads of 2 MiB.
 MAX_ADDRESS = 1 << 31
-# More running at once would leave no file descriptors.
+# With more of them running, no file descriptors would be left.
 MOST_PROCESSES = 32
 
 
@@ -38,7 +38,7 @@ class _Symbol(NamedTuple):
 
 
 class Lines:
-    """Answers are kept: a trace that repeats costs no more."""
+    """Source lines; answers are kept, so that a repeated trace is fast."""
 
     def __init__(self, sources: Sources, debug_files: Sequence[str], trouble: list[LpmangleError]) -> None:
         """Raises FileError, ElfError for a debug file that cannot be read. Later troubles go to `trouble`."""
@@ -56,7 +56,7 @@ class Lines:
                 self._named[_build_id(word)] = word
                 continue
             for path in paths_in(word):
-                with suppress(LpmangleError):  # in a folder by chance
+                with suppress(LpmangleError):  # some other file in a folder
                     self._named.setdefault(_build_id(path), path)
 
     def line_of(self, candidate: Candidate, spot: Spot) -> str | None:
@@ -71,7 +71,7 @@ class Lines:
         return self._known[key]
 
     def close(self) -> None:
-        """End what was started."""
+        """End the processes that were started."""
         while self._running:
             self._running.popitem()[1].end()
 
@@ -84,7 +84,7 @@ class Lines:
         several = self._symbols[build_id].get(spot.name[:MAX_NAME])
         if several is None:
             return None
-        # Functions of one name are told by their size, if it is there and tells them.
+        # Functions of the same name are told apart by size, if it is given and different.
         several = [symbol for symbol in several if symbol.size == spot.size] or several
         lines = {self._line(build_id, symbol, spot.offset) for symbol in several}
         return lines.pop() if len(lines) == 1 else ""
@@ -128,7 +128,7 @@ def _build_id(path: str) -> str:
 class _Addr2line:
     """One addr2line for all places in a section of a file: it reads the file once.
 
-    With -a it says the address before each line, so that a line too many (a file name with a newline) is noticed.
+    With -a it prints the address before each line, so that an extra line (a file name with a newline) is noticed.
     """
 
     def __init__(self, path: str, section: str) -> None:
@@ -143,7 +143,7 @@ class _Addr2line:
             )
 
     def line(self, address: int) -> str:
-        """FILE:LINE; empty if there is none. After no answer in time, or a strange one, nothing more is asked."""
+        """FILE:LINE; empty if there is none. After a timeout or a strange answer, nothing more is asked."""
         if not self._process or address > MAX_ADDRESS:
             return ""
         try:
@@ -160,7 +160,7 @@ class _Addr2line:
         return line.removesuffix(":?").removesuffix(":0")
 
     def _ask(self, process: "subprocess.Popen[bytes]", address: int) -> bytes:
-        """Two lines, or what there was at the end or after TIMEOUT."""
+        """Two lines, or what has come at the end or after TIMEOUT."""
         assert process.stdin
         assert process.stdout
         process.stdin.write(b"%#x\n" % address)

@@ -1,1 +1,1 @@
-"""Does a mangled payload hold what it promises?"""
+"""Is a mangled payload what its manifest says?"""

@@ -1,7 +1,7 @@
-"""Made again from the original, as the manifest says that it was: is it the same manifest?
+"""Makes the manifest again from the original, in the way that the manifest says: is it the same?
 
-So every field is held against the payload, those included that a later version adds. What the manifest alone says, the
-options and the payloads below, is taken from it here, and checked in `claims`.
+So every field is checked against the payload, including those that a later version adds. What only the manifest says,
+the options and the payloads below, is used here, and checked in `claims`.
 """
 
 from collections import Counter
@@ -21,10 +21,10 @@ from lpmangle.manifest import frame, write
 from lpmangle.manifest.read import FunctionNameRecord, Manifest, ReferenceRecord, decode
 from lpmangle.xen.payload import Payload
 
-# So many wrong entries of one kind are told one by one.
+# The most wrong entries of one kind that are reported one by one.
 MOST_ENTRIES = 20
 _ELSEWHERE = ("format", "version", "against")
-_SAID_BY_PEOPLE = ("notes", "source")  # nothing in a payload tells
+_SAID_BY_PEOPLE = ("notes", "source")  # nothing in a payload says it
 _KEYS = {"symbols": "index", "references": "index", "functions": "entry", "string_sections": "section"}
 _WORDS = {"index": "symbol", "entry": ".livepatch.funcs entry", "section": "section"}
 
@@ -36,7 +36,7 @@ def differences(before: elf.Object, after: bytes, found: Manifest) -> Iterator[s
     except LpmangleError as error:
         yield f"the original cannot be mangled as the manifest says: {error.message}"
         return
-    except UnicodeDecodeError:  # what is no text is never borrowed from a payload below
+    except UnicodeDecodeError:  # a name that is not text is never borrowed
         yield "the original has a name that is not text where the manifest says that it was changed"
         return
     for field in Manifest.__struct_fields__:
@@ -71,7 +71,7 @@ def plan_of(before: elf.Object, found: Manifest) -> Plan:
 
 
 def _made_again(before: elf.Object, after: bytes, found: Manifest) -> Manifest:
-    """The manifest that lpmangle writes when it is told what `found` says."""
+    """The manifest that lpmangle writes with the options in `found`."""
     embedded, stack = found.section_headers is not None, Stack([], None) if found.borrowed else None
     plan = plan_of(before, found)
     text = write.encode(Payload(before), plan, after, found.payload, embedded=embedded, stack=stack)
@@ -79,7 +79,7 @@ def _made_again(before: elf.Object, after: bytes, found: Manifest) -> Manifest:
 
 
 def _frame_differences(is_now: str | None, said: str) -> Iterator[str]:
-    """What is compressed is compared: other versions of zlib may compress it in another way."""
+    """Compare the uncompressed content: versions of zlib may compress differently."""
     try:
         if is_now is None or frame.decode(is_now) != frame.decode(said):
             yield "frame is not that of the original"

@@ -1,4 +1,4 @@
-"""What a manifest says about how its payload was mangled, held against the payload's mark and against itself."""
+"""Checks what a manifest says about how its payload was mangled, against the payload's mark and against itself."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -15,7 +15,7 @@ _NO_GLOBS = "no --only and no --keep"
 
 
 def about_itself(found: Manifest) -> Iterator[str]:
-    """Entries that stand twice; fields that a newer lpmangle may have added."""
+    """Repeated entries; fields that a newer lpmangle may have added."""
     for what, keys in (
         ("symbol", [entry.index for entry in found.named]),
         (".livepatch.funcs entry", [function.entry for function in found.functions]),
@@ -44,7 +44,7 @@ def about_options(view: elf.Object, found: Manifest) -> Iterator[str]:
     except LpmangleError as error:
         yield error.message
     there = mark.find(view)
-    if there is None:  # nothing was to be renamed, or objcopy wrote the string table anew
+    if there is None:  # there was nothing to rename, or objcopy rewrote the string table
         return
     if not there.suffix:
         yield f"its mark says {there.words!r}, which this lpmangle does not read"
@@ -75,7 +75,7 @@ def _about_below(there: Mark, found: Manifest) -> Iterator[str]:
     for build_id in dict.fromkeys((*was, *borrowed)):
         if build_id not in said:
             yield f"the payload below with build-id {build_id} is not in the manifest"
-    if there.version > 1:  # before, a mark had only those that something was borrowed from
+    if there.version > 1:  # in version 1, a mark had only those that names were borrowed from
         order = [build_id for build_id in said if build_id in was]
         if order != [build_id for build_id in was if build_id in said]:
             yield "the payloads below are in another order in the manifest"
@@ -101,7 +101,7 @@ def _about_below(there: Mark, found: Manifest) -> Iterator[str]:
 
 
 def about_one_below(found: Manifest, below: Manifest) -> Iterator[str]:
-    """A payload below, of which the manifest is at hand: what was borrowed from it, and how it was mangled."""
+    """A payload below whose manifest is known: what was borrowed from it, and how it was mangled."""
     for layer in found.against:
         if layer.build_id != below.build_id:
             continue

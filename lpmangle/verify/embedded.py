@@ -1,4 +1,4 @@
-"""Is an embedded manifest as lpmangle wrote it, and does nothing else differ from the payload without it?"""
+"""Is an embedded manifest as lpmangle wrote it, and is everything else the same as without it?"""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from lpmangle.verify.findings import CHANGED_SINCE
 
 
 def findings(view: elf.Object, bare: elf.Object, found: Manifest) -> Iterator[str]:
-    """One line for each disagreement. `bare` is `view` without its manifest; the same if that cannot be had."""
+    """One line for each difference. `bare` is `view` without its manifest, or `view` itself if it cannot be removed."""
     try:
         text = embed.extract(view)
         if text is not None and decode(text) != found:
@@ -21,5 +21,5 @@ def findings(view: elf.Object, bare: elf.Object, found: Manifest) -> Iterator[st
     if bare is view:
         yield f"section {embed.SECTION} is not where lpmangle put it: {CHANGED_SINCE}"
         return
-    # `embed.without` has rebuilt the whole file from `bare` and the section; LIEF says the same in its own words.
+    # `embed.without` has rebuilt the whole file from `bare` and the section; LIEF checks it independently.
     yield from second_opinion.on_embedding(bare, view)

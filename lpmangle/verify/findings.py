@@ -1,8 +1,8 @@
-"""Does a payload agree with its manifest, and does nothing but names differ? Every disagreement in one line.
+"""Does a payload agree with its manifest, and do only names differ? Each difference is one line.
 
-By our own reading: digests, notes, options, the way back to the original and the proof between the two, and the
-manifest made again from it. Where there is no way back, each symbol of the manifest, or, if the symbol table was
-written anew, each name. Then by LIEF (`second_opinion`).
+First by our own reader: digests, notes, options, the recovered original and the proof between the two, and the manifest
+made again from it. If the original cannot be recovered, each symbol of the manifest, or, if the symbol table was
+rewritten, each name. Then by LIEF (`second_opinion`).
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,10 +28,10 @@ def findings(
     original: elf.Object | None = None,
     since: Sequence[str] | None = None,
 ) -> Iterator[str]:
-    """One line for each disagreement; none if all is well.
+    """One line for each difference; none if all is well.
 
-    `name` is what the payload is uploaded as by its file name, `original` the file that it was made from, if at hand.
-    `since` is all that was changed in what is in a payload that was laid out anew, where that is known.
+    `name` is the name by which the payload is uploaded, from its file name; `original` the file that it was made from,
+    if known. `since` are all changes in the content of a payload that was rewritten, if known.
     """
     digest = sha256(view.data)
     if digest == found.input.sha256 != found.output.sha256:
@@ -45,7 +45,7 @@ def findings(
     if original and (of_original := sha256(original.data)) != found.input.sha256:
         yield f"the original's sha256 is {of_original}, the manifest says {found.input.sha256}"
     yield from _note_findings(view, found)
-    if name != found.payload and digest != found.output.sha256:  # else it was renamed, which is no damage
+    if name != found.payload and digest != found.output.sha256:  # else only the file was renamed: harmless
         yield f"its file is called {name}, the manifest says that it is uploaded as {found.payload}"
     yield from claims.about_itself(found)
     wrong_options = list(claims.about_options(view, found))
@@ -63,7 +63,7 @@ def findings(
         yield from _place_findings(view, found)
         yield no_way_back
     before = restored
-    if original and original.data != (restored and restored.data):  # what `undo` gives is proven
+    if original and original.data != (restored and restored.data):  # the result of `undo` is proven
         try:
             prove_manifest(Payload(original), view.data, found)
             before = restored or original
@@ -78,7 +78,7 @@ def findings(
 
 
 def _restored(view: elf.Object, found: Manifest) -> tuple[elf.Object | None, str]:
-    """The original; or None, and why it cannot be had."""
+    """The original; or None, and why it cannot be recovered."""
     try:
         return elf.parse(undo(view, found)), ""
     except LpmangleError as error:
@@ -86,10 +86,10 @@ def _restored(view: elf.Object, found: Manifest) -> tuple[elf.Object | None, str
 
 
 def is_rewritten(view: elf.Object, found: Manifest) -> bool:
-    """Whether another tool has written the string table, and may have numbered the symbols, anew.
+    """Whether another tool has rewritten the string table, and may have renumbered the symbols.
 
-    What lpmangle writes ends with the string table, and that has the mark. objcopy drops the mark, to which nothing
-    refers; eu-strip may keep it.
+    A file that lpmangle wrote ends with the string table, which has the mark. objcopy drops the mark, because nothing
+    refers to it; eu-strip may keep it.
     """
     if not found.named and not found.functions:
         return False
@@ -115,7 +115,7 @@ def _note_findings(view: elf.Object, found: Manifest) -> Iterator[str]:
 
 
 def _symbol_findings(view: elf.Object, found: Manifest) -> Iterator[str]:
-    """By index: the symbol table is as lpmangle left it, but for what was damaged."""
+    """By index: the symbol table is as lpmangle left it, except for damage."""
     for entry in found.named:
         if entry.index >= view.symbol_count:
             yield f"symbol {entry.index} ({entry.name}) does not exist"
@@ -133,7 +133,7 @@ def _symbol_findings(view: elf.Object, found: Manifest) -> Iterator[str]:
 
 
 def _place_findings(view: elf.Object, found: Manifest) -> Iterator[str]:
-    """Where in the file things were, as far as it can be told from the mangled one (`mangle.apply`)."""
+    """Places in the original file, as far as they are known from the mangled one (`mangle.apply`)."""
     if not found.named and not found.functions:
         return
     table, now, data = found.string_table, view.strtab, view.data

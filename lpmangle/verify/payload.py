@@ -1,4 +1,4 @@
-"""A payload's file verified as a whole: what was appended to it, signed or laid out anew, the manifest, the payload."""
+"""Verifies a payload's file as a whole: appended bytes, signature, rewriting by another tool, manifest, payload."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -23,11 +23,11 @@ from lpmangle.xen.signature import Note, note_of
 
 
 class Verification(NamedTuple):
-    """What was found: one line for each disagreement, none if all is well.
+    """What was found: one line for each difference, none if all is well.
 
-    `appended_bytes` were appended since the payload was mangled; `appended` says so in words. They are left
-    out of account: a signature is no disagreement. `since` says what else is new and no disagreement, such as
-    "signed since (.note.Xen.signature, RSA, SHA-256)". `signature` is what a key said to it, if one was asked.
+    `appended_bytes` were appended since the payload was mangled; `appended` says so in words. They are ignored: a
+    signature is not a difference. `since` says what else was done and is not a difference, such as "signed since
+    (.note.Xen.signature, RSA, SHA-256)". `signature` is the answer of a key, if there is one.
     """
 
     manifest: Manifest
@@ -43,9 +43,10 @@ class Verification(NamedTuple):
 
 
 def verify_payload(data: bytes, found: Manifest, name: str, original: elf.Object | None = None) -> Verification:
-    """Hold a payload's file against its manifest, and against the original if that is at hand.
+    """Compare a payload's file with its manifest, and with the original if that is known.
 
-    `name` is what the payload is uploaded as by its file name. Raises ElfError for a file that is no payload.
+    `name` is the name by which the payload is uploaded, from its file name. Raises ElfError for a file that is not a
+    payload.
     """
     view = elf.parse(data)
     size = appended.size(view)
@@ -70,7 +71,7 @@ def verify_payload(data: bytes, found: Manifest, name: str, original: elf.Object
 
 
 def _was_changed(view: elf.Object, found: Manifest) -> bool:
-    """Whether another tool has laid the file out anew, or a signer has filled in a note."""
+    """Whether another tool has rewritten the file, or a signer has filled in a note."""
     if sha256(view.data) in (found.input.sha256, found.output.sha256) or is_unmangled(view, found):
         return False
     note = note_of(view)
@@ -78,9 +79,9 @@ def _was_changed(view: elf.Object, found: Manifest) -> bool:
 
 
 def _seen_through(view: elf.Object, found: Manifest, name: str, original: elf.Object | None) -> tuple[list[str], str]:
-    """What differs from what lpmangle wrote; and, if nothing does, what is new.
+    """What differs from what lpmangle wrote; and, if nothing does, what was done since.
 
-    What lpmangle wrote is made again from the original, and digests prove both. Then nothing is taken on trust.
+    What lpmangle wrote is made again from the original, and digests prove both, so nothing is assumed.
     """
     bare = embed.without(view)
     try:
@@ -97,7 +98,7 @@ def _seen_through(view: elf.Object, found: Manifest, name: str, original: elf.Ob
     since = [
         *_about_embedded(view, found),
         *_about_note(view, note, was),
-        # Where their size is the same, the comparison cannot see it: what is in them was taken from this very file.
+        # If the size is the same, the comparison cannot see it, because their content comes from this file.
         *(f"section changed: {one.name}" for one in rebuilt.changed if is_now.get(one) == wrote.get(one)),
         *relaid.differences(mangled, view),
     ]
@@ -126,7 +127,7 @@ def _build_id(view: elf.Object) -> bytes:
 
 
 def _about_embedded(view: elf.Object, found: Manifest) -> Iterator[str]:
-    """The manifest inside, if there is to be one."""
+    """The manifest inside, if there should be one."""
     section = view.section_named(embed.SECTION)
     if (count := [one.name for one in view.sections].count(embed.SECTION)) > 1:
         yield f"section added: {embed.SECTION}: there are {count} of that name"
@@ -155,12 +156,12 @@ def _about_note(view: elf.Object, note: Note | None, was: Note | None) -> Iterat
             continue
         if section.flags & (elf.SHF_WRITE | elf.SHF_EXECINSTR):
             yield f"section changed: {SIGNATURE_SECTION}: is loaded as code or data, and so is not a note"
-        if section.type not in (elf.SHT_PROGBITS, elf.SHT_NOTE):  # of relocations, say, which Xen would apply
+        if section.type not in (elf.SHT_PROGBITS, elf.SHT_NOTE):  # for example relocations, which Xen would apply
             yield f"section changed: {SIGNATURE_SECTION}: is of type {section.type}, and so is not a note"
 
 
 def _signed_since(note: Note | None, was: Note | None, view: elf.Object, mangled: elf.Object) -> str:
-    """What a signer has done since; empty if that is nothing."""
+    """What a signer has done since; empty if nothing."""
     content, before = (one.section_named(SIGNATURE_SECTION) for one in (view, mangled))
     same = content and before and view.section_data(content) == mangled.section_data(before)
     if note is None or same:

@@ -1,9 +1,9 @@
-"""What differs between two files of which one tool has laid the other out anew, such as objcopy for a signature.
+"""What differs between a file and the same file as another tool has rewritten it, such as objcopy for a signature.
 
-Compared is what the files mean: every section that is no table of names or symbols, by name, type, flags, alignment and
-content; every symbol by name, section, value, size, type, binding and visibility; every relocation by place, type,
-addend and the symbol that it means, not its number. The order of what Xen loads counts, for it places sections in
-that order, and of equal names it takes the first. A section with a signature is nobody's difference.
+The meaning of the files is compared: every section that is not a table of names or symbols, by name, type, flags,
+alignment and content; every symbol by name, section, value, size, type, binding and visibility; every relocation by
+place, type, addend and symbol, not by the symbol's number. The order of loaded sections and of equal names counts,
+because Xen places sections in that order and finds the first of equal names. A section with a signature does not count.
 """
 
 from collections import Counter, defaultdict
@@ -17,12 +17,12 @@ from lpmangle.verify.rewritten import some_named
 from lpmangle.xen.abi import BUILD_ID_SECTION, SIGNATURE_SECTION
 
 _E_FIELDS = ("e_type", "e_machine", "e_version", "e_entry", "e_phoff", "", "e_flags", "e_ehsize", "", "e_phnum")
-# Looked at by `verify` on their own.
+# `verify` checks these separately.
 _ELSEWHERE = (SIGNATURE_SECTION, embed.SECTION)
 
 
 def differences(before: elf.Object, after: elf.Object) -> Iterator[str]:
-    """One line for each; none if a signature is all that came."""
+    """One line for each difference; none if only a signature was added."""
     yield from _headers(before, after)
     yield from _tables(before, after)
     old, new = _sections(before), _sections(after)
@@ -42,7 +42,7 @@ def differences(before: elf.Object, after: elf.Object) -> Iterator[str]:
         elif one.type == elf.SHT_GROUP:
             if _group(before, old[one], ids[0]) != _group(after, new[one], ids[1]):
                 yield f"section changed: {one.name}: it has other members"
-        elif one.name != BUILD_ID_SECTION:  # which `verify` holds against the manifest
+        elif one.name != BUILD_ID_SECTION:  # which `verify` compares with the manifest
             yield from _content(before, old[one], after, new[one])
 
 
@@ -56,7 +56,7 @@ def _headers(before: elf.Object, after: elf.Object) -> Iterator[str]:
 
 
 def _tables(before: elf.Object, after: elf.Object) -> Iterator[str]:
-    """Of tables of names and symbols the name and what is no place; names of sections may get a table of their own."""
+    """Tables of names and symbols: their names and fields other than places. Section names may get their own table."""
     for table in ("symtab", "strtab", "section_names"):
         old, new = getattr(before, table), getattr(after, table)
         names = (old.name, ".shstrtab") if table == "section_names" else (old.name,)
@@ -67,7 +67,7 @@ def _tables(before: elf.Object, after: elf.Object) -> Iterator[str]:
 
 
 def _sections(view: elf.Object) -> dict[SectionId, elf.Section]:
-    """All that are to be compared, in order."""
+    """All sections to compare, in order."""
     tables = (view.symtab.number, view.strtab.number, view.section_names.number)
     return {
         one: view.sections[number]
@@ -83,8 +83,8 @@ def _section(
     new: elf.Section,
     ids: tuple[Sequence[SectionId], Sequence[SectionId]],
 ) -> Iterator[str]:
-    """What of the header differs that means something: sh_link and sh_info are numbers, and mean sections (`ids`)."""
-    # GNU objcopy sets SHF_INFO_LINK where it belongs, of relocations: sh_info is a section's number.
+    """Meaningful differences in the header; sh_link and sh_info are compared by section (`ids`), not by number."""
+    # GNU objcopy sets SHF_INFO_LINK on relocations, where it belongs: sh_info is a section's number.
     apart = elf.SHF_INFO_LINK if old.type in (elf.SHT_REL, elf.SHT_RELA) else 0
     for field, was, is_now in (
         ("flags", old.flags & ~apart, new.flags & ~apart),
@@ -107,7 +107,7 @@ def _section(
 
 
 def _role(view: elf.Object, ids: Sequence[SectionId], number: int) -> object:
-    """What another section's header means by a section's number; the symbol table may be called as it likes."""
+    """The section that a number in another section's header means; the symbol table may have any name."""
     return "symbols" if number == view.symtab.number else ids[number]
 
 
@@ -126,7 +126,7 @@ def _content(before: elf.Object, old: elf.Section, after: elf.Object, new: elf.S
 def _group(view: elf.Object, section: elf.Section, ids: Sequence[SectionId]) -> tuple[object, ...]:
     """The flags of a section group, its members and its signature (gABI, "Section Groups").
 
-    Without GRP_COMDAT: only a linker asks for it, and llvm-objcopy 14 takes it away.
+    Without GRP_COMDAT: only a linker uses it, and llvm-objcopy 14 removes it.
     """
     symbol = view.symbol(section.info)
     content = bytes(view.section_data(section))
@@ -141,7 +141,7 @@ def _group(view: elf.Object, section: elf.Section, ids: Sequence[SectionId]) -> 
 
 
 class _Symbols:
-    """The symbols of both files, each of the second matched with the one of the first that it is."""
+    """The symbols of both files, each of the second matched with the same one of the first."""
 
     def __init__(self, before: elf.Object, after: elf.Object) -> None:
         self._before, self._after = before, after
@@ -155,7 +155,7 @@ class _Symbols:
         there = {index for index in self._matched if index is not None}
         gone = [symbol for index, symbol in enumerate(self._old) if index not in there]
         came = [symbol for symbol, index in zip(self._new, self._matched, strict=True) if index is None]
-        # What has the name of one that is gone is that one, changed.
+        # A new symbol with the name of a missing one is that symbol, changed.
         changed, others = [], defaultdict[bytes, list[SymbolId]](list)
         for symbol in came:
             others[symbol.name].append(symbol)
@@ -171,7 +171,7 @@ class _Symbols:
         yield from some_named("symbols of one name are in another order", self._reordered())
 
     def _reordered(self) -> list[str]:
-        """Names of several symbols, to which it matters which is the first."""
+        """Names of several symbols whose order has changed, and matters."""
         several = {name for name, count in Counter(one.name for one in {*self._old}).items() if count > 1 and name}
         old, new = _orders(self._old, several), _orders(self._new, several)
         return [
@@ -181,7 +181,7 @@ class _Symbols:
         ]
 
     def relocations(self, old: elf.Section, new: elf.Section) -> Iterator[str]:
-        """Each that is not what it was, in the words of its place."""
+        """Each relocation that has changed, described by its place."""
         is_now = bytes(self._after.section_data(new))
         if self._same and is_now == self._before.section_data(old):
             return
@@ -215,7 +215,7 @@ class _Symbols:
         return f"{symbol}{plus}, type {info & mask}"
 
     def _number(self, index: int) -> int:
-        """The number that a symbol of the second file has in the first; one that no symbol has if it was not there."""
+        """The number in the first file of a symbol of the second; an unused number if it was not there."""
         found = self._matched[index] if index < len(self._matched) else None
         return (1 << 24) - 1 if found is None else found
 

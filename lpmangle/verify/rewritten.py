@@ -1,8 +1,8 @@
-"""What happened to a payload after lpmangle: for one that objcopy or strip has written anew, told by names.
+"""What happened to a payload after lpmangle, judged by names: for one that objcopy or strip has rewritten.
 
-Such a tool numbers symbols and sections as it likes, and drops what nothing refers to, so nothing can be compared by
-index, and the original cannot be had back. What still can be told is whether the renamed symbols are there, where they
-were in their sections, and, with the original at hand, which sections came, went or differ.
+Such a tool renumbers symbols and sections, and drops what nothing refers to, so nothing can be compared by index, and
+the original cannot be recovered. It is still known whether the renamed symbols are there, at their places in their
+sections, and, with the original, which sections were added, removed or changed.
 """
 
 from collections import defaultdict
@@ -14,14 +14,14 @@ from lpmangle.mangle import mark
 from lpmangle.manifest.read import Manifest, ReferenceRecord, SymbolRecord
 from lpmangle.xen.payload import Payload
 
-# So many are named of one kind; the number is said always.
+# The most that are named of one kind; the number is always given.
 MOST_NAMES = 20
 
 
 def since(view: elf.Object, found: Manifest, original: elf.Object | None = None, named: bool = True) -> Iterator[str]:
-    """What is different, a line for each, by the manifest and the original; the first line says how much is not.
+    """The differences from the manifest and the original, one line each; the first line says how much is the same.
 
-    Without `named` only that line, and names of functions.
+    Without `named`, only that line, and differences in names of functions.
     """
     present: dict[str, list[int]] = defaultdict(list)
     for index, name in enumerate(_names(view)):
@@ -52,7 +52,7 @@ def since(view: elf.Object, found: Manifest, original: elf.Object | None = None,
 
 
 def is_unmangled(view: elf.Object, found: Manifest) -> bool:
-    """Whether the payload has the names that the manifest says were there before, and none of the new ones."""
+    """Whether the payload has original names of the manifest, and none of the new ones."""
     if not found.named or mark.find(view):
         return False
     names = set(_names(view))
@@ -81,7 +81,7 @@ def of_another_payload(view: elf.Object, found: Manifest) -> str:
 
 
 def differences(view: elf.Object, symbol: elf.Symbol, entry: SymbolRecord) -> list[str]:
-    """What of a symbol is not as the manifest says, its name and index aside."""
+    """What differs between a symbol and the manifest, except its name and index."""
     section = view.sections[symbol.st_shndx].name if symbol.st_shndx < len(view.sections) else ""
     return [
         f"{what} is {is_now}, the manifest says {was}"
@@ -97,7 +97,7 @@ def differences(view: elf.Object, symbol: elf.Symbol, entry: SymbolRecord) -> li
 
 
 def function_differences(view: elf.Object, found: Manifest) -> Iterator[str]:
-    """Entries of .livepatch.funcs without the names that the manifest says. They keep their order, whatever is done."""
+    """Entries of .livepatch.funcs with other names than in the manifest. No tool changes the order of these entries."""
     if not found.functions:
         return
     try:
@@ -125,7 +125,7 @@ def _section_changes(before: elf.Object, after: elf.Object) -> Iterator[str]:
     old, new = _sections(before), _sections(after)
     yield from some_named("section gone", [name for name in old if name not in new])
     yield from some_named("section added", [name for name in new if name not in old])
-    # Relocations and tables hold indices; what Xen loads does not.
+    # Relocations and tables contain indices; what Xen loads does not.
     loaded = {section.name for section in after.sections if section.flags & elf.SHF_ALLOC}
     yield from some_named(
         "section changed", [name for name in new if name in loaded & old.keys() and new[name] != old[name]]

@@ -1,7 +1,8 @@
-"""The same question to LIEF, which shares no code with us: does anything but names differ?
+"""Asks LIEF, which shares no code with us, the same question: do only names differ?
 
-All fields of all symbols but the names, all section headers but the string table's place. LIEF is fed only bytes that
-our strict reader has taken, reads nothing but sections and symbols, and never writes: it corrupts relocatable files.
+It compares all fields of all symbols except the names, and all section headers except the string table's place. LIEF
+gets only bytes that our strict reader has accepted, reads only sections and symbols, and never writes, because it
+corrupts relocatable files.
 """
 
 import warnings
@@ -18,7 +19,7 @@ Tables = dict[str, list[tuple[Any, ...]]]
 
 
 def on_names(before: bytes, after: bytes, found: Manifest) -> Iterator[str]:
-    """What LIEF sees that differs between the two files beyond the new names of the manifest."""
+    """What differs between the two files according to LIEF, except the new names of the manifest."""
     old, new = tables(before), tables(after)
     if old is None or new is None:
         yield "LIEF cannot read it"
@@ -42,7 +43,7 @@ def on_names(before: bytes, after: bytes, found: Manifest) -> Iterator[str]:
 
 
 def on_embedding(bare: elf.Object, view: elf.Object) -> Iterator[str]:
-    """What LIEF sees that differs between a payload without its manifest and with it, beyond that section."""
+    """What differs between a payload without its manifest and with it according to LIEF, except that section."""
     old, new = tables(bare.data), tables(view.data)
     if old is None or new is None:
         yield "LIEF cannot read it with the manifest embedded"
@@ -60,7 +61,7 @@ def on_embedding(bare: elf.Object, view: elf.Object) -> Iterator[str]:
 
 
 def on_laying_out(before: bytes, after: bytes) -> Iterator[str]:
-    """What LIEF sees that differs between a payload and the same laid out anew, beyond places, tables and signature."""
+    """What differs after rewriting according to LIEF, except places, tables and signature."""
     old, new = tables(before), tables(after)
     if old is None or new is None:
         yield "LIEF cannot read it as it was laid out anew"
@@ -76,7 +77,7 @@ def _meaning(found: Tables) -> Tables:
     names = [section[0] for section in found["sections"]]
     symbols = []
     for name, value, size, kind, binding, other, shndx in found["symbols"]:
-        # An undefined symbol is found by its name; GNU objcopy makes a LOCAL one GLOBAL.
+        # An undefined symbol is found by name; GNU objcopy makes LOCAL ones GLOBAL.
         bound = "any" if not shndx else binding
         symbols.append((name, value, size, kind, bound, other, names[shndx] if shndx < len(names) else shndx))
     # GNU objcopy sets SHF_INFO_LINK where it belongs.

@@ -1,7 +1,7 @@
-"""Does a payload's signature fit a public key, as a hypervisor that insists on signatures asks it?
+"""Is a payload's signature valid for a public key, as a hypervisor that insists on signatures checks it?
 
 That is RSA PKCS#1 v1.5 over the SHA-256 of the whole file with zeros for the signature (RFC 8017, 8.2.2). The key is a
-PEM file. `cryptography` is loaded here alone, and is installed only with the extra `sign`.
+PEM file. `cryptography` is loaded only here, and installed only with the extra `sign`.
 """
 
 from typing import TYPE_CHECKING, NamedTuple
@@ -39,7 +39,7 @@ class SigningKey:
 
     @classmethod
     def read(cls, path: str) -> "SigningKey":
-        """Raises FileError, KeyFileError for what is no public RSA key, MissingPackageError without `cryptography`."""
+        """Raises FileError, KeyFileError if it is not a public RSA key, MissingPackageError without `cryptography`."""
         data = files.read(path).data
         try:
             from cryptography.exceptions import UnsupportedAlgorithm
@@ -61,7 +61,7 @@ class SigningKey:
         return cls(path, key)
 
     def answer(self, data: bytes) -> SignatureAnswer:
-        """What this key says to the signature of a payload. Raises ElfError for what is no payload."""
+        """Check the signature of a payload with this key. Raises ElfError for a file that is not a payload."""
         from cryptography.exceptions import InvalidSignature
         from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
         from cryptography.hazmat.primitives.hashes import SHA256

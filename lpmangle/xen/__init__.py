@@ -1,1 +1,1 @@
-"""What Xen is: its numbers, machines and versions; payloads and hypervisors as it sees them."""
+"""What Xen is: its constants, machines and versions; payloads and hypervisors as it sees them."""

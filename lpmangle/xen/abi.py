@@ -1,4 +1,4 @@
-"""Numbers and names of Xen's livepatch interface; each with the place in Xen's sources where it stands."""
+"""Constants and names of Xen's livepatch interface, each with its place in Xen's sources."""
 
 from lpmangle import elf
 
@@ -16,6 +16,6 @@ XEN_DEPENDS_SECTION = ".livepatch.xen_depends"
 SIGNATURE_SECTION = ".note.Xen.signature"  # of vendors; `signature` says where it comes from
 NT_GNU_BUILD_ID = 3
 
-# Relocation types that store a whole address: what livepatch_func.new_addr is filled in by.
+# Relocation types that store a whole address: they fill in livepatch_func.new_addr.
 R_X86_64_64, R_AARCH64_ABS64, R_ARM_ABS32 = 1, 257, 2
 ABSOLUTE_RELOCATION = {elf.EM_X86_64: R_X86_64_64, elf.EM_AARCH64: R_AARCH64_ABS64, elf.EM_ARM: R_ARM_ABS32}

@@ -27,8 +27,8 @@ class FunctionName(NamedTuple):
 def looked_up(view: elf.Object, section: elf.Section, starts: Sequence[int]) -> list[FunctionName]:
     """The entries with old_addr 0, which Xen looks up by name (livepatch.c:resolve_old_address), in order.
 
-    `section` is .livepatch.funcs, whose entries begin at `starts`. Left out are those whose name cannot be told from
-    the file alone. Raises PayloadError, ElfError.
+    `section` is .livepatch.funcs, whose entries begin at `starts`. Entries whose name is not known from the file alone
+    are left out. Raises PayloadError, ElfError.
     """
     pointer = view.layout.address.size
     entry_size = section.size // len(starts)

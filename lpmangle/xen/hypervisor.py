@@ -15,14 +15,14 @@ from lpmangle.xen.xensyms import HINT, captured_symbols, kept_symbols
 
 XEN_VIRT_START = 0xFFFF82D040000000  # of x86 (asm/config.h)
 _GZIP = b"\x1f\x8b"
-# Names that mark the end of the hypervisor, behind which payloads are mapped.
+# Names that mark the end of the hypervisor, after which payloads are mapped.
 _END_SYMBOLS = (b"__2M_rwdata_end", b"_end")
 
 
 class Hypervisor:
     """The running hypervisor, from its xen-syms or from a copy of /proc/xen/xensyms.
 
-    The copy has neither build-id nor code nor version; None says that it is not known.
+    The copy has no build-id, code or version; None means that they are not known.
     """
 
     def __init__(self, symbols: dict[bytes, int]) -> None:
@@ -40,7 +40,7 @@ class Hypervisor:
 
     @classmethod
     def read_from(cls, data: bytes) -> "Hypervisor":
-        """Raises ElfError for anything that is neither."""
+        """Raises ElfError for anything else."""
         if data.startswith(_GZIP):
             raise ElfError("is compressed with gzip", hint=f"unpack it; if that has no symbols, {HINT}")
         if data[:4] != elf.ELFMAG:
@@ -75,7 +75,7 @@ class Hypervisor:
 
     @cached_property
     def local_names(self) -> set[bytes]:
-        """The names of its local symbols, without the files that they stand in."""
+        """The names of its local symbols, without their files."""
         return {name.rpartition(b"#")[2] for name in self.symbols if b"#" in name}
 
     @cached_property
@@ -84,17 +84,17 @@ class Hypervisor:
 
     @cached_property
     def init(self) -> range:
-        """The addresses that are freed after boot: its init sections; none if it is not known."""
+        """The addresses that are freed after boot, its init sections; empty if they are not known."""
         return range(self.symbols.get(b"__init_begin", 0), self.symbols.get(b"__init_end", 0))
 
     def read(self, address: int, size: int) -> bytes | None:
-        """At most `size` bytes of the hypervisor's image; none if nothing is mapped there, None if not known."""
+        """At most `size` bytes of the hypervisor's image; empty if nothing is mapped there, None if not known."""
         if self._contents is None:
             return None
         for start, length, content in self._contents:
             at = address - start
             if 0 <= at < length:
-                # NOBITS: there is memory, but what is in it is not known before boot.
+                # NOBITS: there is memory, but its content is not known before boot.
                 return bytes(content[at : at + size]).ljust(min(size, length - at), b"\0")
         return b""
 

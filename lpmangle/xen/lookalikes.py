@@ -1,4 +1,4 @@
-"""Names that stand for the same thing but for what builds make different: folders, numbers, what compilers append."""
+"""Names that mean the same thing and differ only in folders, numbers, or what compilers append."""
 
 import re
 from collections.abc import Iterable
@@ -10,13 +10,13 @@ _COMPILERS = re.compile(rb"(\.(cold|part|isra|constprop|lto_priv|llvm|\d+))+$")
 
 
 def compiler_made(name: bytes) -> bytes:
-    """The end of a name that a compiler has made: `.3` of `calls.3`; empty if none is."""
+    """The end of a name that a compiler has appended: `.3` of `calls.3`; empty if there is none."""
     found = _COMPILERS.search(name[-MAX_NAME:])
     return found[0] if found else b""
 
 
 class Lookalikes:
-    """The names of a hypervisor, to be found by others like them."""
+    """The names of a hypervisor, found by similar names."""
 
     def __init__(self, names: Iterable[bytes]) -> None:
         self._by_stem: dict[bytes, list[bytes]] = {}
@@ -24,7 +24,7 @@ class Lookalikes:
             self._by_stem.setdefault(_stem(name), []).append(name)
 
     def twins(self, name: bytes) -> list[bytes]:
-        """Those of the same file, as far as both name one: `common/irq.c#once_.7` for `irq.c#once_.3`."""
+        """Similar names of the same file, if both name one: `common/irq.c#once_.7` for `irq.c#once_.3`."""
         file = name.rpartition(b"#")[0]
         return [
             other
@@ -33,7 +33,7 @@ class Lookalikes:
         ]
 
     def like(self, name: bytes) -> list[bytes]:
-        """The same, then those of whatever file, local and global."""
+        """The same, then those of any file, local and global."""
         twins = self.twins(name)
         those = {name, *twins}
         return twins + [other for other in self._by_stem.get(_stem(name), []) if other not in those]
@@ -45,7 +45,7 @@ def _stem(name: bytes) -> bytes:
 
 
 def _same_file(one: bytes, other: bytes) -> bool:
-    """Livepatch-build and older Xen leave folders out."""
+    """livepatch-build and older Xen omit folders."""
     if not one or not other:
         return one == other
     return one == other or one.endswith(b"/" + other) or other.endswith(b"/" + one)

@@ -7,7 +7,7 @@ from lpmangle import elf
 
 
 class Machine(NamedTuple):
-    """One machine: what arch_livepatch_verify_elf wants, and the sizes of Xen's structures on it."""
+    """One machine: what arch_livepatch_verify_elf requires, and the sizes of Xen's structures on it."""
 
     e_machine: int
     name: str

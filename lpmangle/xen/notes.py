@@ -1,4 +1,4 @@
-"""Build-id notes: what the hypervisor takes for one, its own and those of payloads."""
+"""Build-id notes as the hypervisor reads them, its own and those of payloads."""
 
 import errno
 from struct import Struct
@@ -11,9 +11,9 @@ HEADER_SIZE = 12  # Elf_Note: namesz, descsz, type
 def parse_build_id(content: bytes, size: int, word: Struct) -> tuple[int, bytes]:
     """The errno (0 if it is sound) and the build-id of a note of `size` bytes.
 
-    The rule is xen/common/version.c:xen_build_id_check, which looks at the first note only. `content` may go on behind
-    `size`: a descriptor behind a name that is not padded ends up to 3 bytes behind what Xen counts. `word` is an
-    Elf_Word in the payload's byte order.
+    The rule is xen/common/version.c:xen_build_id_check, which reads only the first note. `content` may be longer than
+    `size`: a descriptor after a name that is not padded ends up to 3 bytes after what Xen counts. `word` is an Elf_Word
+    in the payload's byte order.
     """
     if size <= HEADER_SIZE:
         return errno.EINVAL, b""

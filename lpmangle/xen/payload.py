@@ -1,7 +1,7 @@
-"""What Xen's livepatch loader makes of a payload, told from the file alone.
+"""How Xen's livepatch loader sees a payload, judging from the file alone.
 
-Each rule names the function of Xen that it follows (xen/common/livepatch.c where no other file is named). What differs
-between the supported versions of Xen must not matter to a build: what is said here holds for all of them.
+Each rule names the function of Xen that it follows (in xen/common/livepatch.c, if no other file is named). Differences
+between the supported versions of Xen must not matter to a build: everything here holds for all of them.
 """
 
 from functools import cached_property
@@ -43,11 +43,11 @@ class FunctionEntry(NamedTuple):
 
     start: int  # offset in the section
     version: int
-    replacement: Location | None  # new_addr; None where it is not in the payload
+    replacement: Location | None  # new_addr; None if it is not in the payload
 
 
 class Payload:
-    """A relocatable ELF file seen with the loader's eyes. Properties raise PayloadError where Xen would refuse."""
+    """A relocatable ELF file as the loader sees it. Properties raise PayloadError if Xen would refuse it."""
 
     def __init__(self, view: elf.Object) -> None:
         self.elf = view
@@ -103,7 +103,7 @@ class Payload:
 
     @cached_property
     def looked_up(self) -> "list[FunctionName]":
-        """The names of the functions to replace that Xen looks up by name, as far as they can be told."""
+        """The names of the functions to replace that Xen looks up by name, as far as they are known."""
         from lpmangle.xen.function_names import looked_up  # few payloads are stacked
 
         section = self.elf.section_named(FUNCS_SECTION)
@@ -142,23 +142,24 @@ class Payload:
     def kinds(self) -> bytes:
         """One Kind per symbol, in table order.
 
-        A symbol overrides if it is at the replacement itself: the same section, the same offset. Where the sections
-        come to lie next to each other, the loader counts one at the end of the section before as overriding, too; but
-        whether they do, differs between versions of Xen (`coincidences`), so such a symbol is NEW here.
+        A symbol overrides if it is exactly at a replacement: same section, same offset. If two sections are loaded next
+        to each other, the loader also counts a symbol at the end of the first one as overriding; but that differs
+        between versions of Xen (`coincidences`), so such a symbol is NEW here.
         """
         return self._symbols[0]
 
     @property
     def coincidences(self) -> tuple[frozenset[int], frozenset[int]]:
-        """Indices of the NEW symbols that Xen counts as overriding since they come to lie at a replacement.
+        """Indices of the NEW symbols that Xen counts as overriding, because they happen to be at a replacement's
+        address.
 
-        First under the versions that do not place empty sections, then under those that do.
+        First for the versions that do not place empty sections, then for those that do.
         """
         return self._symbols[1]
 
     @cached_property
     def unsure_names(self) -> frozenset[bytes]:
-        """The names, as Xen keeps them, of symbols that are new under some versions only: not always found by name."""
+        """The names, as Xen keeps them, of symbols that are new only under some versions: not always found."""
         unsure = self.coincidences[0] | self.coincidences[1]
         if not unsure:
             return frozenset()
@@ -174,13 +175,13 @@ class Payload:
         replacements = [function.replacement for function in self.functions if function.replacement]
         overridden: dict[int, set[int]] = {}
         for section, offset in replacements:
-            # In an empty section nothing has an address under versions that do not place it.
+            # In versions that do not place empty sections, nothing in one has an address.
             if view.sections[section].size:
                 overridden.setdefault(section, set()).add(offset)
         layouts = []
         for empty_sections_placed in (False, True):
             bases = place(view.sections, mask, empty_sections_placed=empty_sections_placed).offsets
-            # 0 is no replacement, but the deletion of code.
+            # 0 is not a replacement, but means that code is deleted.
             at = {_address(bases, section, offset, mask) for section, offset in replacements} - {
                 _address([None], 0, 0, 0)
             }
@@ -214,7 +215,7 @@ class Payload:
 
     @property
     def depends(self) -> bytes | None:
-        """Build-id of what the payload must be applied on: the hypervisor's or the previous payload's."""
+        """Build-id of what the payload must be applied on: the hypervisor or the previous payload."""
         return self._note(DEPENDS_SECTION)
 
     @property
@@ -234,6 +235,6 @@ class Payload:
 
 
 def _address(bases: list[int | None], section: int, offset: int, mask: int) -> int:
-    """Where a place comes to lie in the payload's memory; negative where its section is not loaded."""
+    """The address of a place in the payload's memory; negative if its section is not loaded."""
     base = bases[section]
     return ~offset if base is None else base + offset & mask

@@ -1,4 +1,4 @@
-"""Where a payload's sections lie in the hypervisor's memory: livepatch.c:move_payload, calc_section."""
+"""Where a payload's sections are placed in the hypervisor's memory: livepatch.c:move_payload, calc_section."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     class SectionHeader(Protocol):
-        """The fields of Elf_Shdr that decide."""
+        """The fields of Elf_Shdr that matter."""
 
         @property
         def flags(self) -> int: ...
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Placement(NamedTuple):
-    """Byte offsets into the payload's memory, by section number; None where a section is not loaded.
+    """Byte offsets in the payload's memory, by section number; None if a section is not loaded.
 
     `text_size` is the size of the code before padding, `total` that of all memory, in whole pages.
     """

@@ -1,4 +1,4 @@
-"""What a relocation fills in, by machine and type, for the types that Xen takes.
+"""What a relocation fills in, by machine and type, for the types that Xen supports.
 
 x86: xen/arch/x86/livepatch.c:arch_livepatch_perform_rela; arm64 and arm32: arch_livepatch_perform_rela and
 arch_livepatch_perform in xen/arch/arm/arm{64,32}/livepatch.c. Names of types are those of the psABIs.
@@ -77,7 +77,7 @@ FIELDS: dict[int, dict[int, Field]] = {elf.EM_X86_64: _X86_64, elf.EM_AARCH64: _
 
 
 def arm32_addend(kind: int, word: int) -> int:
-    """xen/arch/arm/arm32/livepatch.c:get_addend: what stands in the place that an SHT_REL entry names."""
+    """xen/arch/arm/arm32/livepatch.c:get_addend: the addend at the place that an SHT_REL entry names."""
     if kind in (R_ARM_CALL, R_ARM_JUMP24):
         return sign_extended(word << 2, 26)
     if kind in (R_ARM_MOVW_ABS_NC, R_ARM_MOVT_ABS):
@@ -86,5 +86,5 @@ def arm32_addend(kind: int, word: int) -> int:
 
 
 def sign_extended(number: int, bits: int) -> int:
-    """What the low `bits` of a number say as two's complement."""
+    """The low `bits` of a number, read as two's complement."""
     return (number + (1 << (bits - 1))) % (1 << bits) - (1 << (bits - 1))

@@ -1,10 +1,10 @@
-"""Is a payload signed, and how: the note that a hypervisor checks, and what a signer has appended behind the file.
+"""Is a payload signed, and how: the note that a hypervisor checks, and what a signer has appended to the file.
 
-The note is what vendors use and what was posted to xen-devel in 2025; upstream's loader does not look at it. It stands
-alone in its section, and is named `Xen`. Its type says how it was made: version in bits 0 to 15, algorithm in 16 to 23,
+The note is the one that vendors use and that was posted to xen-devel in 2025; upstream's loader does not read it. It is
+alone in its section, and named `Xen`. Its type says how it was made: version in bits 0 to 15, algorithm in 16 to 23,
 hash in 24 to 31; its descriptor is the signature. In a vendor's older form the type is 0, and the descriptor begins
-with u16 version, u8 algorithm, u8 hash, u32 length. A note of zeros is a place for a signature that is still to be
-made: the signature is that of the whole file in this state.
+with u16 version, u8 algorithm, u8 hash, u32 length. A note of zeros is space for a signature that has not
+been made: the signature is made over the whole file in this state.
 """
 
 from struct import Struct, error
@@ -27,9 +27,10 @@ _HINT = "mangle first, then sign the result; --force mangles it nevertheless, an
 
 
 class Note(NamedTuple):
-    """The note; the signature's `size` bytes are at `offset` of the file. `blank`: nothing has been signed yet.
+    """The note; the signature's `size` bytes are at `offset` in the file. `blank`: nothing has been signed yet.
 
-    `problem` is what is wrong with it, empty if nothing is; then the other fields hold what could be read.
+    `problem` is what is wrong with it, empty if nothing is. If it is not empty, the other fields have what could be
+    read.
     """
 
     problem: str = ""
@@ -49,7 +50,7 @@ class Note(NamedTuple):
 
 
 def note_of(view: elf.Object) -> Note | None:
-    """The note of a payload; None if there is none. Whatever its bytes are, this is no error."""
+    """The note of a payload; None if there is none. Invalid content is not an error."""
     several = [section for section in view.sections if section.name == SIGNATURE_SECTION]
     if not several:
         return None
@@ -74,7 +75,7 @@ def _read(view: elf.Object, section: elf.Section) -> Note:
         return Note("it is not called Xen", blank)
     if at + size > end:
         return Note("it is cut short", blank)
-    # gABI, note section: descriptors are padded to whole words, of which the last may lack.
+    # gABI, note section: descriptors are padded to whole words; the last padding may be missing.
     if any(data[at + size : end]) or end - at - size >= _NAME_AT:
         return Note("there are two notes, or bytes behind the one", blank and not any(data[at + size : end]))
     if kind:
@@ -84,9 +85,9 @@ def _read(view: elf.Object, section: elf.Section) -> Note:
         version, algorithm, digest, length = head.unpack_from(descriptor)
         at, size = at + head.size, size - head.size
         blank = not any(descriptor[head.size :])
-        if not any(descriptor):  # nobody has filled in anything yet
+        if not any(descriptor):  # nothing has been filled in yet
             version, length = VERSION, size
-        # Behind the signature there may be padding.
+        # There may be padding after the signature.
         if length > size or any(descriptor[head.size + length :]):
             return Note(f"it says {counted(length, 'byte')} where it has {size}", blank)
         size = length
@@ -108,7 +109,7 @@ def _problem(version: int, algorithm: int, digest: int, size: int) -> str:
 
 
 class Signed(NamedTuple):
-    """How a payload is signed: by a note that is not blank, by so many bytes behind the file, both, or not at all."""
+    """How a payload is signed: by a note that is not blank, by bytes appended to the file, both, or not at all."""
 
     note: Note | None
     appended: int
@@ -125,7 +126,7 @@ class Signed(NamedTuple):
         return PayloadError(words, hint=_HINT)
 
     def broken(self) -> list[str]:
-        """What is to be said of each signature when the payload was changed all the same."""
+        """What to say of each signature if the payload was changed nevertheless."""
         lines = [f"its signature ({self.note}) stays as it was, and is no longer valid"] if self.note else []
         if self.appended:
             words = appended.describe(self.data, self.appended, "stays as it was", "stay as they were")
@@ -133,7 +134,7 @@ class Signed(NamedTuple):
         return lines
 
     def dropped(self) -> list[str]:
-        """The same when the payload was made again, from what it was before it was signed."""
+        """The same if the payload was made again from its state before signing."""
         lines = [f"its signature ({self.note}) is gone: sign it again"] if self.note else []
         if self.appended:
             words = appended.describe(self.data, self.appended, "is gone", "are gone")
@@ -142,7 +143,7 @@ class Signed(NamedTuple):
 
 
 def signed(view: elf.Object) -> Signed:
-    """Is this payload signed, and how? A note that is blank is no signature."""
+    """Is this payload signed, and how? A blank note is not a signature."""
     note = note_of(view)
     return Signed(note if note and not note.blank else None, appended.size(view), view.data)
 

@@ -1,6 +1,6 @@
 """What a symbol is to the loader: livepatch.c:is_payload_symbol, and build_symbol_table for those at a replacement.
 
-ELF binding and symbol type play no part.
+ELF binding and symbol type do not matter.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from lpmangle import elf
 
 
 class Kind(IntEnum):
-    """Only the last two are registered, and only NEW ones can collide or be found by name."""
+    """Only the last two kinds are registered, and only NEW symbols can collide or be found by name."""
 
     NULL = 0
     UNDEFINED = 1
@@ -24,23 +24,23 @@ class Kind(IntEnum):
     NEW = 9
 
 
-# First bytes of the names that are not what their section says; the NUL is that of an empty name.
+# First bytes of names whose kind does not depend only on the section; NUL is that of an empty name.
 UNUSUAL = frozenset(b"\0.$")
 USUAL = b"usual"  # any name that is
 
 
 class SymbolRules:
-    """The rules for one payload, known by the sh_flags of its sections and its machine (EM_*)."""
+    """The rules for one payload, which depend on the sh_flags of its sections and its machine (EM_*)."""
 
     def __init__(self, section_flags: Sequence[int], machine: int) -> None:
-        # What a symbol with a usual name is, by the section that it is defined in; section 0 is SHN_UNDEF.
+        # The kind of a symbol with a usual name, by the section that it is defined in; section 0 is SHN_UNDEF.
         self.by_section = [Kind.NEW if flags & elf.SHF_ALLOC else Kind.NOT_LOADED for flags in section_flags]
         self.by_section[0] = Kind.UNDEFINED
         self._mergeable = [bool(flags & elf.SHF_MERGE) for flags in section_flags]
         self._machine = machine
 
     def kind(self, shndx: int, name: bytes) -> Kind:
-        """NEW for every symbol that is registered: its address decides whether it overrides."""
+        """NEW for every symbol that is registered: its address then decides whether it overrides."""
         if shndx >= len(self.by_section):
             return Kind.ABSOLUTE if shndx == elf.SHN_ABS else Kind.COMMON
         kind = self.by_section[shndx]
@@ -62,6 +62,6 @@ def _is_mapping_symbol(name: bytes, machine: int) -> bool:
     """Whether an Arm toolchain's marker: $d, $x (arm64), $a, $t (arm32), bare or with .anything.
 
     xen/arch/arm/arm{32,64}/livepatch.c:arch_livepatch_symbol_ok. $t, which makes Xen refuse the payload
-    (arch_livepatch_symbol_deny), is one as well: renamed it would slip through.
+    (arch_livepatch_symbol_deny), is one, too: if it were renamed, Xen would accept it.
     """
     return len(name) >= 2 and name[1] in _MAPPING[machine] and name[2:3] in (b"", b".")

@@ -1,4 +1,4 @@
-"""The variables of a payload: what keeps a state while the payload is applied."""
+"""The variables of a payload: what holds state while the payload is applied."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -9,12 +9,12 @@ from lpmangle.xen.lookalikes import compiler_made
 from lpmangle.xen.payload import Payload
 from lpmangle.xen.symbols import Kind
 
-# Written while relocations are done, and never again: what a compiler calls "relro".
+# Written only while relocations are performed: compilers call it "relro".
 _CONSTANT = ".data.rel.ro"
 
 
 class Variable(NamedTuple):
-    """Symbol number `symbol`; `name` is its original name, `stable` what it is told by in other builds; in bytes."""
+    """Symbol number `symbol`; `name` is its original name, `stable` the one that identifies it in other builds."""
 
     symbol: int
     name: bytes
@@ -23,7 +23,7 @@ class Variable(NamedTuple):
 
 
 def holds_state(section: elf.Section) -> bool:
-    """Whether what is in a section can change while the payload is applied."""
+    """Whether the content of a section can change while the payload is applied."""
     return (
         section.flags & (elf.SHF_ALLOC | elf.SHF_WRITE) == elf.SHF_ALLOC | elf.SHF_WRITE
         and not section.name.startswith((_CONSTANT, ".livepatch."))
@@ -33,7 +33,7 @@ def holds_state(section: elf.Section) -> bool:
 def variables(payload: Payload, original: Callable[[bytes], bytes]) -> list[Variable]:
     """The new symbols of a payload that hold state, in table order. Raises PayloadError, ElfError.
 
-    `original` gives a symbol's name before it was mangled.
+    `original` returns a symbol's name before it was mangled.
     """
     found = list(_of_state(payload, original))
     stable = stable_names(name for _, name, _ in found)
@@ -51,9 +51,9 @@ def _of_state(payload: Payload, original: Callable[[bytes], bytes]) -> Iterator[
 
 
 def stable_names(names: Iterable[bytes]) -> dict[bytes, bytes]:
-    """Name -> the same without what the compiler has put behind it, where that leaves a name that no other has.
+    """Name -> the same without what the compiler has appended, if no other symbol has the name without it.
 
-    Static variables of functions are numbered (`calls.3`), and a fix elsewhere in the file numbers them anew.
+    Static variables of functions are numbered (`calls.3`), and a fix elsewhere in the file renumbers them.
     """
     stems = {name: name.removesuffix(compiler_made(name)) for name in names}
     count = Counter(stems.values())

@@ -1,4 +1,4 @@
-"""The version of a hypervisor, read in its code: what xen_major_version and the like return (common/version.c)."""
+"""The version of a hypervisor, read from its code: what xen_major_version and others return (common/version.c)."""
 
 from collections.abc import Callable
 
@@ -13,7 +13,7 @@ Read = Callable[[int, int], bytes]
 
 
 def read_version(machine: Machine, symbols: dict[bytes, int], read: Read) -> Version | None:
-    """None if the code is of no form that is known."""
+    """None if the form of the code is not known."""
     returned = {ARM64: _returned_arm64, ARM32: _returned_arm32}.get(machine, _returned_x86)
     values = [
         returned(read, symbols[name]) if name in symbols else None

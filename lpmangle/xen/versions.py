@@ -6,7 +6,7 @@ from lpmangle.errors import NamingError
 
 Version = tuple[int, int, int]
 
-# Those whose sources were read; 99 stands for a branch's newest release, as parse_version reads it.
+# The versions whose sources were read; 99 means a branch's newest release, as in parse_version.
 OLDEST: Version = (4, 14, 0)
 NEWEST: Version = (4, 22, 99)
 
@@ -14,7 +14,7 @@ NEWEST: Version = (4, 22, 99)
 def parse_version(text: str) -> Version:
     """`4.17`, `4.17.7` or what hypervisors call themselves (`4.17.7-pre`, `4.17.7+13-g2445b30a44`).
 
-    Without a point release the newest of that branch is meant. Raises NamingError.
+    Without a point release, it is the newest of that branch. Raises NamingError.
     """
     match = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?(?![.\d])", text)
     if not match:
@@ -24,11 +24,11 @@ def parse_version(text: str) -> Version:
 
 
 def version_text(version: Version) -> str:
-    """As parse_version reads it."""
+    """As for parse_version."""
     major, minor, point = version
     return f"{major}.{minor}.{point}" if point < 99 else f"{major}.{minor}"
 
 
 def nearest(version: Version) -> Version:
-    """The version itself if it is known here, else the known one that is nearest."""
+    """The version itself if it is known here, else the nearest known one."""
     return min(max(version, OLDEST), NEWEST)

@@ -1,8 +1,8 @@
 """The hypervisor's own symbol table: what undefined symbols resolve to, and what new symbols must not be named.
 
-Two sources say the same: the `xen-syms` ELF that Xen's build leaves behind, and `/proc/xen/xensyms` in a dom0. The
-first holds the symbols as the linker saw them; Xen's build makes the hypervisor's table of them (xen/tools/symbols.c,
-run with --all-symbols where livepatching is configured), and so does `hypervisor_symbols`.
+There are two equal sources: the `xen-syms` ELF that Xen's build leaves, and `/proc/xen/xensyms` in a dom0. The first
+has the symbols as the linker saw them; from these, Xen's build makes the hypervisor's table (xen/tools/symbols.c, run
+with --all-symbols if livepatching is configured), and so does `hypervisor_symbols`.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from typing import NamedTuple
 from lpmangle import elf
 from lpmangle.errors import ElfError
 
-# What to do about a file that has no names of a hypervisor.
+# The hint for a file without names of a hypervisor.
 HINT = (
     "take the xen-syms that the hypervisor's build leaves beside what is booted (Debian: xen-hypervisor-*-dbg), "
     "or a copy of /proc/xen/xensyms from a host that runs it"
@@ -48,12 +48,12 @@ def kept_symbols(view: elf.Object) -> Iterator[tuple[int, bool, bytes]]:
         if kind == elf.STT_FILE:
             file = view.string(st_name)
         elif st_shndx < count and loaded[st_shndx]:
-            if kind == elf.STT_SECTION:  # of which nm shows the name of the section
+            if kind == elf.STT_SECTION:  # for these, nm prints the name of the section
                 name = sections[st_shndx]
             else:
                 start = names + st_name
                 end = find(b"\0", start, start + elf.MAX_NAME_BYTES + 1)
-                name = data[start:end] if end >= 0 else view.string(st_name)  # which refuses one that long
+                name = data[start:end] if end >= 0 else view.string(st_name)  # which refuses so long a name
             if not name or name[0] == _DOLLAR or b"_compiled." in name:
                 continue
             if st_info >> 4 == elf.STB_LOCAL:
