@@ -37,13 +37,13 @@ OVERRIDE(xen_extra_version);
 
 
 def environment(*folders: Path | str, **variables: str) -> dict[str, str]:
-    """With the stand-in for livepatch-build and our lpmangle in PATH, `folders` before them."""
+    """The environment with the stand-in for livepatch-build and our lpmangle in PATH, after `folders`."""
     path = [*map(str, folders), str(STANDIN), str(Path(sys.executable).parent), os.environ["PATH"]]
     return {**os.environ, "PATH": ":".join(path), **variables}
 
 
 def copied(folder: Path) -> Path:
-    """A clone of its own with the files as they are here, those not committed yet too."""
+    """A clone with the files as they are here, including those that are not committed."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for name in filter(None, listed.split("\0")):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -55,7 +55,7 @@ def copied(folder: Path) -> Path:
 
 
 def make_tree(folder: Path) -> Path:
-    """A Xen tree as small as the stand-in needs it."""
+    """The smallest Xen tree that the stand-in accepts."""
     (folder / "xen").mkdir(parents=True)
     (folder / "xen" / "x86_emulate.c").write_text(BASE)
     (folder / "xen" / "livepatch.h").write_bytes((ROOT / "examples" / "livepatch.h").read_bytes())
@@ -63,7 +63,7 @@ def make_tree(folder: Path) -> Path:
 
 
 def make_build(folder: Path) -> Path:
-    """All that a build of fix.patch needs (`options`)."""
+    """Everything that a build of fix.patch needs (`options`)."""
     make_tree(folder / "tree")
     write_patch(folder / "fix.patch")
     (folder / "config").touch()
@@ -79,7 +79,7 @@ def script(folder: Path, text: str, name: str = "tool") -> str:
 
 
 def write_patch(path: Path, version: str = "-patched", code: str = CODE) -> Path:
-    """The patch that makes CODE out of the tree's file."""
+    """The patch that turns the tree's file into CODE."""
     lines = code.replace("VERSION", f'"{version}"').splitlines()
     added = "".join(f"+{line}\n" for line in lines)
     head = f"--- a/xen/x86_emulate.c\n+++ b/xen/x86_emulate.c\n@@ -1 +1,{1 + len(lines)} @@\n"
@@ -115,7 +115,7 @@ def names(payload: Path) -> list[str]:
 
 
 def is_mangled(payload: Path) -> bool:
-    """Whether the static function of CODE has a new name; the manifest must be there if so and only then."""
+    """Whether the static function of CODE has a new name; the manifest must exist exactly then."""
     found = [name for name in names(payload) if name.startswith("x86_emulate.c#_get_fpu")]
     mangled = found != ["x86_emulate.c#_get_fpu"]
     assert len(found) == 1

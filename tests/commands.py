@@ -1,7 +1,8 @@
-"""lpmangle as its users call it, and the files that its documentation speaks of.
+"""lpmangle as its users call it, and the files of its documentation.
 
-A run is a fork of a process that has loaded all modules: a tenth of what a start of Python costs, and there are
-thousands. What depends on the start of the process, on signals, on pipes and terminals, starts it itself.
+A run is a fork of a process that has loaded all modules: this takes a tenth of the time of starting Python, and there
+are thousands of runs. Tests that depend on the start of the process, on signals, pipes or terminals start it
+themselves.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
-# A run that takes as long hangs.
+# A run that takes this long hangs.
 SECONDS = 600
-# What Python, or the C library, looks at when it starts: with another one of these a run is a process of its own.
+# Variables that Python or the C library reads at the start: if one differs, a run is a new process.
 _AT_START = ("PYTHON", "LC_", "LANG", "LD_", "MALLOC_", "GLIBC_")
 
 
@@ -35,7 +36,7 @@ def lpmangle(
 
 
 def loaded(words: list[str], folder: Path) -> set[str]:
-    """The modules that a call loads, in a process of its own."""
+    """The modules that a call loads, in a new process."""
     code = f"""\
 import sys
 before = set(sys.modules)

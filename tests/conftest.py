@@ -21,19 +21,19 @@ OURS = ("FAULTS", "GOLDEN", "LAB", "LABS", "REQUIRE_LAB", "SEED", "STACKS")
 # modules, as it does for users.
 for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"):
     os.environ.pop(name, None)
-# Nor do the settings of whoever runs them count (lpmangle/cli/settings.py), but those of the tests themselves.
+# The user's own settings (lpmangle/cli/settings.py) do not count either, only those of the tests.
 for name in [name for name in os.environ if name.startswith("LPMANGLE_") and name[9:] not in OURS]:
     del os.environ[name]
 
-# Ignored by Python itself, and given back by whatever starts processes.
+# Python ignores these, and restores them when it starts a process.
 PYTHON_IGNORES = (signal.SIGPIPE, signal.SIGXFSZ)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def nothing_is_ignored() -> None:
-    """What tests start has all signals, whatever was ignored when we were started (by nohup, or by a shell's `&`).
+    """Processes that tests start get all signals, even those that we ignore since our start (nohup, or a shell's `&`).
 
-    A handler that does nothing is as good as ignoring for us, and no process that we start inherits it.
+    A handler that does nothing has the same effect for us, and no process that we start inherits it.
     """
     for number in signal.valid_signals() - {*PYTHON_IGNORES}:
         if signal.getsignal(number) == signal.SIG_IGN:
@@ -51,7 +51,7 @@ def corpus() -> dict[str, Item]:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
-    """Tests that share something that is slow to make stay together: those of a file; in the lab those of one boot."""
+    """Tests that share something slow stay together: those of a module; in the lab, those of one boot."""
     from xdist.scheduler import LoadScopeScheduling  # only here: there is none without xdist
 
     class Groups(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
@@ -66,11 +66,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Schedul
     return Groups(config, log)
 
 
-# Files that take longest: none is to be what one core still does when the others are done.
+# The files that take longest begin early, so that no core is still busy with one when the others are done.
 LONG = ("test_packaging.py", "test_buildsystems.py", "test_faults.py", "test_properties.py", "test_oracles.py")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The lab's boots begin first: they take longest, and the rest is done beside them, long files first."""
+    """The lab's boots begin first, because they take longest; the rest runs beside them, long files first."""
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: (item.get_closest_marker("xen") is None, item.path.name not in LONG))

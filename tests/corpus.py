@@ -1,7 +1,7 @@
 """Payloads as Xen loads them, built from tests/data/src.
 
-`build_corpus(folder)` compiles and links all of them and returns name -> Item. What Xen makes of
-each symbol stands in expected.py.
+`build_corpus(folder)` compiles and links all of them and returns name -> Item. expected.py says
+what each symbol is for Xen.
 
     shape                                               item
     every machine, gcc and clang, GNU ld and lld        MACHINE-COMPILER-LINKER
@@ -29,7 +29,7 @@ each symbol stands in expected.py.
     overriding by LOCAL function symbol                 all with emulate (x86_emulate)
     overriding by GLOBAL function symbol                all with emulate (x86_emulate_wrapper)
     overriding by section symbol plus addend            all with entry (do_entry)
-    overriding only where sections lie side by side     x86_64-boundary (end_of_first)
+    overriding only if sections are side by side         x86_64-boundary (end_of_first)
     no funcs, only a load hook                          *-hooks
 
 test_corpus.py proves that each of them is there.
@@ -69,14 +69,14 @@ class Spec:
 
     machine: str
     compiler: str
-    linker: str | None  # None: what `cc -c` writes is the payload
+    linker: str | None  # None: the output of `cc -c` is the payload
     parts: tuple[str, ...] = PATCH
     debug: bool = False
     version: int = 2
     add_sections: bool = True
     placeholder: int = SHN_UNDEF
-    sections: int = 0  # fill up to that many
-    runs: bool = True  # a program made of it runs here
+    sections: int = 0  # add sections up to this number
+    runs: bool = True  # a program made from it runs here
 
     @property
     def expected(self) -> Expected:
@@ -120,7 +120,7 @@ def _specs() -> Iterator[tuple[str, Spec]]:
 
 
 SPECS = dict(_specs())
-# Committed, for tests that have to do without compilers.
+# Committed, for tests that cannot use compilers.
 FIXTURES = (
     "x86_64-gcc-ld",
     "x86_64-clang-lld",
@@ -156,7 +156,7 @@ def items(folder: Path) -> dict[str, Item]:
 
 
 def cached_corpus(cache: Path) -> dict[str, Item]:
-    """The corpus, built anew only if a source, this code or a compiler has changed."""
+    """The corpus, rebuilt only if a source, this code or a compiler has changed."""
     key = hashlib.sha256()
     here = Path(__file__)
     for path in (here, here.with_name("toolchain.py"), *sorted(SOURCES.iterdir())):
@@ -167,7 +167,7 @@ def cached_corpus(cache: Path) -> dict[str, Item]:
     folder = cache / f"corpus-{key.hexdigest()[:16]}"
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / "corpus.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # one process builds, those beside it wait
+        fcntl.flock(lock, fcntl.LOCK_EX)  # one process builds, the others wait
         if not folder.is_dir():
             for old in cache.glob("corpus-*"):
                 shutil.rmtree(old, ignore_errors=True)
@@ -233,7 +233,7 @@ def _link(folder: Path, name: str) -> None:
 
 def _filler(spec: Spec, steps: Path, count: int) -> Path:
     source = steps / "filler.S"
-    # The two sections that objcopy adds come on top.
+    # objcopy adds two more sections.
     count -= 2 * spec.add_sections
     lines = (f'.section .rodata.filler.{i}, "a", %progbits\n.byte 1\n' for i in range(count))
     source.write_text("".join(lines))

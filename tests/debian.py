@@ -13,18 +13,18 @@ import pytest
 
 MIRROR = "http://deb.debian.org/debian"
 SUITES = ("bookworm", "trixie")
-# All that is in one besides what every Debian has.
+# The packages in one besides those of every Debian.
 PACKAGES = ("python3",)
 
 
 def cache() -> Path:
-    """Where they are kept; what is removed there is prepared anew, with newer packages."""
+    """Where they are kept. If you remove one, it is prepared again, with newer packages."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(home) / "lpmangle" / "debian"
 
 
 def system(suite: str, place: Path) -> Path:
-    """A copy of the system at `place`, for the test alone."""
+    """A copy of the system at `place`, for this test only."""
     lacking = "debootstrap and chroot need root" if os.geteuid() else ""
     lacking = lacking or ("" if shutil.which("debootstrap") else "debootstrap is not installed")
     if lacking:
@@ -36,7 +36,7 @@ def system(suite: str, place: Path) -> Path:
 
 
 def inside(root: Path, *command: str, code: int = 0) -> str:
-    """What a command says in the system, without a network; stdout and stderr as they come."""
+    """The output of a command in the system, without a network; stdout and stderr together."""
     words = ["unshare", "--net", "chroot", str(root), *command]
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/root"}
     done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)

@@ -1,6 +1,6 @@
 """Small relocatable ELF files made field by field, for tests that need one exact shape or one wrong field.
 
-Written from the ELF specification with no code of lpmangle, so that both can be held against each other.
+Written from the ELF specification without code of lpmangle, so that each can check the other.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Sec:
 
 @dataclass(frozen=True)
 class Sym:
-    """One symbol; `shndx` may name a section. A name given as a number is taken for st_name."""
+    """One symbol; `shndx` may name a section. A name that is a number is used as st_name."""
 
     name: bytes | int
     shndx: str | int = ".text"

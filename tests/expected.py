@@ -1,4 +1,4 @@
-"""What Xen makes of the symbols of tests/data/src, written by hand: the yardstick for lpmangle."""
+"""What the symbols of tests/data/src are for Xen, written by hand, to check lpmangle."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ LONG_NAMES = tuple(f"long.c#of_{n}_bytes_".ljust(n, "x") for n in (85, 110, 126,
 
 @dataclass(frozen=True)
 class Expected:
-    """What Xen makes of the symbols that a source defines. A name may be there twice."""
+    """What the symbols that a source defines are for Xen. A name may be there twice."""
 
     new_local: tuple[str, ...] = ()
     new_global: tuple[str, ...] = ()  # GLOBAL or WEAK
     overriding: tuple[str, ...] = ()
-    signature: tuple[str, ...] = ()  # new and LOCAL, but it names a group: not to be renamed
+    signature: tuple[str, ...] = ()  # new and LOCAL, but it names a group, so it is not renamed
 
     def __add__(self, other: Expected) -> Expected:
         return Expected(

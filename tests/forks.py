@@ -21,7 +21,7 @@ from lpmangle.cli import main
 
 
 def load() -> None:
-    """All that lpmangle may import, so that a run's own files are the only ones it touches."""
+    """Load everything that lpmangle may import, so that a run uses only its own files."""
     for module in walk_packages(lpmangle.__path__, "lpmangle."):
         importlib.import_module(module.name)
     importlib.import_module("lief")

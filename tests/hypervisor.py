@@ -28,7 +28,7 @@ SYMBOLS = {
 
 
 class Small(Hypervisor):
-    """4 KiB of code, all ENDBR64 at 0x300, else NOPs; no more is known of it."""
+    """4 KiB of code, ENDBR64 at 0x300, else NOPs; nothing else is known of it."""
 
     code = bytearray(b"\x90" * 0x1000)
     code[0x300:0x304] = b"\xf3\x0f\x1e\xfa"
@@ -59,7 +59,7 @@ def upload(data: bytes | bytearray, version: str = "4.17.7", name: str = "two") 
 
 
 def outcome(verdict: Verdict) -> tuple[int, str]:
-    """errno and message, which begins behind the payload's name."""
+    """errno and message, without the payload's name before it."""
     first = verdict.first
     if first is None:
         return 0, ""
@@ -76,7 +76,7 @@ def base() -> bytes:
 
 
 def payload(name: str, *, names: dict[str, str] | None = None, depends: bytes = BUILD_ID) -> Upload:
-    """The base under a build-id made of its name; its new symbols are its own, except `names`."""
+    """The base with a build-id made from its name; its new symbols are unique, except `names`."""
     editor = Editor(base()).build_id(name.encode().ljust(20, b"\0")[:20]).build_id(depends, ".livepatch.depends")
     for local in LOCALS:
         editor.rename(local, (names or {}).get(local, f"{local}_{name}"))

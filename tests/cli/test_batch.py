@@ -20,7 +20,7 @@ LPMANGLE = [sys.executable, "-m", "lpmangle"]
 
 
 def write(folder: Path, count: int, symbols: int = 3) -> list[str]:
-    """So many payloads, p000.livepatch ..., each with its own build-id."""
+    """`count` payloads, p000.livepatch ..., each with its own build-id."""
     names = []
     for number in range(count):
         table = [Sym(b"f.c#g%d" % index) for index in range(symbols)]
@@ -73,7 +73,7 @@ def test_fail_fast(tmp_path: Path) -> None:
         (tmp_path / text).write_text("no elf\n")
     done = lpmangle("--fail-fast", "-j2", "text", *names, *texts, cwd=tmp_path, code=3)
     assert " not begun\n" in done.stdout
-    assert done.stderr.count("not an ELF file") <= 2  # what was begun at the same time
+    assert done.stderr.count("not an ELF file") <= 2  # those that were begun at the same time
 
 
 def test_lists(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_output_folder(tmp_path: Path) -> None:
 
 
 def test_one_payload_into_a_folder(tmp_path: Path) -> None:
-    """A folder that is there is always a folder, and what ends with a slash always means one."""
+    """An existing folder is always a folder, and a path that ends with a slash always means one."""
     (name,) = write(tmp_path, 1)
     (tmp_path / "out").mkdir()
     for number, word in enumerate(("out", "out/", "./out/", "link", "link/", str(tmp_path / "out"))):
@@ -148,7 +148,7 @@ def test_one_payload_into_a_folder(tmp_path: Path) -> None:
 
 
 def test_report(tmp_path: Path) -> None:
-    """One shape, as docs/json.md has it, whatever the number of payloads and whatever becomes of them."""
+    """One shape, as in docs/json.md, for any number of payloads and any outcome."""
     names = write(tmp_path, 4)
     for text in ("text", "text2"):
         (tmp_path / text).write_text("no elf\n")
@@ -157,7 +157,7 @@ def test_report(tmp_path: Path) -> None:
     documented = [
         key for cells in re.findall(r"^\| (`.*?) \|", page, re.MULTILINE) for key in re.findall("`(.*?)`", cells)
     ]
-    documented.remove("check")  # of build alone
+    documented.remove("check")  # only for build
     for words, code, statuses in (
         (["--dry-run", names[0]], 0, ["would be mangled"]),
         ([names[0]], 0, ["mangled"]),
@@ -234,7 +234,7 @@ def test_paths_to_one_file_are_one_payload(tmp_path: Path, jobs: str) -> None:
 
 
 def test_hard_links_are_one_payload(tmp_path: Path) -> None:
-    """All of those that were named lead to what becomes of it; any other keeps what it has."""
+    """All links that were named lead to the result; any other keeps the old content."""
     (name,) = write(tmp_path, 1)
     original = (tmp_path / name).read_bytes()
     for other in ("b.livepatch", "c.livepatch"):
@@ -271,7 +271,7 @@ def test_a_payload_has_the_name_of_its_file(tmp_path: Path) -> None:
 
 
 def test_a_killed_worker_costs_one_payload() -> None:
-    """Its place is taken by another one; the order stays."""
+    """Another worker replaces it; the order stays."""
 
     def work(number: int) -> int:
         if number in (0, 7):
@@ -343,13 +343,13 @@ def test_interrupted(tmp_path: Path, number: signal.Signals, everyone: bool) -> 
 
 
 def on_terminal(command: list[str], cwd: Path) -> str:
-    """What it writes to a terminal."""
+    """The output of a command on a terminal."""
     shown = subprocess.run(["script", "-qec", " ".join(command), "/dev/null"], cwd=cwd, capture_output=True, check=True)
     return shown.stdout.decode()
 
 
 def test_progress_bar(tmp_path: Path) -> None:
-    """On a terminal, if it takes longer than people are patient, gone in the end; never into a file."""
+    """On a terminal, after some time, and removed at the end; never in a file."""
     names = write(tmp_path, 30)
     code = "from lpmangle.cli import main, progress; progress._PATIENCE, progress._PAUSE = {}, 0; main()"
     for name, patience in (("patient", "3600.0"), ("impatient", "0.0")):

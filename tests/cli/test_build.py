@@ -18,7 +18,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_build(folder: Path) -> None:
-    """The tool's own output, then ours; the payload is what lpmangle makes of the tool's."""
+    """The tool's own output, then ours; the payload is the tool's, mangled."""
     plain = run([*TOOL, *options(output="plain")], folder)
     done = run([*BUILD, *TOOL, *options()], folder)
     payload = folder / "out" / "fix.livepatch"
@@ -68,7 +68,7 @@ def test_what_lpmangle_refuses_is_left_as_the_linker_left_it(folder: Path) -> No
 
 
 def test_several_files_and_a_new_one(folder: Path) -> None:
-    """Symbols of a file that is new in the patch have no file# prefix, and are renamed as well."""
+    """Symbols of a file that is new in the patch have no file# prefix, and are renamed, too."""
     patch = write_patch(folder / "fix.patch", code=CODE.replace("type & 7", "type & 3"))
     added = ["static int __attribute__((noipa, used)) lp_helper(int x)", "{", "    return x + 1;", "}"]
     lines = "".join(f"+{line}\n" for line in added)

@@ -23,7 +23,7 @@ def report(folder: Path, *words: str, make: str = MAKE, code: int = 0) -> tuple[
 
 
 def test_report(tmp_path: Path) -> None:
-    """As `lpmangle --json` says it, with the command's words on stderr."""
+    """As in `lpmangle --json`, with the output of the command on stderr."""
     payloads, stderr = report(tmp_path)
     assert stderr == "building\nmore\n"
     for payload in (OLD, NEW):
@@ -40,7 +40,7 @@ def test_steps_print_to_stderr(tmp_path: Path) -> None:
 
 
 def test_check(tmp_path: Path) -> None:
-    """One is taken, of the other one all findings are told; what was not asked is null."""
+    """One is accepted, the other one has all its findings in the report; what was not checked is null."""
     (tmp_path / "loaded").mkdir()
     shutil.copy(OLD, tmp_path / "loaded")
     options = ["--check", "--loaded", "loaded/617712b.livepatch"]
@@ -62,7 +62,7 @@ def test_a_build_that_fails(tmp_path: Path, make: str, code: int) -> None:
 
 
 def test_usage_errors_and_signals(tmp_path: Path) -> None:
-    """Then there is no report: nothing was begun, or nobody waits for it."""
+    """Then there is no report: nothing was started, or nobody is waiting for it."""
     done = run(["lpmangle", "build", "--json", "--", "true"], tmp_path, code=2)
     assert done.stdout == ""
     command = ["lpmangle", "build", "--json", "--result=x", "--", "sh", "-c", "kill $$"]

@@ -170,7 +170,7 @@ def test_heavy_modules_are_not_loaded(payload: Path) -> None:
 
 
 def test_whatever_is_in_the_file_there_is_a_verdict() -> None:
-    """Damaged payloads, some thousand of them, and no exception but the one that says so."""
+    """Thousands of damaged payloads: no exception except the one that says so."""
     seed = int(os.environ.get("LPMANGLE_SEED", "1"))
     source = random.Random(seed)
     counts = {"accepted": 0, "refused": 0, "would crash the hypervisor": 0}

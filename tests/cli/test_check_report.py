@@ -11,7 +11,7 @@ from lpmangle.loader import Upload, Verdict, check_sequence
 
 
 def checked(editor: Editor) -> tuple[list[Verdict], str]:
-    """The verdicts on one payload, and what xen-livepatch would be told first."""
+    """The verdicts on one payload, and the first message to xen-livepatch."""
     verdicts = check_sequence([Upload("two", bytes(editor.data))], state("4.20"))
     return verdicts, report(verdicts, state("4.20"))["payloads"][0]["message"]
 
@@ -22,7 +22,7 @@ def printed(verdicts: list[Verdict], capsys: pytest.CaptureFixture[str]) -> list
 
 
 def test_a_message_of_several_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    """livepatch.c:check_xen_buildid tells both build-ids, each on a line that begins with no-break spaces."""
+    """livepatch.c:check_xen_buildid prints both build-ids, each on a line that begins with no-break spaces."""
     verdicts, message = checked(Editor(base()).byte(".livepatch.xen_depends", 20, 0))
     expected = [
         "livepatch: two: build-id mismatch:",

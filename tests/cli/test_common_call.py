@@ -1,4 +1,4 @@
-"""The common call is read without click: whenever it is, click would have done the same."""
+"""The common call is read without click: then click would have done the same."""
 
 import os
 import random
@@ -81,7 +81,7 @@ def test_click_would_have_answered_the_same(
             capfd.readouterr()
             status = act(words)
             results.append((status, capfd.readouterr(), content(folder)))
-            monkeypatch.chdir(place)  # nobody stands in what is removed
+            monkeypatch.chdir(place)  # not in a folder that is removed
             shutil.rmtree(folder)
         assert results[0] == results[1], words
     assert read > LINES / 5
@@ -111,7 +111,7 @@ def test_is_read(words: list[str], place: Path, monkeypatch: pytest.MonkeyPatch)
     "words", [["", PAYLOAD], [PAYLOAD, ""], ["mangle", "", PAYLOAD], ["-q", "", PAYLOAD], ["", "-q", PAYLOAD]], ids=str
 )
 def test_an_empty_word_is_no_payload(words: list[str], place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Such as a shell's variable that is not set, in quotes."""
+    """For example an unset shell variable, in quotes."""
     monkeypatch.chdir(place)
     assert common_call.read(words, []) is None
     before = Path(PAYLOAD).read_bytes()
@@ -126,7 +126,7 @@ def test_settings_in_the_environment_are_for_click(place: Path, monkeypatch: pyt
     assert common_call.read([PAYLOAD], ["PATH", "HOME"])
 
 
-# What takes longer to load than it takes to mangle a payload.
+# Modules that take longer to load than mangling a payload takes.
 SLOW = {
     "click", "typing", "re", "json", "hashlib", "inspect", "dataclasses", "importlib.metadata", "pathlib", "tempfile",
     "subprocess", "shutil", "datetime", "uuid", "gettext", "random", "fnmatch", "difflib", "ast", "warnings",

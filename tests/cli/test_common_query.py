@@ -1,4 +1,4 @@
-"""The common call of query is read without click: whenever it is, click would have done the same."""
+"""The common call of query is read without click: then click would have done the same."""
 
 import os
 import random
@@ -102,7 +102,7 @@ def test_settings_in_the_environment_are_for_click() -> None:
 
 
 def test_loads_nothing_slow(place: Path) -> None:
-    """Of a catalog no more than it takes to look a name up."""
+    """Of a catalog, only what is needed to look a name up."""
     modules = loaded(["query", "_get_fpu", "-m", "c.db"], place)
     assert "lpmangle.store.catalog" in modules
     assert not modules & {

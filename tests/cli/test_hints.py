@@ -1,4 +1,4 @@
-"""Help by another word, hints that fit, files given by mistake, and what a shell may offer."""
+"""`lpmangle help`, hints, files given by mistake, and completion."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ONLY = "lpmangle is only for livepatch payloads of Xen"
 
 @pytest.mark.parametrize("words", [[], ["check"], ["catalog"], ["catalog", "add"]], ids=" ".join)
 def test_help_is_help(tmp_path: Path, words: list[str]) -> None:
-    """Also where a file is called so: a command stands first."""
+    """Even if there is a file of that name: a command comes first."""
     (tmp_path / "help").touch()
     assert lpmangle("help", *words, cwd=tmp_path).stdout == lpmangle(*words, "--help").stdout
 
@@ -37,7 +37,7 @@ def test_help_of_what_is_no_command(word: str, hint: str) -> None:
 
 @pytest.fixture(scope="module")
 def mistakes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Files that are none of ours, made by the tools that make them."""
+    """Files that are not payloads, made by their own tools."""
     folder = tmp_path_factory.mktemp("mistakes")
     (folder / "a.c").write_text("int main(void) { return 0; }\n")
     linux = 'init: ret\n.section .gnu.linkonce.this_module,"aw"\n.zero 8\n.section .modinfo,"a"\n.asciz "license=GPL"\n'
@@ -75,7 +75,7 @@ MISTAKES = {
 @pytest.mark.parametrize("name", MISTAKES)
 @pytest.mark.parametrize("command", [(), ("verify",), ("restore",)], ids=str)
 def test_a_file_given_by_mistake(mistakes: Path, name: str, command: tuple[str, ...]) -> None:
-    """One line says what it is; it stays as it is."""
+    """One line says what it is; the file does not change."""
     before = (mistakes / name).read_bytes()
     done = lpmangle(*command, name, cwd=mistakes, code=3)
     assert (done.stdout, done.stderr) == ("", f"lpmangle: {name}: is {MISTAKES[name]}; {ONLY}\n")
@@ -85,7 +85,7 @@ def test_a_file_given_by_mistake(mistakes: Path, name: str, command: tuple[str, 
 
 @pytest.mark.parametrize("name", MISTAKES)
 def test_check_says_what_it_is(mistakes: Path, name: str) -> None:
-    """Besides what Xen says; and nothing else, such as that lpmangle should rename its symbols."""
+    """After what Xen says; and no other warning, for example that lpmangle should rename its symbols."""
     (payload,) = json.loads(lpmangle("check", "--json", name, cwd=mistakes, code=1).stdout)["payloads"]
     assert payload["verdict"] == "refused"
     warnings = [finding for finding in payload["findings"] if finding["severity"] == "warning"]

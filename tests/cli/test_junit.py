@@ -13,7 +13,7 @@ from hypervisor import base
 from lab.editor import Editor
 from signing import key, public, sign
 
-# What Jenkins' junit-10.xsd allows, as far as it is in ours: attributes, those that must be there, children.
+# The part of Jenkins' junit-10.xsd that we use: attributes, required attributes, children.
 SHAPE = {
     "testsuites": ({"name"}, set(), {"testsuite"}),
     "testsuite": ({"name", "tests", "failures", "errors"}, {"name", "tests", "failures", "errors"},
@@ -25,7 +25,7 @@ SHAPE = {
 
 
 def read(path: Path) -> ElementTree.Element:
-    """The report, if all in it is as readers expect it."""
+    """The report, after checking that it is as readers expect it."""
     root = ElementTree.parse(path).getroot()
     assert root.tag == "testsuites"
     for element in root.iter():

@@ -214,7 +214,7 @@ def test_file_name_that_is_no_text(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_interrupted(tmp_path: Path, number: signal.Signals) -> None:
-    """Stopped at any moment: the payload is the old or the new one, whole, and no temporary file stays."""
+    """Stopped at any moment: the payload is the complete old or new one, and no temporary file stays."""
     payload = tmp_path / "p.livepatch"
     original = build([TEXT, build_id(), HOOK], [Sym(b"f.c#g%d" % number) for number in range(30_000)]).data
     finished = 0
@@ -238,7 +238,7 @@ def test_interrupted(tmp_path: Path, number: signal.Signals) -> None:
 
 
 def test_version() -> None:
-    """The first line is for programs. LIEF says the same of itself, and is not loaded for it."""
+    """The first line is for programs. The version of LIEF is right, and LIEF is not loaded for it."""
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "lpmangle", "--version"], capture_output=True, text=True, check=True
     )
@@ -251,7 +251,7 @@ def test_version() -> None:
 
 
 def test_interrupted_while_modules_are_loaded(tmp_path: Path) -> None:
-    """The process dies of Ctrl-C as any other does; no traceback. Ignored, as in `nohup`, it stays ignored."""
+    """Ctrl-C ends the process without a traceback. If it is ignored, as in `nohup`, it stays ignored."""
     (tmp_path / "click.py").write_text("import os\nos.kill(os.getpid(), 2)\nimport real_click\n")
     command = [sys.executable, "-m", "lpmangle", "--version"]
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}

@@ -1,4 +1,4 @@
-"""Words in messages: a number and what it counts agree, everywhere."""
+"""Messages: a number and its noun agree, everywhere."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_what_was_appended(size: int, said: str) -> None:
 
 
 def numbered_plurals(path: Path) -> list[str]:
-    """Where a text has a number that is filled in, and a noun in the plural behind it."""
+    """The places where a number is filled in before a noun in the plural."""
     found = []
     for node in ast.walk(ast.parse(path.read_text())):
         if not isinstance(node, ast.JoinedStr):

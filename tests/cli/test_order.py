@@ -1,4 +1,4 @@
-"""Things done in the wrong order: signed before, changed after. Detected, named, and as much told as can be."""
+"""Steps in the wrong order: signed before, or changed after mangling. This is detected and explained."""
 
 import re
 import shutil
@@ -62,7 +62,7 @@ def test_padding_is_no_signature(payload: Path, size: int) -> None:
 
 
 def test_no_tool_leaves_a_tail(corpus: dict[str, Item], tmp_path: Path) -> None:
-    """Compilers, linkers, objcopy, strip and lpmangle itself: whatever they write ends with a section or a table."""
+    """The files that compilers, linkers, objcopy, strip and lpmangle write end with a section or a table."""
     for item in corpus.values():
         assert tail.size(elf.parse(item.path.read_bytes())) == 0, item.name
         copy = tmp_path / f"{item.name}.livepatch"
@@ -84,7 +84,7 @@ def test_tail_counts_every_byte() -> None:
 
 
 def test_signed_afterwards(payload: Path) -> None:
-    """The right order: the payload stays what it is, and the way back leads to the original, without a signature."""
+    """The right order: the payload does not change, and restore gives the original, without a signature."""
     lpmangle(payload.name, cwd=payload.parent)
     mangled = payload.read_bytes()
     append(payload, SIGNATURE)
@@ -121,7 +121,7 @@ def test_a_note_with_a_signature_is_refused(payload: Path, content: bytes, said:
 
 
 def test_both_kinds_of_signature(payload: Path) -> None:
-    """Both are named when they break."""
+    """Both are named if they become invalid."""
     add_note(payload, note(b"\x01" * SIZE))
     append(payload, SIGNATURE)
     done = lpmangle("--force", payload.name, cwd=payload.parent)
@@ -136,7 +136,7 @@ def test_a_blank_note_is_no_signature(payload: Path) -> None:
 
 @pytest.mark.parametrize("how", ["note", "appended"])
 def test_signed_and_then_mangled_in_another_way(payload: Path, how: str) -> None:
-    """The original could be had back, but it has no signature: whoever wants that says so."""
+    """The original could be recovered, but without the signature: that needs --force."""
     lpmangle(payload.name, cwd=payload.parent)
     if how == "note":
         add_note(payload, note(b"\x01" * SIZE))

@@ -1,4 +1,4 @@
-"""lpmangle query: names in either direction, in the forms that people have."""
+"""lpmangle query: names in either direction, in all forms that people have."""
 
 from __future__ import annotations
 

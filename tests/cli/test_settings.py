@@ -17,7 +17,7 @@ from lpmangle.cli.catalog import command as catalog
 from lpmangle.cli.commands import COMMANDS
 from lpmangle.cli.group import cli
 
-# What the project itself reads, and whatever stands in front of it.
+# Other variables that the project reads.
 OTHERS = re.compile(r"(?<![A-Z_])LPMANGLE_[A-Z_]+")
 
 
@@ -49,7 +49,7 @@ def options() -> dict[click.Command, list[click.Option]]:
 
 
 def test_each_option_has_a_variable_of_its_own() -> None:
-    """But where manifests are: LPMANGLE_MANIFESTS says that to all commands. None is one that means something else."""
+    """Except -m: LPMANGLE_MANIFESTS is for all commands. No variable has another meaning elsewhere."""
     known: set[str] = set()
     for command, several in options().items():
         names = [option.envvar for option in several if "-m" not in option.opts]
@@ -100,7 +100,7 @@ def test_flags_and_numbers(payload: Path) -> None:
 
 
 def test_an_empty_variable_is_not_set(payload: Path) -> None:
-    """Whatever its option takes; so that a script can empty one for a single call."""
+    """Whatever the option's type; so a script can clear one for a single call."""
     names = {str(option.envvar) for several in options().values() for option in several if option.envvar}
     env = {**environment(), **dict.fromkeys([*names, "LPMANGLE_MANIFESTS"], "")}
     done = run(["lpmangle", "-v", "p.livepatch"], payload.parent, env=env)
@@ -115,7 +115,7 @@ def test_build_has_those_of_mangle(payload: Path) -> None:
 
 
 def test_against_takes_urls(payload: Path) -> None:
-    """A colon in a URL separates nothing."""
+    """A colon in a URL is not a separator."""
     shutil.copy(payload, payload.with_name("q.livepatch"))
     done = lpmangle("p.livepatch", "q.livepatch", cwd=payload.parent, code=4, AGAINST="http://127.0.0.1:1/x:missing")
     assert done.stderr == "lpmangle: missing: cannot read: No such file or directory\n"
@@ -159,6 +159,6 @@ def test_a_wrong_word_names_none(payload: Path, words: list[str]) -> None:
 
 
 def test_all_commands_read_them() -> None:
-    """Whoever adds a command gives it the class."""
+    """A new command must use the class."""
     assert all(option.envvar for several in options().values() for option in several if "-m" not in option.opts)
     assert len(options()) == len(COMMANDS) - 1 + len(catalog.commands)

@@ -1,4 +1,4 @@
-"""restore and verify with several payloads: as mangle takes them."""
+"""restore and verify with several payloads, as in mangle."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NAMES = ("617712b.livepatch", "fbab204.livepatch")
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two mangled payloads, one that is none between them in every order, and a list."""
+    """Two mangled payloads, a file that is not a payload, and a list."""
     for name in NAMES:
         shutil.copy(EXAMPLES / name, tmp_path)
     lpmangle("-q", *NAMES, cwd=tmp_path)
@@ -32,7 +32,7 @@ def original(name: str) -> bytes:
 
 
 def test_restore_a_list(folder: Path) -> None:
-    """One that fails costs the others nothing; two paths to a file are one payload."""
+    """One that fails does not affect the others; two paths to a file are one payload."""
     done = lpmangle("restore", "@list", cwd=folder, code=3)
     assert [line.partition(",")[0] for line in done.stdout.splitlines()] == [
         *(f"{name}: restored" for name in NAMES),
@@ -64,7 +64,7 @@ def test_verify_several(folder: Path) -> None:
     done = lpmangle("verify", *NAMES, cwd=folder)
     assert done.stdout.endswith("2 payloads: 2 verified\n")
     assert lpmangle("verify", "-q", *NAMES, cwd=folder).stdout == ""
-    assert lpmangle("verify", NAMES[0], cwd=folder).stdout.count("\n") == 1  # no sum of one
+    assert lpmangle("verify", NAMES[0], cwd=folder).stdout.count("\n") == 1  # no total for one
     for name in NAMES:
         (folder / "out" / name).write_bytes(original(name))
     lpmangle("verify", "--original", "out", *NAMES, cwd=folder)
@@ -77,7 +77,7 @@ def test_verify_several(folder: Path) -> None:
 
 def test_the_worst_exit_code_and_json(folder: Path) -> None:
     data = bytearray((folder / NAMES[1]).read_bytes())
-    data[300] ^= 1  # in .livepatch.funcs: nothing tells what it was
+    data[300] ^= 1  # in .livepatch.funcs: its old value is not known
     (folder / NAMES[1]).write_bytes(data)
     assert lpmangle("verify", *NAMES, cwd=folder, code=1).stdout.endswith("2 payloads: 1 verified, 1 differs\n")
     report = json.loads(lpmangle("verify", "--json", "@list", cwd=folder, code=3).stdout)["payloads"]

@@ -35,7 +35,7 @@ fbab204.livepatch
 8d4a1c7.livepatch
 """
 WIDTHS = (400, 1200)
-# Looks into frames, each with one of the pages: the pages themselves need no script, and may have none.
+# Reads frames, each with one of the pages: the pages themselves must not have scripts.
 LOOK = r"""
 const srgb = c => (c /= 255) <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
 const light = ([r, g, b]) => 0.2126 * srgb(r) + 0.7152 * srgb(g) + 0.0722 * srgb(b);
@@ -78,7 +78,7 @@ onload = () => {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Payloads with names that are to be escaped or are long, a file of stacks, and the pages about them."""
+    """Payloads with names that need escapes or are long, a file of stacks, and the pages about them."""
     path = tmp_path_factory.mktemp("sheet")
     for payload in (*EXAMPLES.glob("*.livepatch"), *EXAMPLES.glob("stacked/*.livepatch")):
         shutil.copy(payload, path)
@@ -104,7 +104,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def seen(folder: Path) -> list[dict[str, Any]]:
-    """What one start of the browser sees of all pages, each in both widths and colour schemes."""
+    """What the browser measures of all pages in one start, each in both widths and colour schemes."""
     chromium = find("chromium")
     frames = [
         f'<iframe data-page="{page.stem}" data-width="{width}" data-scheme="{scheme}" srcdoc="{_quoted(page)}"'
@@ -182,7 +182,7 @@ def html_only(page: str) -> str:
 
 
 def sentences(said: str) -> Iterator[str]:
-    """What a terminal report says, but for marks, indents and the heads of its tables."""
+    """The sentences of a terminal report, without marks, indents and the heads of its tables."""
     for line in said.splitlines():
         if not line.startswith(("PAYLOAD", "STACK")):
             yield from filter(None, (" ".join(part.split()) for part in re.split(r"  +|(?<=^STACK)", line)))

@@ -1,4 +1,4 @@
-"""Names that are not what they seem: what a terminal obeys never reaches it, and no file is made where a name says."""
+"""Hostile names: no control characters reach a terminal, and no file is created at a path from a name."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lpmangle.store.source import Found
 
 # Escape sequences, C1 controls, bidirectional overrides, line separators.
 EVIL = "../../x\x1b[2J\x1b]0;t\x07\x9b2K\x85\u202e\u2066\u2028\u200b\r\n forged: taken \x7f\x08"
-NO_TEXT = b"../g\xed\xa0\x80\x1b[2J\xc2\x9b2K\xff"  # a lone surrogate, and what is no UTF-8 at all
+NO_TEXT = b"../g\xed\xa0\x80\x1b[2J\xc2\x9b2K\xff"  # a lone surrogate, and bytes that are not UTF-8
 FILE = os.fsencode("p\x1b]0;x\x07\x9b\n\u202e") + b"\xff"
 SUFFIX = "ab" * 20
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # that of `check`
@@ -30,7 +30,7 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # that of `check`
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A payload of evil names in a file of an evil name, mangled; its manifest; a catalog; a damaged manifest."""
+    """A mangled payload with a hostile name and hostile symbols; its manifest; a catalog; a damaged manifest."""
     folder = tmp_path_factory.mktemp("outside") / "a" / "inside"
     folder.mkdir(parents=True)
     symbols = [
@@ -61,7 +61,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def on_terminal(command: list[str], cwd: Path) -> str:
-    """What a terminal gets of stdout and stderr."""
+    """The output on a terminal, stdout and stderr."""
     ours, theirs = pty.openpty()
     with subprocess.Popen(command, cwd=cwd, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs) as process:
         os.close(theirs)
@@ -75,7 +75,7 @@ def _read(fd: int) -> Iterator[bytes]:
     try:
         while piece := os.read(fd, 1 << 16):
             yield piece
-    except OSError:  # how a terminal says that nobody is left on the other side
+    except OSError:  # a terminal says so when the other side is closed
         return
 
 
@@ -116,7 +116,7 @@ COMMANDS = {
 
 @pytest.mark.parametrize("what", COMMANDS)
 def test_nothing_reaches_a_terminal(folder: Path, what: str) -> None:
-    """Not in a pipe either, but where names have to be exact."""
+    """Nor a pipe, except where names have to be exact."""
     outside = sorted(folder.parent.parent.rglob("*"))
     command = [sys.executable, "-m", "lpmangle", *COMMANDS[what]]
     said = on_terminal(command, folder)
@@ -134,7 +134,7 @@ def test_nothing_reaches_a_terminal(folder: Path, what: str) -> None:
 
 
 def test_notes_of_retrace(folder: Path) -> None:
-    """What retrace adds is safe; what it copies it copies exactly, also to a terminal."""
+    """What retrace adds is safe; what it copies is copied exactly, even to a terminal."""
     command = [sys.executable, "-m", "lpmangle", "retrace", "-m", "manifest.json", "-m", "two.json", "log"]
     piped = subprocess.run(command, cwd=folder, capture_output=True)
     assert piped.stdout == (folder / "log").read_bytes()

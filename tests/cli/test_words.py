@@ -1,4 +1,4 @@
-"""The words of a command line: a usage error comes before any work, whatever the words and their order."""
+"""The words of a command line: a usage error comes before any work, for all words in any order."""
 
 import io
 import os
@@ -30,7 +30,7 @@ OPTIONS = [
 
 
 class Said(NamedTuple):
-    """What became of a command line: exit code, stderr, and whether anything in the folder is another than before."""
+    """The outcome of a command line: exit code, stderr, and whether anything in the folder has changed."""
 
     code: int
     stderr: str
@@ -40,7 +40,7 @@ class Said(NamedTuple):
 def say_each(
     lines: Sequence[Sequence[str]], folder: Path, fill: Callable[[Path], object] = str, stdin: str = os.devnull
 ) -> list[Said]:
-    """Run command lines one after the other in a fork of this process; `fill` makes good what one has touched."""
+    """Run command lines one after the other in a fork of this process; `fill` repairs what one has changed."""
     with tempfile.TemporaryFile() as answers:
         pid = os.fork()
         if pid == 0:
@@ -86,7 +86,7 @@ def state(folder: Path) -> dict[str, object]:
 
 
 def fill(folder: Path) -> Path:
-    """Two payloads, and things that are none."""
+    """Two payloads, and files that are not payloads."""
     for path in folder.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     for name in ("p.livepatch", "q.livepatch"):
@@ -153,7 +153,7 @@ def test_a_command_that_stands_first_mangles_nothing(folder: Path, name: str) ->
     ],
 )
 def test_what_is_no_file_and_no_command(folder: Path, word: str, hint: str) -> None:
-    """Is not taken for the first of several payloads, of which the second then would be mangled."""
+    """It does not count as the first of several payloads, so that the second would be mangled."""
     lines = [
         *([word, "p.livepatch"], ["p.livepatch", word], ["--json", word, "p.livepatch"], ["-j2", "p.livepatch", word]),
         *([word, "-m", "x", "p.livepatch"], [word, "--original", "p.livepatch", "q.livepatch"]),
@@ -169,7 +169,7 @@ def test_what_is_no_file_and_no_command(folder: Path, word: str, hint: str) -> N
 def test_a_payload_that_does_not_exist(folder: Path, command: list[str]) -> None:
     os.symlink("nowhere", folder / "dangling.livepatch")
     several = command[:1] in ([], ["mangle"], ["check"])
-    only_a_file = ("missing",) if command[:1] not in ([], ["mangle"]) else ()  # elsewhere it may be a misspelt command
+    only_a_file = ("missing",) if command[:1] not in ([], ["mangle"]) else ()  # else a misspelt command?
     for word in (*only_a_file, "missing.livepatch", "./verify", "no/such/folder/x", "text/x", "dangling.livepatch"):
         lines = [[*command, word]]
         lines += [[*command, "p.livepatch", word], [*command, word, "p.livepatch"]] if several else []
@@ -191,7 +191,7 @@ def test_a_list_that_names_what_does_not_exist(folder: Path) -> None:
         said = say(line, folder)
         assert (said.code, said.touched) == (2, False)
         assert said.stderr.startswith(f"lpmangle: {message}")
-    shutil.copy(EXAMPLE, folder / "verify")  # what a list has are paths, not words
+    shutil.copy(EXAMPLE, folder / "verify")  # a list contains paths, not words
     assert say(["-q", "@command"], folder) == (0, "", True)
 
 
@@ -205,7 +205,7 @@ def test_a_suffix_or_template_that_is_wrong_for_any_payload(folder: Path) -> Non
         said = say_each(lines, folder)
         assert said[0] == said[1] == (2, said[0].stderr, False)
         assert said[0].stderr.startswith("lpmangle: ")
-    # What is wrong with this payload may fit another one.
+    # An option that does not fit this payload may fit another one.
     shutil.copy(EXAMPLE, folder / "a b.livepatch")
     for options, payload in ((["--suffix", "buildid:41"], "p.livepatch"), (["--suffix", "name"], "a b.livepatch")):
         assert say([*options, payload], folder).code == 3
@@ -213,7 +213,7 @@ def test_a_suffix_or_template_that_is_wrong_for_any_payload(folder: Path) -> Non
 
 @pytest.fixture
 def special(folder: Path) -> Iterator[dict[str, str]]:
-    """What is no regular file, and the word for it."""
+    """Files that are not regular, and the word for each."""
     (folder / "stream").symlink_to("/dev/stdin")
     with socket.socket(socket.AF_UNIX) as one:
         here = os.getcwd()
@@ -288,7 +288,7 @@ WORDS = [
 
 
 def test_a_usage_error_touches_nothing(folder: Path) -> None:
-    """Of random command lines; half of them begin with a command."""
+    """For random command lines; half of them begin with a command."""
     chance = random.Random(seed := int(os.environ.get("LPMANGLE_SEED", "9")))
     print("seed", seed)
     lines = [[chance.choice(WORDS) for _ in range(chance.randrange(7))] for _ in range(600)]

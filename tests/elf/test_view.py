@@ -1,4 +1,4 @@
-"""elf.py: what it reads, and one wrong field for each check that it makes."""
+"""The reader of ELF files: what it reads, and one wrong field for each of its checks."""
 
 import struct
 
@@ -198,7 +198,7 @@ def test_overlapping_relocation_tables_cost_nothing() -> None:
 
 
 def test_long_names_cost_nothing() -> None:
-    """1000 sections and 2000 symbols, all called by one string of 4 MiB: refused at once, in little memory."""
+    """1000 sections and 2000 symbols that share one name of 4 MiB: refused at once, in little memory."""
     built = build([Sec(".text"), Sec(".pad", b"A" * (4 << 20))] + [Sec(".s", b"x")] * 1000, [Sym(b"f")] * 2000)
     offset = built.get("shdr", "sh_offset", ".pad")
     out = bytearray(built.edit("shdr", "sh_offset", offset, ".shstrtab"))
@@ -210,7 +210,7 @@ def test_long_names_cost_nothing() -> None:
 
 
 def test_names_beside_a_long_string() -> None:
-    """What is too long for a name does no harm where nothing is called so, such as a mark; else it is refused."""
+    """A string that is too long for a name is harmless if nothing has that name, such as a mark; else it is refused."""
     longest, longer = b"f" * 4096, b"g" * 4097
     view = elf.parse(build([Sec(".text")], [Sym(longest), Sym(longer)]).data)
     st_names = view.symbol_column("st_name")

@@ -1,4 +1,4 @@
-"""Runs lpmangle with one call on files going wrong: the faults, the processes that do it, what they leave."""
+"""Runs lpmangle with a fault at one call on files: the faults, the processes that run it, what they leave."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from queue import SimpleQueue
 from builds import environment
 
 HERE = Path(__file__).parent
-# Of a file its content and mode, of a symbolic link its target and 0, of a folder None.
+# For a file its content and mode, for a symbolic link its target and 0, for a folder None.
 State = dict[str, tuple[bytes, int] | None]
 
 
@@ -29,7 +29,7 @@ class Fault:
     number: int
 
     def suits(self, call: str) -> bool:
-        """Whether it can befall that call."""
+        """Whether it can happen at that call."""
         if self is SHORT:
             return call in ("read", "write")
         if self is FULL:  # from here on, so only calls that need space differ
@@ -47,7 +47,7 @@ class Fault:
         return self.suits(call) and call != "stat" and (calls is None or call in calls)
 
 
-# A run that takes as long hangs.
+# A run that takes this long hangs.
 SECONDS = 60
 _NEED_SPACE = ("create", "write", "fsync", "link", "mkdir", "grow")
 KILL = Fault("kill", -1)
@@ -75,13 +75,13 @@ class Scenario:
     name: str
     prepare: Callable[[Path], None]
     command: tuple[str, ...]
-    # What the command is to write, in groups that belong together: each is as it was or as it shall be.
+    # What the command should write, in groups that belong together: each group is completely old or completely new.
     groups: tuple[tuple[str, ...], ...]
-    # Payloads that `restore` must find a manifest for whatever happened, and what it may make of them.
+    # Payloads whose manifest `restore` must always find, and the results that are allowed.
     originals: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    # Commands that must succeed whatever happened.
+    # Commands that must always succeed afterwards.
     readers: tuple[tuple[str, ...], ...] = ()
-    # On a file system that has no hard links.
+    # On a file system without hard links.
     no_links: bool = False
 
     def __str__(self) -> str:
@@ -100,7 +100,7 @@ class Run:
 
 
 class Servers:
-    """As many processes of server.py as work is done at once; each call of `run` takes one that is free."""
+    """A process of server.py for each parallel run; each call of `run` uses one that is free."""
 
     def __init__(self, folder: Path, count: int, wrapper: tuple[str, ...] = ()) -> None:
         """`wrapper` is a command that runs them."""

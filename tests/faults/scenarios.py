@@ -1,4 +1,4 @@
-"""The commands that write, each in the situations that matter to it."""
+"""The commands that write files, each in the situations that matter for it."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def _built(folder: Path) -> None:
 
 
 def _result(folder: Path) -> None:
-    """A build is to leave this, while the catalog has an older one."""
+    """A build adds to a catalog that has an older manifest."""
     _catalog(folder)
     shutil.copy(EXAMPLES / NEW, folder)
     (folder / f"{NEW}.manifest.json").unlink()
@@ -193,7 +193,7 @@ SCENARIOS = (
     Scenario("compare", _examples, ("compare", "--html", "c.html", OLD, NEW), (("c.html",),)),
 )
 
-# Those that differ most in what they write, for `make test`, and what may befall them.
+# The scenarios that differ most, for `make test`, and the faults to try.
 IN_MAKE_TEST = {
     "in-place": FAULTS,
     "older-output": FAULTS,

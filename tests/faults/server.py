@@ -17,6 +17,6 @@ def _disturbed(job: dict[str, Any]) -> None:
     main()
 
 
-os.environ.pop("LD_PRELOAD")  # what lpmangle runs is not to be disturbed
+os.environ.pop("LD_PRELOAD")  # programs that lpmangle runs are not disturbed
 load()
 serve(_disturbed)

@@ -23,7 +23,7 @@ from faults.scenarios import IN_MAKE_TEST, NEW, SCENARIOS, older_output
 from faults.trial import Trial, out_of_order
 
 ALL = os.environ.get("LPMANGLE_FAULTS") == "all"
-# So many problems are shown.
+# The most problems that are shown.
 MOST = 20
 
 
@@ -68,7 +68,7 @@ NAMES = {
     "fchown": "chown",
     "mkdir": "mkdir",
 }
-# They change nothing and cannot fail for a reason outside of the process.
+# They change nothing, and cannot fail for an external reason.
 HARMLESS = ("lseek", "ioctl", "getdents64", "chdir", "getcwd")
 
 
@@ -100,7 +100,7 @@ def test_no_call_is_overlooked(tmp_path: Path, strace: Path) -> None:
 
 
 def append(payload: Path) -> None:
-    """As a signer of modules does."""
+    """Append a signature, as for kernel modules."""
     with payload.open("ab") as file:
         file.write(b"signature~Module signature appended~\n")
 

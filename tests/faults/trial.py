@@ -1,7 +1,7 @@
-"""A scenario under faults: what is left must be what was there or what shall be, and the next run must make it good.
+"""A scenario with faults: afterwards everything must be old or new, and the next run must repair the rest.
 
-`Trial` runs a scenario undisturbed once, then with one fault at one call, as often as it is asked to. `out_of_order`
-says what a loss of power could cost.
+`Trial` runs a scenario once without a fault, then with one fault at one call, as often as necessary. `out_of_order`
+says what a loss of power could destroy.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from faults.harness import KILL, Call, Fault, Run, Scenario, Servers, State, look
 from lpmangle.errors import EXIT_FILES, EXIT_REFUSED
 
-# What a process that was killed may leave, and need not be removed ever.
+# Files that a killed process may leave, and that need not be removed.
 _TEMPORARY = re.compile(r"(.*/)?\.lpmangle-[0-9a-f]{16}\.tmp")
 # SQLite's, of a writer that had not yet changed the catalog.
 _JOURNAL = re.compile(r".*\.db-journal")
@@ -28,7 +28,7 @@ _KEPT = re.compile(r"(.*/)?\.lpmangle-old\..*")
 
 
 class Trial:
-    """A scenario that ran undisturbed once, and is disturbed now."""
+    """A scenario that has run without a fault, and now runs with one."""
 
     def __init__(self, scenario: Scenario, servers: Servers) -> None:
         self.scenario = scenario
@@ -56,7 +56,7 @@ class Trial:
         ]
 
     def disturb(self, number: int, fault: Fault) -> str:
-        """What is wrong after a run with `fault` at call `number`; nothing if all is well."""
+        """What is wrong after a run with `fault` at call `number`; empty if all is well."""
         folder = self._copy(self.template)
         run = self.servers.run(folder, self.scenario, number, fault)
         call = self.calls[number - 1]
@@ -90,7 +90,7 @@ class Trial:
             if run.out != self.out:
                 yield f"succeeded, but said {run.out!r}"
         elif run.status != EXIT_FILES and not (
-            # SQLite takes a page that cannot be read for a damaged one.
+            # For SQLite, a page that cannot be read is a damaged one.
             run.status == EXIT_REFUSED
             and call.name == "read"
             and (call.paths[0].endswith(".db") or _TEMPORARY.fullmatch(call.paths[0]))

@@ -2,8 +2,8 @@
 
 Coverage-guided (atheris, libFuzzer), one reader after the other. What is new is kept in .cache/fuzz/READER. An input
 that raises, takes more than a second of processor time or brings the process above 256 MiB is written to
-.cache/fuzz/crashes; `python -m fuzz --replay FILE READER` runs it alone, with a traceback. `--keep` adds what was found
-to the corpus, as little of it as tells anything.
+.cache/fuzz/crashes; `python -m fuzz --replay FILE READER` runs it alone, with a traceback. `--keep` adds new inputs to
+the corpus, as few and as small as possible.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def known(reader: str) -> dict[str, bytes]:
 
 
 def keep(reader: str) -> None:
-    """Of what the fuzzer found, the smallest inputs that take steps from line to line which no other takes."""
+    """Of the fuzzer's findings, the smallest inputs with steps from line to line that no other input has."""
     covered: set[object] = set()
     for data in known(reader).values():
         covered |= steps(reader, data)
@@ -158,7 +158,7 @@ def fuzz(reader: str, runs: int, minutes: float, max_len: int) -> int:
     def mutate(data: bytes, limit: int, seed: int) -> bytes:
         rng = random.Random(seed)
         if rng.random() < 0.8:
-            with suppress(struct.error, IndexError, ValueError):  # no structure to be seen any more
+            with suppress(struct.error, IndexError, ValueError):  # no structure is recognisable any more
                 return change(data, rng)[:limit]
         return bytes(atheris.Mutate(data, limit))
 

@@ -1,6 +1,6 @@
 """Changes that get further than random bytes: fields of ELF structures, values of JSON, pages of SQLite.
 
-Each takes the input and a source of chance, and returns another input.
+Each gets the input and a random generator, and returns a new input.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ NAMES = (b".text", b".livepatch.funcs", b".note.gnu.build-id", b".livepatch.depe
 
 
 def number(rng: random.Random, size: int, near: int) -> int:
-    """A number that is likely to be a limit of something."""
+    """A number that is probably a limit of something."""
     limit = 1 << (8 * size)
     value = rng.choice(
         (0, 1, 2, 3, 7, 8, 24, 64, 0xFFF1, 0xFFF2, 1 << 31, limit - 1, limit - 8, limit >> 1, near, near - 1, near + 1,
@@ -110,7 +110,7 @@ def _edit_content(
 
 
 def mutate_bytes(data: bytes, rng: random.Random) -> bytes:
-    """What libFuzzer does as well, for inputs that a structure cannot be seen in."""
+    """What libFuzzer also does, for inputs without a recognisable structure."""
     out = bytearray(data or b"\0")
     for _ in range(rng.choice((1, 1, 2, 4))):
         at, kind = rng.randrange(len(out)), rng.randrange(5)
@@ -235,7 +235,7 @@ def mutate_sqlite(data: bytes, rng: random.Random) -> bytes:
 
 
 def mutate_console(data: bytes, rng: random.Random) -> bytes:
-    """A manifest or the log; names of one put into the other."""
+    """A manifest or the log; names from one are put into the other."""
     parts = data.split(SEPARATOR)
     at = rng.randrange(len(parts))
     if at < len(parts) - 1:

@@ -1,7 +1,7 @@
 """What is fuzzed: for each reader of foreign bytes a function that takes an input, and raises only if there is a bug.
 
-An error that lpmangle raises on purpose (LpmangleError) is the right answer to nearly every input. What is taken must
-keep its promises; they are asserted here.
+An error that lpmangle raises on purpose (LpmangleError) is the right answer to nearly every input. Accepted input must
+have the promised properties, which are asserted here.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def stack() -> Stack:
 
 
 def read_elf(data: bytes) -> None:
-    """A byte that chooses the options, and a payload: what is mangled is proven, and the way back is there."""
+    """A byte that chooses the options, and a payload: a mangled one is proven, and can be restored."""
     if data:
         with suppress(LpmangleError):
             _mangle(data[1:], OPTIONS[data[0] % len(OPTIONS)], stack() if data[0] & 0x80 else None)
@@ -117,7 +117,7 @@ def _mangle(data: bytes, options: Options, below: Stack | None) -> None:
 
 
 def read_verify(data: bytes) -> None:
-    """The same with LIEF's opinion: it finds nothing in what lpmangle has made."""
+    """The same with LIEF: it finds no difference in the output of lpmangle."""
     with suppress(LpmangleError):
         view = elf.parse(data)
         payload = Payload(view)
@@ -147,7 +147,7 @@ def _mangled() -> tuple[elf.Object, elf.Object, bytes]:
 
 
 def read_manifest(data: bytes) -> None:
-    """A manifest: what is read can be used and shown, and leads back to an original that is proven, or nowhere."""
+    """A manifest: if it is read, it can be used and shown, and leads back to a proven original, or is refused."""
     _, view, _ = _mangled()
     with suppress(LpmangleError):
         manifest.decode_head(data)
@@ -197,7 +197,7 @@ def _scratch() -> Path:
 
 
 def read_catalog(data: bytes) -> None:
-    """An SQLite file, read in all ways: it stays as it is, and nothing is left beside it."""
+    """An SQLite file, read in all ways: it does not change, and no file is left beside it."""
     path = _catalog(data)
     with suppress(LpmangleError):
         _look_up(str(path))
@@ -270,7 +270,7 @@ def read_xensyms(data: bytes) -> None:
 
 
 def read_console(data: bytes) -> None:
-    """Manifests, then a log: what is in no manifest passes as it is, and pieces make the same as the whole."""
+    """Manifests, then a log: unknown names pass unchanged, and pieces give the same as the whole."""
     *texts, log = data.split(SEPARATOR)
     folder = _scratch() / "console"
     shutil.rmtree(folder, ignore_errors=True)
@@ -304,7 +304,7 @@ ffff82d0404fffff D _end
 
 
 def read_uploads(data: bytes) -> None:
-    """A byte that chooses what is known, and 1 to 3 payloads: whatever they are, the check comes to an end."""
+    """A byte that chooses what is known, and 1 to 3 payloads: `check` always ends."""
     if data:
         parts = [elf.ELFMAG + part for part in data[1:].split(elf.ELFMAG)[1:4]] or [data[1:]]
         _play(parts, Hypervisor.read_from(XENSYMS) if data[0] & 1 else None, data[0] >> 1)
@@ -403,7 +403,7 @@ def read_debuginfod(data: bytes) -> None:
 
 
 def read_signature(data: bytes) -> None:
-    """The content of a section with a signature: what is taken is inside, and without it the note is blank."""
+    """The content of a section with a signature: the one that is read is inside, and without it the note is blank."""
     view = elf.parse(build([TEXT, Sec(SIGNATURE_SECTION, data, 0, 7), build_id()], [Sym(b"f")]).data)
     note, section = signature.note_of(view), view.section_named(SIGNATURE_SECTION)
     assert note
@@ -421,7 +421,7 @@ def read_signature(data: bytes) -> None:
 
 
 def read_review(data: bytes) -> None:
-    """A payload that is shown, and compared with another and itself: what is said can be printed."""
+    """A payload that is shown, and compared with another and itself: the output can be printed."""
     with suppress(LpmangleError):
         shown = Shown("p.livepatch", take_inventory(Subject(Payload.parse(data))), None)
         json.dumps(show_record(shown))
@@ -440,7 +440,7 @@ def read_review(data: bytes) -> None:
 
 
 def read_frame(data: bytes) -> None:
-    """A manifest's frame: what comes of it is proven to be the original, or is not taken for it."""
+    """A manifest's frame: the result is proven to be the original, or not accepted."""
     before, view, text = _mangled()
     with suppress(LpmangleError):
         rebuilt = rebuild(view, _with_frame(text, data))
@@ -453,7 +453,7 @@ def _with_frame(text: bytes, raw: bytes) -> manifest.Manifest:
 
 
 def read_relaid(data: bytes) -> None:
-    """A payload that another tool has changed: what is verified is what lpmangle wrote, but for a signature."""
+    """A payload that another tool has changed: if it is verified, it is what lpmangle wrote, except for a signature."""
     _, view, text = _mangled()
     with suppress(LpmangleError):
         done = verify_payload(data, manifest.decode(text), "stem")

@@ -1,4 +1,4 @@
-"""The first inputs of each reader: small sound ones, and hostile ones made by hand. Made when they are needed."""
+"""The first inputs of each reader: small valid ones, and hostile ones written by hand. Made on demand."""
 
 from __future__ import annotations
 
@@ -344,7 +344,7 @@ def answers() -> dict[str, bytes]:
     }
 
 
-# These are for replaying: what is like them takes long as well, and nothing new would be found.
+# These are only replayed: similar inputs also take long, and would find nothing new.
 SLOW = (
     *("bomb", "bomb-of-symbols", "endless-tree", "much-nobits", "much-alignment"),
     *("short", "boundaries", "long-runs", "anchors"),

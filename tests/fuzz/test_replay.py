@@ -1,4 +1,4 @@
-"""What the fuzzer found once, and what was made for it by hand, through the readers again, in little memory."""
+"""Runs the readers again on what the fuzzer has found and on inputs written by hand, in little memory."""
 
 from __future__ import annotations
 

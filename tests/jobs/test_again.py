@@ -1,4 +1,4 @@
-"""A mangled payload mangled in another way: restored first where its original can be had back, refused where not."""
+"""A mangled payload mangled in another way: restored first if its original can be recovered, else refused."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def state(folder: Path) -> dict[str, bytes]:
 
 
 def fresh(tmp_path: Path, *options: str) -> tuple[bytes, bytes]:
-    """What the original becomes with these options."""
+    """The original mangled with these options."""
     folder = tmp_path / "fresh"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -47,7 +47,7 @@ def test_it_becomes_what_the_original_becomes(payload: Path, options: tuple[str,
 
 
 def test_into_another_file(payload: Path) -> None:
-    """The payload and its manifest stay."""
+    """The payload and its manifest do not change."""
     before = state(payload.parent)
     out = payload.with_name("out.livepatch")
     lpmangle("--suffix", "text:x", "-o", out, payload)
@@ -109,7 +109,7 @@ def test_without_its_original_it_is_refused(payload: Path, manifest: str) -> Non
 
 
 def test_a_signed_one_is_refused(payload: Path) -> None:
-    """Its signature is of what it is."""
+    """Its signature is over its content."""
     payload.write_bytes(payload.read_bytes() + b"signature")
     before = state(payload.parent)
     assert "follow its last section" in lpmangle("--suffix", "name", payload, code=3).stderr

@@ -8,7 +8,7 @@ from builds import ROOT, is_mangled, make_tree, names, options, run, write_patch
 
 TOOL = ["livepatch-build"]
 OLD, NEW = (ROOT / "examples" / f"{name}.livepatch" for name in ("617712b", "fbab204"))
-# It is refused with these: the name that it shares with the payload that is loaded is kept.
+# With these it is refused: it keeps the name that it shares with the loaded payload.
 REFUSED = ["--check", "--loaded", str(OLD), "--keep", "*_get_fpu"]
 
 
@@ -54,7 +54,7 @@ def test_nothing_of_a_refused_one_is_kept(tmp_path: Path) -> None:
 
 
 def test_one_that_was_mangled_before_stays_mangled(tmp_path: Path) -> None:
-    """A tool that found its work done; the names are those of an earlier run with other options."""
+    """A tool that had nothing to do; the names are those of an earlier run with other options."""
     shutil.copy(NEW, tmp_path / "p.livepatch")
     run(["lpmangle", "--keep", "*_get_fpu", "p.livepatch"], tmp_path)
     before = files(tmp_path)
@@ -64,7 +64,7 @@ def test_one_that_was_mangled_before_stays_mangled(tmp_path: Path) -> None:
 
 
 def test_what_is_checked_is_what_is_written(tmp_path: Path) -> None:
-    """With the manifest inside it may be larger than Xen takes."""
+    """With the manifest inside, it may be larger than Xen accepts."""
     shutil.copy(NEW, tmp_path / "p.livepatch")
     size = 2 * 1024 * 1024 - NEW.stat().st_size - 1000  # the new names fit, a manifest does not
     (tmp_path / "filling").write_bytes(bytes(size))
@@ -83,7 +83,7 @@ def test_each_of_several_is_on_its_own(tmp_path: Path) -> None:
     write = f"cp {OLD} a.livepatch; cp {NEW} b.livepatch; cp {NEW} c.livepatch"
     command = ["lpmangle", "build", "--result=*.livepatch", "--suffix=name", "--check", "--loaded", str(OLD)]
     done = run([*command, "--", "sh", "-c", write], tmp_path, code=1)
-    assert "a.livepatch: check: refused" in done.stderr  # its very build-id is loaded
+    assert "a.livepatch: check: refused" in done.stderr  # the same build-id is loaded
     assert done.stdout.count(": check: accepted (not all checked)\n") == 2
     assert [path.name for path in sorted(tmp_path.glob("*.manifest.json"))] == [
         f"{name}.livepatch.manifest.json" for name in ("b", "c")

@@ -51,7 +51,7 @@ def test_manifests_of_many_builds_in_a_folder(tmp_path: Path) -> None:
 
 
 def test_manifest_of_a_payload_that_is_mangled_already(tmp_path: Path) -> None:
-    """A tool that found its work done: what is asked for is there all the same."""
+    """A tool that had nothing to do: the manifest is written nevertheless."""
     build(tmp_path)
     (tmp_path / "kept").mkdir()
     keep = ("--manifest", "kept/", "--catalog", "c.db")
@@ -61,7 +61,7 @@ def test_manifest_of_a_payload_that_is_mangled_already(tmp_path: Path) -> None:
     (tmp_path / "p.livepatch.manifest.json").rename(tmp_path / "beside")
     run(["lpmangle", "verify", "p.livepatch", "-m", "kept"], tmp_path)
     run(["lpmangle", "verify", "p.livepatch", "-m", "c.db"], tmp_path)
-    # Nothing changes any more.
+    # Now nothing changes.
     before = content(tmp_path)
     times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     run(command, tmp_path)
@@ -134,7 +134,7 @@ def test_builds_at_once_into_one_catalog(tmp_path: Path) -> None:
         run(["lpmangle", "verify", f"{number}/p.livepatch", "-m", "c.db"], tmp_path)
 
 
-# As XCP-ng's script does: for each base a build in a folder of its own, of which the payload alone stays.
+# As XCP-ng's script does: for each base a build in its own folder, of which only the payload is kept.
 VENDOR = """\
 set -eu
 for NAME in lp_1-3 lp_2-3; do
@@ -162,7 +162,7 @@ def test_drop_in_in_a_script_that_removes_the_build_folder(tmp_path: Path, flags
         (new,) = [symbol for symbol in names(tmp_path / payload) if symbol.startswith("x86_emulate.c#_get_fpu")]
         assert new != "x86_emulate.c#_get_fpu"
         verify = ["lpmangle", "verify", payload, *(word for place in source for word in ("-m", place))]
-        if not flags:  # what the documentation warns of
+        if not flags:  # the documentation warns of this
             done = subprocess.run(verify, cwd=tmp_path, env=environment(), capture_output=True, text=True)
             assert "has no manifest beside it" in done.stderr
             continue

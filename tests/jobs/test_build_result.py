@@ -1,4 +1,4 @@
-"""Which payload a build makes: told by its words or --result before it runs, and never looked for."""
+"""Which payload a build makes: its words or --result say it before it runs; it is never searched."""
 
 import os
 import shlex
@@ -45,7 +45,7 @@ def test_spellings_of_output(folder: Path, spelling: list[str]) -> None:
     if spelling == ["-dout", "-oout"]:
         spelling = ["-d", "-oout"]
     common = ["--srcdir=tree", "-pfix.patch", "--conf", "config", "--dep=" + "ab" * 20, "--xen-dep", "ab" * 20]
-    # An older payload of another name in the folder must not be taken.
+    # An older payload of another name in the folder must not be used.
     run([*BUILD, *TOOL, *common, *spelling], folder)
     assert is_mangled(folder / "out" / "fix.livepatch")
     other = Path(shutil.copy(STANDIN.parent / "x86_64-gcc-ld.livepatch", folder / "out" / "other.livepatch"))
@@ -90,7 +90,7 @@ def test_arguments(words: str, expected: Arguments) -> None:
     ],
 )
 def test_what_runs_livepatch_build(words: str) -> None:
-    """Told by the words, whatever runs it; the folder as well."""
+    """The words say it, and the folder, whatever runs the tool."""
     (call,) = calls(shlex.split(words), is_livepatch_build)
     arguments = read_arguments(call.words)
     assert os.path.normpath(os.path.join(call.folder, arguments.output)) == "out"
@@ -139,7 +139,7 @@ UNTOLD = [
 
 @pytest.mark.parametrize("words", UNTOLD)
 def test_what_the_words_do_not_tell_is_not_begun(folder: Path, words: str) -> None:
-    """Wrong usage, before an hour's build; and no payload is looked for that another one may have written."""
+    """A usage error before the build; lpmangle does not search for payloads, which others may have written."""
     bait = Path(shutil.copy(STANDIN.parent / "x86_64-gcc-ld.livepatch", folder / "bait.livepatch"))
     before = bait.read_bytes()
     for name in ("make", "ssh", "docker", "grep", "nice", "sh", "bash", "livepatch-build", "true"):
@@ -163,7 +163,7 @@ def test_several_runs_in_one_command(folder: Path) -> None:
 
 
 def test_posixly_correct(monkeypatch: pytest.MonkeyPatch) -> None:
-    """getopt(1) then stops at the first word that is no option; so must we."""
+    """getopt(1) then stops at the first word that is not an option; so must we."""
     command = ["-p", "a", "word", "-o", "b"]
     assert read_arguments(command) == Arguments("b", "a")
     monkeypatch.setenv("POSIXLY_CORRECT", "1")
@@ -195,7 +195,7 @@ LONG_NAMES = [*("n" * size + ".patch" for size in (47, 48, 49, 127, 128, 129)), 
 def test_name_of_the_result(folder: Path, name: str, limit: str) -> None:
     """The stand-in cleans and cuts names with sed and cut, as the real tool does with bash and cut."""
     write_patch(folder / name)
-    # Another one that is written meanwhile must not matter: the name alone decides.
+    # Another payload that is written meanwhile must not matter: only the name decides.
     env = environment(STANDIN_LIMIT=limit, STANDIN_DURING='touch "$output/other.livepatch"')
     run([*BUILD, *TOOL, *options(name)], folder, env=env)
     (payload,) = (path for path in (folder / "out").glob("*.livepatch") if path.name != "other.livepatch")
@@ -204,7 +204,7 @@ def test_name_of_the_result(folder: Path, name: str, limit: str) -> None:
 
 
 def test_patch_behind_a_link(folder: Path) -> None:
-    """Newer versions take the name of the link, older ones that of the target."""
+    """Newer versions use the name of the link, older ones that of the target."""
     (folder / "link.patch").symlink_to("fix.patch")
     assert {"link.livepatch", "fix.livepatch"} <= set(payload_names(str(folder / "link.patch")))
     run([*BUILD, *TOOL, *options("link.patch")], folder)
@@ -222,7 +222,7 @@ def test_skip(folder: Path) -> None:
 
 
 def test_result_of_another_tool(folder: Path) -> None:
-    """A user says where; what else was written meanwhile is another's."""
+    """A user says where; other files that were written meanwhile do not count."""
     source = STANDIN.parent / "x86_64-gcc-ld.livepatch"
     names = ("one", "two", "sub/x")
     paths = [folder / f"{name}.livepatch" for name in names]
@@ -271,7 +271,7 @@ def test_no_result(folder: Path) -> None:
 
 
 def test_two_names_that_the_result_may_have(folder: Path) -> None:
-    """Both are there, and by its words either may be it."""
+    """Both exist, and the words fit either."""
     (folder / "link.patch").symlink_to("fix.patch")
     run([*TOOL, *options("link.patch")], folder)
     payload = folder / "out" / "link.livepatch"

@@ -34,7 +34,7 @@ def sections(payload: Path) -> str:
 
 
 def test_strip_before(folder: Path) -> None:
-    """What comes of it is the original then."""
+    """The result counts as the original then."""
     stripped = Path(shutil.copy(folder / "p.livepatch", folder / "stripped"))
     subprocess.run(["strip", "-g", stripped], check=True)
     assert ".debug_info" in sections(folder / "p.livepatch")
@@ -65,7 +65,7 @@ def test_sign_after(folder: Path, embed: tuple[str, ...]) -> None:
 
 
 def test_order_and_words(folder: Path) -> None:
-    """Each gets the words as they are, no shell between, in our folder; the copy is called as the payload is."""
+    """Each gets the words unchanged, without a shell, in our folder; the copy has the payload's name."""
     script = folder / "step"
     script.write_text('#!/bin/sh\nfor last; do :; done\necho "$PWD ${last##*/} $#: $1" >>log; nm -j "$last" >>"$1"\n')
     script.chmod(0o755)
@@ -122,7 +122,7 @@ def test_a_check_of_what_was_signed(folder: Path) -> None:
 
 @pytest.mark.parametrize("embed", [(), ("--embed",)], ids=["", "embed"])
 def test_what_was_mangled_before_is_not_signed_twice(folder: Path, embed: tuple[str, ...]) -> None:
-    """A tool that found its work done; the manifest that is there is the right one."""
+    """A tool that had nothing to do; the existing manifest is the right one."""
     build(folder, *embed, "--before", "strip -g", "--after", SIGN)
     before = content(folder)
     done = build(folder, *embed, "--before", "false", "--after", SIGN)
@@ -160,7 +160,7 @@ def test_what_is_wrong_is_said_before_the_build(folder: Path, command: str, code
 
 @pytest.mark.parametrize("option", ["--before", "--after"])
 def test_an_interrupt(folder: Path, option: str) -> None:
-    """Nothing is mangled, also where the command itself goes on; the others are not begun."""
+    """Nothing is mangled, even if the command itself continues; the others are not begun."""
     shutil.copy(OLD, folder / "q.livepatch")
     before = content(folder)
     wait = "sh -c 'trap \"echo going on; exit 0\" TERM; echo ready; while :; do sleep 0.05; done' x"

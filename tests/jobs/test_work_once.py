@@ -1,4 +1,4 @@
-"""What costs time with a large payload is done once: parsing, looking for names of functions, the manifest."""
+"""Slow work on a large payload is done once: parsing, searching names of functions, the manifest."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WORK = {
 
 @pytest.fixture
 def payloads(tmp_path: Path) -> tuple[Path, Path]:
-    """A mangled payload, and one that takes an undefined symbol and a function to replace from it."""
+    """A mangled payload, and one that borrows an undefined symbol and a function to replace from it."""
     lower, upper = write(
         tmp_path,
         lower=stacked(1, XEN, new=(HELPER, HANDLER)),
@@ -40,7 +40,7 @@ def payloads(tmp_path: Path) -> tuple[Path, Path]:
 
 @pytest.fixture
 def work(payloads: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """What is done from here on, counted."""
+    """Counts what is done from here on."""
     counts: Counter[str] = Counter()
 
     def counting(what: str, right: Any) -> Any:
