@@ -17,6 +17,7 @@ from lpmangle.xen.versions import NEWEST, Version, nearest
 
 # Where payloads are mapped on x86 if no table says where the hypervisor ends.
 _BEHIND_XEN = XEN_VIRT_START + 0x600000
+_MOST_LIKE = 3  # so many names that may have been meant
 # vm_init_type uses the first pages of the area for its bitmap, with a bit for each page: of 1 GiB on x86, 2 MiB on Arm.
 _BITMAP_PAGES_X86, _BITMAP_PAGES_ARM = 8, 1
 
@@ -134,12 +135,12 @@ class State:
             return b""  # unmapped after boot
         return self.xen.read(address, size) if self.xen else None
 
-    def like(self, name: bytes, most: int = 3) -> list[bytes]:
+    def like(self, name: bytes) -> list[bytes]:
         """Names that can be found, and may have been meant by `name`, which cannot."""
-        loaded = [
-            other for payload in self.loaded for other in payload.symbols if name and other.startswith(name + b"_")
-        ]
-        return [*loaded, *(self.xen.lookalikes.like(name) if self.xen and name else [])][:most]
+        if not name:
+            return []
+        loaded = [other for payload in self.loaded for other in payload.symbols if other.startswith(name + b"_")]
+        return [*loaded, *(self.xen.lookalikes.like(name) if self.xen else [])][:_MOST_LIKE]
 
     def free_address(self, pages: int, machine: Machine) -> int:
         """Where `pages` pages are mapped: in the first gap, with a free page before it (xen/common/vmap.c:vm_alloc)."""

@@ -159,13 +159,6 @@ class Comparison:
         )
 
     @property
-    def is_tangled(self) -> bool:
-        """Whether there is code or data that cannot be read, and so counts as changed."""
-        whys = [one.why for one in (*self.helpers, *self.variables, *self.constants)]
-        whys += [one.why for one in self.functions]
-        return any(why is not None and why.what == "unknown" for why in whys)
-
-    @property
     def differs(self) -> bool:
         """Whether they differ in more than names, places, build-id and compilers."""
         verdicts = [one.verdict for one in (*self.helpers, *self.variables, *self.constants)]
