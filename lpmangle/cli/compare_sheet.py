@@ -2,7 +2,7 @@
 
 from lpmangle.cli.check_report import rules_line, spaced
 from lpmangle.cli.compare_report import sections, summary, transition_words, trouble_lines
-from lpmangle.cli.sheet import BAD, GOOD, WARN, findings, page, tone_of, worst
+from lpmangle.cli.sheet import BAD, GOOD, WARN, finding_rows, rendered, tone_of, worst
 from lpmangle.loader import State
 from lpmangle.review.compare import Comparison
 
@@ -12,7 +12,7 @@ def of_comparison(found: Comparison, old: str, new: str, state: State) -> bytes:
     verdict = found.transition.verdict
     asked, answer = transition_words(found)
     tone = tone_of(verdict) if verdict else BAD
-    return page(
+    return rendered(
         "compare",
         headline=f"{old} -> {new}",
         tone=worst([tone, WARN if found.lost.variables else GOOD]),
@@ -26,7 +26,7 @@ def of_comparison(found: Comparison, old: str, new: str, state: State) -> bytes:
         answer=answer,
         tone_of_upload=tone,
         console=list(map(spaced, found.transition.printed)) if verdict else None,
-        kinds=findings(verdict) if verdict else [],
+        kinds=finding_rows(verdict) if verdict else [],
         rules=rules_line(state),
         trouble=trouble_lines(found, old, new),
     )

@@ -44,7 +44,7 @@ _MOST_NAMES = 8
 def of_uploads(verdicts: list[Verdict], state: State, signatures: Sequence[str | SignatureAnswer]) -> bytes:
     """The page about uploads, one after the other."""
     payloads = [_upload(verdict, said) for verdict, said in zip(verdicts, signatures, strict=True)]
-    return page(
+    return rendered(
         "check",
         headline=summary(verdicts) + _unfit(signatures),
         tone=worst([*(one["tone"] for one in payloads), *(BAD for said in signatures if is_unfit(said))]),
@@ -59,7 +59,7 @@ def of_fleet(
     """The page about uploads to many hosts: which accept what, equal hosts together."""
     takers = accepted_by_words(sum(all(cell.good for cell in row.cells) for row in rows), len(rows))
     several = f"{counted(len(payloads), 'payload')}: all of them {takers}"
-    return page(
+    return rendered(
         "fleet",
         headline=(several if len(payloads) > 1 else f"{payloads[0].path}: {takers}") + _unfit(signatures),
         tone=worst(
@@ -80,7 +80,7 @@ def of_fleet(
     )
 
 
-def page(template: str, **values: Any) -> bytes:
+def rendered(template: str, **values: Any) -> bytes:
     """The page that the template of that name makes from the values."""
     environment = Environment(
         loader=FileSystemLoader(os.path.join(os.path.dirname(__file__), "templates")),
@@ -126,7 +126,7 @@ def _upload(verdict: Verdict, said: str | SignatureAnswer) -> dict[str, Any]:
         "build_id": verdict.build_id.hex(),
         "sha256": sha256(verdict.upload.data),
         "console": list(map(spaced, verdict.printed)),
-        "kinds": findings(verdict),
+        "kinds": finding_rows(verdict),
         "signature": _signature(said),
     }
 
@@ -142,7 +142,7 @@ def _unfit(signatures: Sequence[str | SignatureAnswer]) -> str:
     return f"; {counted(count, 'signature is', 'signatures are')} not valid" if count else ""
 
 
-def findings(verdict: Verdict) -> list[dict[str, Any]]:
+def finding_rows(verdict: Verdict) -> list[dict[str, Any]]:
     """All findings, for findings.html.j2."""
     return [
         {

@@ -12,7 +12,7 @@ from lpmangle.loader import Hypervisor, Loaded, State, Upload, Verdict, check_se
 from lpmangle.loader.fleet import Matrix, Row, read_hosts
 from lpmangle.mangle.mark import MAGIC, Mark, globs_text
 from lpmangle.manifest.embed import SECTION
-from lpmangle.manifest.format import beside
+from lpmangle.manifest.format import path_beside
 from lpmangle.system import files
 from lpmangle.xen.signature import signed
 from lpmangle.xen.versions import parse_version
@@ -63,7 +63,7 @@ def _upload(path: str) -> Upload:
 
 
 def _may_have_manifest(path: str, data: bytes) -> bool:
-    return SECTION.encode() in data or any(os.path.exists(beside(one)) for one in (path, os.path.realpath(path)))
+    return SECTION.encode() in data or any(os.path.exists(path_beside(one)) for one in (path, os.path.realpath(path)))
 
 
 def _mark_of(path: str, data: bytes) -> Mark | None:

@@ -306,7 +306,7 @@ def _existing_manifest(result: Result, file: files.File) -> bytes | None:
 
     if (text := embed.extract(result.view)) is not None:
         return text
-    for path in (result.manifest_path, manifest_format.beside(file.path)):
+    for path in (result.manifest_path, manifest_format.path_beside(file.path)):
         with suppress(LpmangleError):
             data = files.read(writing.fitting(path, partial(_fit, file.data))).data
             if _fit(file.data, data):  # it may have been signed since

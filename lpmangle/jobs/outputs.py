@@ -28,7 +28,7 @@ def manifest_place(named: str | None, output: str, stem: str, build_id: bytes | 
     A folder, or a path that ends with a slash, may get the manifests of many builds: there the name has the build-id.
     """
     if named is None:
-        return files.resolve(manifest_format.beside(output))
+        return files.resolve(manifest_format.path_beside(output))
     if not is_folder(named):
         return files.resolve(named)
     name = stem + (f"-{build_id.hex()}" if build_id else "")
@@ -41,7 +41,7 @@ def check_places(result: "Result", *, named: bool) -> None:
     `named`: a user has given the path of the manifest. Raises FileError, PlanError.
     """
     start = check_manifest(result.manifest_path)
-    check_output(result.output)
+    check_no_manifest(result.output)
     below = {os.path.realpath(layer.where) for layer in result.stack.layers} if result.stack else set()
     below |= {path.removesuffix(manifest_format.ENDING) for path in below}
     for path in below & {result.output, result.manifest_path}:
@@ -77,7 +77,7 @@ def check_manifest(path: str) -> bytes:
     return start
 
 
-def check_output(path: str) -> None:
+def check_no_manifest(path: str) -> None:
     """Raise FileError if writing a payload to `path` would overwrite a manifest."""
     if manifest_format.begins(files.start_of(path)):
         raise FileError("is a manifest: not replaced by a payload", path=path)

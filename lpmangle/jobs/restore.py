@@ -47,7 +47,7 @@ def restore_file(
     target = files.resolve(place)
     with about(path):
         status, original = _original(file.data, manifest)
-    outputs.check_output(target)
+    outputs.check_no_manifest(target)
     if target != file.path or original is not file.data:
         links = links if target == file.path else ()
         writing.replace([writing.Output(target, (original,), like=file.state, links=links)], unchanged=file)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lpmangle.errors import LpmangleError, NoManifestError, about
 from lpmangle.manifest.embed import SECTION
-from lpmangle.manifest.format import beside
+from lpmangle.manifest.format import path_beside
 from lpmangle.review.inventory import Inventory, take_inventory
 from lpmangle.review.subject import Subject
 from lpmangle.system import files
@@ -55,7 +55,7 @@ def read_subject(path: str, source: str | None = None) -> "tuple[Subject, Manife
 
 
 def _is_beside(path: str) -> bool:
-    return any(os.path.exists(beside(place)) for place in (path, os.path.realpath(path)))
+    return any(os.path.exists(path_beside(place)) for place in (path, os.path.realpath(path)))
 
 
 def _manifest(file: files.File, path: str, source: str | None, payload: Payload) -> "tuple[Manifest | None, list[str]]":

@@ -5,7 +5,7 @@ VERSION = "1.0"
 ENDING = ".manifest.json"
 
 
-def beside(payload_path: str) -> str:
+def path_beside(payload_path: str) -> str:
     """Where the manifest of a payload is kept."""
     return payload_path + ENDING
 

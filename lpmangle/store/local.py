@@ -10,8 +10,7 @@ from lpmangle import elf
 from lpmangle.errors import FileError, LpmangleError, ManifestError, NoManifestError, about
 from lpmangle.manifest import embed
 from lpmangle.manifest.belongs import belongs, fit
-from lpmangle.manifest.format import ENDING
-from lpmangle.manifest.format import beside as manifest_beside
+from lpmangle.manifest.format import ENDING, path_beside
 from lpmangle.manifest.read import Head, head_in
 from lpmangle.store.source import Found, Shape, warn
 from lpmangle.system import files, writing
@@ -177,7 +176,7 @@ def inside(data: bytes, path: str) -> Found | None:
 
 def beside(payload_path: str, payload: bytes) -> Found | None:
     """The manifest beside a payload, or beside the target if `payload_path` is a symbolic link."""
-    for path in (manifest_beside(payload_path), manifest_beside(os.path.realpath(payload_path))):
+    for path in (path_beside(payload_path), path_beside(os.path.realpath(payload_path))):
         if os.path.exists(path):
             path = writing.fitting(path, partial(fit, payload))
             return Found(path, files.read(path).data)
@@ -186,4 +185,4 @@ def beside(payload_path: str, payload: bytes) -> Found | None:
 
 def missing(payload_path: str) -> str:
     """What to say when a payload has none."""
-    return f"has no manifest beside it ({manifest_beside(payload_path)}) and none inside"
+    return f"has no manifest beside it ({path_beside(payload_path)}) and none inside"

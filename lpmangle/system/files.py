@@ -58,7 +58,7 @@ def kind(path: str) -> str | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        raise failed("cannot read", path, error) from None
+        raise file_error("cannot read", path, error) from None
 
 
 def identity(path: str) -> tuple[int, int]:
@@ -66,7 +66,7 @@ def identity(path: str) -> tuple[int, int]:
     try:
         state = os.stat(path)
     except (OSError, ValueError) as error:
-        raise failed("cannot read", path, error) from None
+        raise file_error("cannot read", path, error) from None
     return state.st_dev, state.st_ino
 
 
@@ -95,7 +95,7 @@ def resolve(path: str) -> str:
     except FileNotFoundError:
         return os.path.realpath(path)
     except (OSError, ValueError) as error:  # without strict, a link that cannot be read counts as a file
-        raise failed("cannot read", path, error) from None
+        raise file_error("cannot read", path, error) from None
 
 
 def content(path: str) -> bytes:
@@ -114,7 +114,7 @@ def _read(path: str) -> tuple[bytes, os.stat_result]:
                 raise FileError(f"is too large ({state.st_size} bytes)", path=path)
             return file.read(), state
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        raise failed("cannot read", path, error) from None
+        raise file_error("cannot read", path, error) from None
 
 
 def start_of(path: str) -> bytes:
@@ -130,7 +130,7 @@ def not_regular(kind: str, path: str) -> FileError:
     return FileError(f"is {kind}, not a regular file", path=path)
 
 
-def failed(what: str, path: str, error: Exception) -> FileError:
+def file_error(what: str, path: str, error: Exception) -> FileError:
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return FileError(f"{what}: {reason}", path=path)
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 
 from lpmangle.errors import FileError
-from lpmangle.system.files import File, content, failed, kind_of, not_regular
+from lpmangle.system.files import File, content, file_error, kind_of, not_regular
 from lpmangle.system.records import NamedTuple
 
 # Others hold the lock for two renames; a process that holds it longer is not lpmangle.
@@ -88,7 +88,7 @@ def place_new(temporary: str, path: str) -> bool:
                     return False
                 os.rename(temporary, path)
     except OSError as error:
-        raise failed("cannot write", path, error) from None
+        raise file_error("cannot write", path, error) from None
     with suppress(OSError):  # it is in place; it is only unknown when that reaches the disk
         _sync_folder(path)
     return True
@@ -133,7 +133,7 @@ def _write(temporary: str, output: Output, links: Sequence[str] = ()) -> None:
     except FileNotFoundError:
         raise FileError("there is no such folder", path=os.path.dirname(output.path)) from None
     except OSError as error:
-        raise failed("cannot write", output.path, error) from None
+        raise file_error("cannot write", output.path, error) from None
 
 
 def _rename(
@@ -157,7 +157,7 @@ def _rename(
             with suppress(OSError, FileError):
                 _put_back(companion) if had else os.unlink(companion)
         if isinstance(error, OSError):
-            raise failed("cannot replace", path, error) from None
+            raise file_error("cannot replace", path, error) from None
         raise
     for companion in companions:
         with suppress(OSError):  # it does no harm
@@ -210,7 +210,7 @@ def _check_unchanged(file: File) -> None:
     try:
         now = os.stat(file.path)
     except OSError as error:
-        raise failed("cannot read", file.path, error) from None
+        raise file_error("cannot read", file.path, error) from None
     then = file.state
     if (now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns) != (
         then.st_dev, then.st_ino, then.st_size, then.st_mtime_ns,
@@ -244,7 +244,7 @@ def _folder_locked(path: str) -> Iterator[None]:
     try:
         folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise failed("cannot write", path, error) from None
+        raise file_error("cannot write", path, error) from None
     try:
         _lock(folder, path)
         yield
