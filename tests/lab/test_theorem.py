@@ -130,30 +130,32 @@ def places(asked: Asked, xen: Hypervisor) -> Iterator[tuple[int, int]]:
 
 def job(asked: Asked, wanted: list[tuple[int, int]], eye: bytes) -> Job:
     files = {f"{number}": data for number, data in enumerate(asked.files)}
-    commands = [f"xen-livepatch upload p{number} {number}" for number in range(len(asked.files))]
+    commands = [f"ask upload p{number} {number}" for number in range(len(asked.files))]
     editor = Editor(eye)
     table = struct.pack(f"<{1 + len(wanted)}Q", len(wanted), *(address for address, _ in wanted))
     at = editor.content(".eye")
     assert len(table) <= editor.field(".eye", "size")
     editor.data[at : at + len(table)] = table
     files["eye"] = bytes(editor.data)
-    return Job(asked.title, [*commands, "xen-livepatch load eye", "unload-all"], files)
+    taken = [number for number, answer in enumerate(asked.answers) if not answer.errno]
+    rest = ", ".join(["revert eye", "unload eye", *(f"unload p{number}" for number in reversed(taken))])
+    return Job(asked.title, [*commands, "ask upload eye eye", "ask apply eye", f"tidy {rest}"], files, uploader=True)
 
 
 def problem(asked: Asked, wanted: list[tuple[int, int]], results: list[Result]) -> str:
     """The first thing that is not as it must be."""
-    *uploads, looked, cleaned = results
+    *uploads, eye, looked, tidied = results
     for number, (result, answer) in enumerate(zip(uploads, asked.answers, strict=True)):
         got = read_answer(result)
         if got != answer:
             return f"p{number}: {got}, check says {answer}"
     seen = [int(word, 16) for word in re.findall(r"^\(XEN\) eye: (\w+)$", looked.console, re.MULTILINE)]
-    if looked.code or len(seen) != len(wanted):
-        return f"{looked}"
+    if eye.code or looked.code or len(seen) != len(wanted):
+        return f"{eye}{looked}"
     for (address, value), word in zip(wanted, seen, strict=True):
         if word != value:
             return f"at {address:#x} Xen has written {word:#x}, by the resolver it is {value:#x}"
-    return "" if cleaned.output == "Nothing to list\n" else f"{cleaned}"
+    return f"{tidied}" if tidied.code else ""
 
 
 def test_the_theorem(lab: Lab, tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
