@@ -25,7 +25,7 @@ from lab.answers import Answer
 from lab.answers import read as read_answer
 from lab.boot import Job, Result, boot_again
 from lab.editor import Editor
-from lab.labs import LABS, Lab, thorough
+from lab.labs import LABS, Lab
 from lpmangle.errors import LpmangleError
 from lpmangle.loader import CRASH, Hypervisor, State, Upload, check_upload
 
@@ -35,7 +35,7 @@ pytestmark = [
 ]
 
 SEED = int(os.environ.get("LPMANGLE_SEED", "4711"))
-STACKS = 40 if thorough() else 10
+STACKS = 40
 FUNCTIONS = ".livepatch.funcs"
 
 
