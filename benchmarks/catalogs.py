@@ -7,12 +7,12 @@ from pathlib import Path
 from benchmarks import inputs
 from benchmarks.measure import LPMANGLE, Contestant, Group, race
 
-QUERY_ROUNDS, ADD_ROUNDS = 15, 1
+QUERY_ROUNDS, ADD_ROUNDS = 21, 3
 SIZES = {"10,000 manifests of 100 symbols": (10_000, 100), "100,000 manifests of 10 symbols": (100_000, 10)}
 
 
 def groups(folder: Path) -> list[Group]:
-    """For each size: adding all, and asking for one name."""
+    """For each size: adding all, and asking for one name, and for patterns that one name matches."""
     found = []
     for title, (payloads, symbols) in SIZES.items():
         print(f"measuring: catalog of {title}", file=sys.stderr)
@@ -22,10 +22,15 @@ def groups(folder: Path) -> list[Group]:
         peers = [Contestant("tar -cz of the same", ["tar", "-czf", "t", "../manifests"])]
         race([add, *peers], place, ADD_ROUNDS, warm_up=False)
         found.append(Group(f"catalog of {title}: add", ADD_ROUNDS, [add, *peers]))
+        original = name.rpartition("_")[0]
         rows = [
             Contestant("lpmangle --version", [LPMANGLE, "--version"]),
             Contestant("lpmangle query --help", [LPMANGLE, "query", "--help"]),
             Contestant("lpmangle query", [LPMANGLE, "query", name, "-m", "../catalog.db"]),
+            Contestant(
+                "lpmangle query 'FILE.c#NAME*'", [LPMANGLE, "query", original[:-1] + "*", "-m", "../catalog.db"]
+            ),
+            Contestant("lpmangle query '*NAME'", [LPMANGLE, "query", "*" + original[8:], "-m", "../catalog.db"]),
             Contestant("lpmangle catalog find", [LPMANGLE, "catalog", "find", "../catalog.db", name]),
             Contestant("grep -r of the manifests", ["grep", "-rFl", name, "../manifests"]),
         ]
