@@ -9,7 +9,7 @@ import click
 from lpmangle.cli.output import error_lines, print_json, shown, table_lines
 from lpmangle.cli.paths import PayloadPath, SourceWord
 from lpmangle.cli.settings import Command
-from lpmangle.elf import STB_NAMES, appended, text
+from lpmangle.elf import STB_NAMES, text
 from lpmangle.errors import LpmangleError, counted
 from lpmangle.jobs.show import Shown, show_file
 from lpmangle.review.inventory import CONSTANT, FUNCTION, STATE, TABLE, Added, Inventory, Needed
@@ -103,11 +103,9 @@ def _facts(found: Shown) -> Iterable[tuple[str, str]]:
 
 
 def _signed(inventory: Inventory) -> str:
-    found = inventory.signed
-    words = [str(found.note)] if found.note else []
-    if found.appended:
-        words.append(appended.describe(found.data, found.appended, "follows", "follow"))
-    return ", ".join(words) or ("not yet; there is space for a signature" if inventory.to_be_signed else "no")
+    return inventory.signed.words("follows", "follow") or (
+        "not yet; there is space for a signature" if inventory.to_be_signed else "no"
+    )
 
 
 def _mangled(found: Shown) -> str:

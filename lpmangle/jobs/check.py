@@ -6,13 +6,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from lpmangle import elf
-from lpmangle.elf.appended import describe
 from lpmangle.errors import LpmangleError, PayloadError, about
 from lpmangle.loader import Hypervisor, Loaded, State, Upload, Verdict, check_sequence, take
 from lpmangle.loader.fleet import Matrix, Row, read_hosts
 from lpmangle.mangle.mark import MAGIC, Mark, globs_text
-from lpmangle.manifest.embed import SECTION
-from lpmangle.manifest.format import path_beside
+from lpmangle.manifest.embed import may_have_manifest
 from lpmangle.system import files
 from lpmangle.xen.signature import signed
 from lpmangle.xen.versions import parse_version
@@ -56,14 +54,10 @@ def read_uploads(paths: Iterable[str]) -> list[Upload]:
 def _upload(path: str) -> Upload:
     data = files.read(path).data
     upload = Upload.at(path, data)
-    if MAGIC not in data and _may_have_manifest(path, data):
+    if MAGIC not in data and may_have_manifest(path, data):
         with suppress(LpmangleError):  # the loader will say what is wrong with the payload
             upload.mark = _mark_of(path, data)
     return upload
-
-
-def _may_have_manifest(path: str, data: bytes) -> bool:
-    return SECTION.encode() in data or any(os.path.exists(path_beside(one)) for one in (path, os.path.realpath(path)))
 
 
 def _mark_of(path: str, data: bytes) -> Mark | None:
@@ -90,11 +84,7 @@ def signatures(uploads: Sequence[Upload], key: str | None) -> "list[str | Signat
 
 def _signed(data: bytes) -> str:
     with suppress(LpmangleError):
-        found = signed(elf.parse(data))
-        words = [str(found.note)] if found.note else []
-        if found.appended:
-            words.append(describe(data, found.appended, "is appended", "are appended"))
-        return ", ".join(words)
+        return signed(elf.parse(data)).words("is appended", "are appended")
     return ""
 
 

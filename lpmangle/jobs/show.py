@@ -1,11 +1,9 @@
 """What a payload is and does, from file to values."""
 
-import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from lpmangle.errors import LpmangleError, NoManifestError, about
-from lpmangle.manifest.embed import SECTION
-from lpmangle.manifest.format import path_beside
+from lpmangle.manifest.embed import may_have_manifest
 from lpmangle.review.inventory import Inventory, take_inventory
 from lpmangle.review.subject import Subject
 from lpmangle.system import files
@@ -41,7 +39,7 @@ def read_subject(path: str, source: str | None = None) -> "tuple[Subject, Manife
     with about(path):
         payload = Payload.parse(file.data)
     bare = Subject(payload)
-    if not (source or bare.mark or SECTION.encode() in file.data or _is_beside(path)):
+    if not (source or bare.mark or may_have_manifest(path, file.data)):
         return bare, None
     manifest, trouble = _manifest(file, path, source, payload)
     if manifest is None:
@@ -52,10 +50,6 @@ def read_subject(path: str, source: str | None = None) -> "tuple[Subject, Manife
     subject.notes = [f"{note.key}={note.value}" for note in manifest.notes]
     subject.source = manifest.source.sha256 if manifest.source else None
     return subject, manifest
-
-
-def _is_beside(path: str) -> bool:
-    return any(os.path.exists(path_beside(place)) for place in (path, os.path.realpath(path)))
 
 
 def _manifest(file: files.File, path: str, source: str | None, payload: Payload) -> "tuple[Manifest | None, list[str]]":

@@ -9,12 +9,14 @@ A manifest cannot contain the digest of the file that contains the manifest: its
 section, as it was before `embed`, byte for byte. That and the section's own bytes determine the whole file.
 """
 
+import os
 import struct
 import zlib
 from contextlib import suppress
 
 from lpmangle import elf
 from lpmangle.errors import ElfError, ManifestError, PlanError, ProofError
+from lpmangle.manifest.format import path_beside
 from lpmangle.xen.abi import MAX_SECTIONS
 
 SECTION = ".debug_lpmangle"
@@ -161,6 +163,12 @@ def extract(view: elf.Object) -> bytes | None:
     if section is None or section.type == elf.SHT_NOBITS:  # SHT_NOBITS: eu-strip -g -f leaves that
         return None
     return decompress(bytes(view.section_data(section)))
+
+
+def may_have_manifest(path: str, data: bytes) -> bool:
+    """Whether a payload may have a manifest inside or beside it; told so quickly that nothing need be loaded for it."""
+    beside = (path_beside(one) for one in (path, os.path.realpath(path)))
+    return SECTION.encode() in data or any(map(os.path.exists, beside))
 
 
 def without(view: elf.Object) -> elf.Object:

@@ -118,6 +118,13 @@ class Signed(NamedTuple):
     def __bool__(self) -> bool:
         return self.note is not None or self.appended > 0
 
+    def words(self, one: str, several: str) -> str:
+        """How, in words, empty if not at all; `one` and `several` are for `appended.describe`."""
+        words = [str(self.note)] if self.note else []
+        if self.appended:
+            words.append(appended.describe(self.data, self.appended, one, several))
+        return ", ".join(words)
+
     def refusal(self) -> PayloadError:
         """The error for a payload that would be changed."""
         if self.note:
