@@ -17,12 +17,12 @@ PARTS = ("renaming", "commands", "catalogs", "retrace", "growth")
 ROOM = 3 << 30  # bytes for the files of 1,000,000 symbols
 NOTES = """
 Medians; the tools take turns. Ratios are to the first line of each input. Time is that of the whole process or script.
-Peak memory is the resident memory of its largest process; less than {floor} cannot be told. Input and output are in
+Peak memory is the resident memory of its largest process; less than {floor} cannot be measured. Input and output are in
 {place}. Output: symbols and relocations, as nm and readelf print them, compared with those of lpmangle. nm loads all
-linker plugins that are installed, LLVM's too: with few symbols, that is most of the scripts' memory. LIEF finds a
-relocation's symbol by name, so where two have the same one it writes a wrong file; it is here for time and memory only.
-The logs are random, seed {seed}: retrace has the manifests of all payloads, sed a command for each name of the one
-payload, c++filt finds no names of its own. A tool is stopped after {limit} s of processor time.
+linker plugins that are installed, including LLVM's: with few symbols, these use most of the scripts' memory. LIEF finds
+a relocation's symbol by name, so with two symbols of one name it writes a wrong file; it is here only for time and
+memory. The logs are random, seed {seed}: retrace has the manifests of all payloads, sed a command for each name of the
+one payload, c++filt finds no names to replace. A tool is stopped after {limit} s of processor time.
 {versions}."""
 
 
@@ -46,14 +46,14 @@ def main() -> None:
     if options.compare:
         print(*report.compare(*options.compare), sep="\n")
         return
-    # As pip installs it; without, PYTHONDONTWRITEBYTECODE or a fresh checkout would measure Python's compiler.
+    # As pip installs it; otherwise PYTHONDONTWRITEBYTECODE or a fresh checkout would measure Python's compiler.
     compileall.compile_dir(Path(__file__).parent.parent / "lpmangle", quiet=1)
     if not LPMANGLE.exists():
         sys.exit("lpmangle is not installed beside this Python: run `make bench`")
 
     nothing = Contestant("nothing", ["true"])
     click = Contestant('python -c "import click"', [sys.executable, "-c", "import click"])
-    # A disk would decide the race: lpmangle alone waits until its output is on it.
+    # A disk would decide the race: only lpmangle waits until its output is on the disk.
     memory = Path("/dev/shm")
     in_memory = memory.is_dir() and shutil.disk_usage(memory).free > ROOM
     groups: list[Group] = []

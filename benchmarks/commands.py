@@ -1,4 +1,4 @@
-"""All other commands, each against what one would use without it."""
+"""All other commands, each compared with what one would use without it."""
 
 import subprocess
 import sys
@@ -82,7 +82,7 @@ def groups(folder: Path) -> list[Group]:
 
 
 def growth(folder: Path) -> list[Contestant]:
-    """The same command on ever more symbols."""
+    """The same command on more and more symbols."""
     folder.mkdir()
     rows = []
     for count, rounds in GROWTH.items():

@@ -135,7 +135,7 @@ def test_install_costs_no_file(bundle: Path, tmp_path: Path) -> None:
     mine.mkdir()
     (mine / "file").write_text("mine")
     said = install(bundle, mine, code=1)
-    assert said == f"install: {mine}: is there, and is no lpmangle; name a folder that is not there yet\n"
+    assert said == f"install: {mine}: exists, and is not lpmangle's; name a new folder\n"
     install(bundle, place)
     (place / "share" / "notes").write_text("mine")
     assert f"install: {place}/share/notes: does not belong to lpmangle" in install(bundle, place, code=1)
@@ -144,7 +144,7 @@ def test_install_costs_no_file(bundle: Path, tmp_path: Path) -> None:
     assert f"install: {place}/share/link: does not belong to lpmangle" in install(bundle, place, code=1)
     (place / "share" / "link").unlink()
     before = content(tmp_path)
-    assert install(bundle, place, "--python", "/no/python", code=1) == "install: /no/python: is no program\n"
+    assert install(bundle, place, "--python", "/no/python", code=1) == "install: /no/python: is not a program\n"
     assert "lpmangle does not run here, so nothing was" in install(bundle, place, "--python", "/bin/false", code=1)
     assert install(bundle, mine / "file" / "x", code=1) == f"install: {mine / 'file'}: File exists\n"
     copy = Path(shutil.copytree(bundle, tmp_path / "copy"))
