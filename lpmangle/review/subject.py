@@ -8,8 +8,8 @@ from lpmangle import elf
 from lpmangle.errors import ElfError, PayloadError
 from lpmangle.mangle import mark
 from lpmangle.mangle.mark import Mark
-from lpmangle.xen.abi import ABSOLUTE_RELOCATION, FUNCS_SECTION
-from lpmangle.xen.machines import EXPECTATION_SIZE, MACHINES
+from lpmangle.xen.abi import ABSOLUTE_RELOCATION, EXPECTATION_SIZE, FUNCS_SECTION
+from lpmangle.xen.machines import MACHINES
 from lpmangle.xen.payload import Location, Payload
 from lpmangle.xen.symbols import Kind, SymbolRules
 from lpmangle.xen.variables import Variable, variables

@@ -4,6 +4,7 @@ from struct import Struct
 from typing import NamedTuple
 
 from lpmangle import elf
+from lpmangle.xen.abi import EXPECTATION_SIZE, LIVEPATCH_PAYLOAD_VERSION, func_size
 
 
 class Machine(NamedTuple):
@@ -13,11 +14,7 @@ class Machine(NamedTuple):
     name: str
     is_64: bool
     layout: elf.Layout
-    # struct livepatch_func (xen/include/public/sysctl.h): name, new_addr, old_addr, new_size, old_size, version;
-    # then 31 bytes of Xen's, and struct livepatch_expectation at `expect_at`.
-    func: Struct
-    func_size: int
-    expect_at: int
+    func: Struct  # struct livepatch_func up to `version`
     distance: int  # ARCH_LIVEPATCH_RANGE: how far a jump reaches
     jump: int  # ARCH_PATCH_INSN_SIZE
     bug_frame: int  # sizeof(struct bug_frame)
@@ -29,6 +26,16 @@ class Machine(NamedTuple):
         return 8 if self.is_64 else 4
 
     @property
+    def func_size(self) -> int:
+        """sizeof(struct livepatch_func)."""
+        return func_size(self.pointer, LIVEPATCH_PAYLOAD_VERSION)
+
+    @property
+    def expect_at(self) -> int:
+        """Offset of the expectation in it."""
+        return self.func_size - EXPECTATION_SIZE
+
+    @property
     def mask(self) -> int:
         return (1 << (8 * self.pointer)) - 1
 
@@ -37,17 +44,16 @@ _LAYOUT_64, _LAYOUT_32 = elf.Layout(True, False), elf.Layout(False, False)
 _FUNC_64, _FUNC_32 = Struct("<QQQIIB"), Struct("<IIIIIB")
 
 X86_64 = Machine(
-    elf.EM_X86_64, "x86_64", True, _LAYOUT_64, _FUNC_64, 104, 72, 2 << 30, 5, 8, 14, 8
+    elf.EM_X86_64, "x86_64", True, _LAYOUT_64, _FUNC_64, 2 << 30, 5, 8, 14, 8
 )  # fmt: skip
 ARM64 = Machine(
-    elf.EM_AARCH64, "aarch64", True, _LAYOUT_64, _FUNC_64, 104, 72, 128 << 20, 4, 16, 12, None
+    elf.EM_AARCH64, "aarch64", True, _LAYOUT_64, _FUNC_64, 128 << 20, 4, 16, 12, None
 )  # fmt: skip
 ARM32 = Machine(
-    elf.EM_ARM, "arm", False, _LAYOUT_32, _FUNC_32, 92, 60, 32 << 20, 4, 16, 12, None
+    elf.EM_ARM, "arm", False, _LAYOUT_32, _FUNC_32, 32 << 20, 4, 16, 12, None
 )  # fmt: skip
 MACHINES = {machine.e_machine: machine for machine in (X86_64, ARM64, ARM32)}
 
-EXPECTATION_SIZE = 32  # sizeof(struct livepatch_expectation)
 ALTERNATIVE_CALL_SIZE = 4  # sizeof(struct alt_call): the offset of the call from here
 
 # What a function of x86_64 may begin with; the second form is what sealing at boot makes of one that nothing jumps to

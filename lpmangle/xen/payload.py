@@ -18,6 +18,8 @@ from lpmangle.xen.abi import (
     MAX_NAME,
     MAX_SECTIONS,
     XEN_DEPENDS_SECTION,
+    func_size,
+    func_version_at,
 )
 from lpmangle.xen.notes import parse_build_id
 from lpmangle.xen.placement import place
@@ -73,8 +75,7 @@ class Payload:
         if section is None or section.size == 0:
             return []
         pointer = self.elf.layout.address.size
-        # name, new_addr, old_addr (pointers); new_size, old_size (uint32); version (uint8); the rest is opaque.
-        version_at = 3 * pointer + 8
+        version_at = func_version_at(pointer)
         data = self.elf.section_data(section)
         if len(data) <= version_at:
             raise PayloadError(
@@ -83,7 +84,7 @@ class Payload:
         version = data[version_at]
         if version not in (1, 2):
             raise PayloadError(f"{FUNCS_SECTION}: payload version {version}; Xen knows 1 and 2")
-        entry = version_at + 32 + (40 if version == 2 else 0)
+        entry = func_size(pointer, version)
         if section.size % entry:
             raise PayloadError(
                 f"{FUNCS_SECTION}: {section.size} bytes are not a multiple of {entry} (version {version})",

@@ -28,6 +28,8 @@ from elfbuild import (
 
 from lpmangle import elf
 from lpmangle.errors import PayloadError
+from lpmangle.xen import machines
+from lpmangle.xen.abi import func_size
 from lpmangle.xen.payload import Payload
 from lpmangle.xen.placement import place
 from lpmangle.xen.symbols import Kind
@@ -235,3 +237,10 @@ def test_corpus_is_seen_as_it_was_written(corpus: dict[str, Item]) -> None:
         new = [*expected.new_local, *expected.new_global, *expected.signature]
         assert sorted(found[Kind.NEW]) == sorted(new), item.name
         assert sorted(found[Kind.OVERRIDING]) == sorted(expected.overriding), item.name
+
+
+def test_size_of_an_entry() -> None:
+    """sizeof(struct livepatch_func), of versions 1 and 2."""
+    assert [func_size(8, 1), func_size(8, 2), func_size(4, 1), func_size(4, 2)] == [64, 104, 52, 92]
+    known = {one.name: (one.func_size, one.expect_at) for one in machines.MACHINES.values()}
+    assert known == {"x86_64": (104, 72), "aarch64": (104, 72), "arm": (92, 60)}

@@ -7,13 +7,12 @@ from lpmangle.loader.image import Function, Image
 from lpmangle.loader.rules import Rule
 from lpmangle.loader.state import State
 from lpmangle.loader.steps.memory import did_you_mean
-from lpmangle.xen.abi import FUNCS_SECTION, PAGE_SIZE
-from lpmangle.xen.machines import ENDBR64_FORMS, EXPECTATION_SIZE, X86_64
+from lpmangle.xen.abi import EXPECTATION_SIZE, FUNCS_SECTION, LIVEPATCH_PAYLOAD_VERSION, PAGE_SIZE
+from lpmangle.xen.machines import ENDBR64_FORMS, X86_64
 from lpmangle.xen.payload import FUNCS_PADDED
 from lpmangle.xen.relocations import sign_extended
 
 FUNCS = FUNCS_SECTION.encode()
-PAYLOAD_VERSION = 2  # LIVEPATCH_PAYLOAD_VERSION since 4.13
 OPAQUE_SIZE = 31  # LIVEPATCH_OPAQUE_SIZE: what Xen can keep of the old code
 
 
@@ -33,7 +32,7 @@ def check_functions(image: Image, state: State, report: Report) -> None:
             content = image.read(start, entry)
             expect = content[machine.expect_at : machine.expect_at + EXPECTATION_SIZE]
             image.functions.append(Function._make((*machine.func.unpack_from(content), expect)))
-        if image.unaligned(address) and image.functions[:1] and image.functions[0].version == PAYLOAD_VERSION:
+        if image.unaligned(address) and image.functions[:1] and image.functions[0].version == LIVEPATCH_PAYLOAD_VERSION:
             report.crash(Rule.UNALIGNED, text(FUNCS))
             return
         for function in image.functions:
@@ -43,8 +42,8 @@ def check_functions(image: Image, state: State, report: Report) -> None:
 
 
 def _check_function(image: Image, function: Function, state: State, report: Report) -> None:
-    if function.version != PAYLOAD_VERSION:
-        report.refuse(Rule.FUNC_VERSION, f"Wrong version ({function.version}). Expected {PAYLOAD_VERSION}")
+    if function.version != LIVEPATCH_PAYLOAD_VERSION:
+        report.refuse(Rule.FUNC_VERSION, f"Wrong version ({function.version}). Expected {LIVEPATCH_PAYLOAD_VERSION}")
         return
     if not function.old_size:
         report.refuse(Rule.FUNC_OLD_SIZE_ZERO, "Address or size fields are zero")
