@@ -21,14 +21,14 @@ ROOT = Path(__file__).resolve().parent.parent
 HEADER = ROOT / "examples" / "livepatch.h"
 CACHE = ROOT / ".cache" / "payloads"
 
-# Xen takes neither GOT nor 32S relocations, has no FPU context and its own red-zone-less stack.
+# Xen supports neither GOT nor 32S relocations, and has no FPU context and no red zone.
 _COMMON = (
     *("-std=gnu11", "-O2", "-ffreestanding", "-fno-stack-protector", "-fno-asynchronous-unwind-tables"),
     *("-fno-ident", "-Wall", "-Wextra", "-Werror"),
 )
 CFLAGS = (*_COMMON, "-fpic", "-mno-red-zone", "-mgeneral-regs-only", "-fcf-protection=none")
 _ARM = (*_COMMON, "-fno-pic", "-fno-unwind-tables", "-fno-section-anchors")
-# Long calls: Xen on 32-bit Arm makes a call over an odd number of words land 4 bytes early.
+# Long calls: with Xen on 32-bit Arm, a call over an odd number of words lands 4 bytes early.
 FLAGS = {
     "x86_64": CFLAGS,
     "aarch64": (*_ARM, "-mgeneral-regs-only"),
@@ -42,7 +42,7 @@ class Source:
 
     code: str
     file: str = "x86_emulate.c"  # its local symbols become FILE#NAME; newer Xen: arch/x86/...
-    new_file: bool = False  # new in the patch: livepatch-build gives no prefix then
+    new_file: bool = False  # new in the patch: then livepatch-build gives no prefix
     plain: tuple[str, ...] = ()  # single symbols without a prefix
     foreign: tuple[str, ...] = ()  # undefined symbols that are FILE#NAME; in the code it is NAME
     defines: tuple[str, ...] = ()  # "NAME=VALUE"
@@ -65,7 +65,7 @@ def build_payload(
 def cached_payload(
     output: Path, sources: Iterable[Source], *, depends: bytes, xen_depends: bytes, machine: str = "x86_64"
 ) -> Path:
-    """The same, built anew only if a source, this code or a compiler has changed: one takes a dozen processes."""
+    """The same, rebuilt only if a source, this code or a compiler has changed: a build takes a dozen processes."""
     sources, tool = list(sources), MACHINES[machine].tool
     key = hashlib.sha256(repr((sources, depends, xen_depends, machine)).encode())
     for path in (HEADER, Path(__file__), ROOT / "tests" / "toolchain.py"):
@@ -94,12 +94,12 @@ def add_note(payload: Path, section: str, build_id: bytes, machine: str = "x86_6
     objcopy = MACHINES[machine].tool("objcopy")
     run(objcopy, "--add-section", f"{section}={note.name}", payload.name, cwd=payload.parent)
     run(objcopy, "--set-section-flags", flags, payload.name, cwd=payload.parent)
-    if machine == "arm":  # Xen reads words there, and dies where they are not aligned
+    if machine == "arm":  # Xen reads words there, and crashes if they are not aligned
         run(objcopy, "--set-section-alignment", f"{section}=4", payload.name, cwd=payload.parent)
 
 
 def rename(path: Path, names: dict[str, str], machine: str = "x86_64") -> None:
-    """Renames symbols in place; one by one, as `--redefine-syms` takes `#` for a comment."""
+    """Renames symbols in place; one by one, because in `--redefine-syms` files `#` begins a comment."""
     options = [f"--redefine-sym={old}={new}" for old, new in names.items()]
     run(MACHINES[machine].tool("objcopy"), *options, path.name, cwd=path.parent)
 

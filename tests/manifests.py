@@ -9,7 +9,7 @@ from typing import Any
 
 
 def manifest(payload: str, names: dict[str, str], **fields: Any) -> dict[str, Any]:
-    """A manifest as lpmangle writes it; `names` maps originals to new names. The build-id is made of `payload`."""
+    """A manifest as lpmangle writes it; `names` maps originals to new names. The build-id is made from `payload`."""
     build_id = hashlib.sha1(payload.encode()).hexdigest()
     content = {"sha256": "0" * 64, "size": 1}
     return {
@@ -44,7 +44,7 @@ def manifest(payload: str, names: dict[str, str], **fields: Any) -> dict[str, An
 
 
 def plain(payload: str, *originals: str) -> dict[str, Any]:
-    """One with the default suffix and template."""
+    """A manifest with the default suffix and template."""
     build_id = hashlib.sha1(payload.encode()).hexdigest()
     return manifest(payload, {original: f"{original}_{build_id}" for original in originals})
 

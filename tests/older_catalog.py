@@ -1,4 +1,4 @@
-"""Catalogs as lpmangle made them before: of version 1, without names that are taken from payloads below."""
+"""Catalogs of version 1, as older versions of lpmangle made them: without borrowed names."""
 
 from __future__ import annotations
 

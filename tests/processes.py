@@ -1,4 +1,4 @@
-"""Waiting for what another process does, instead of for a time in which it may have done it."""
+"""Waits for what another process does, instead of for a fixed time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import ParamSpec
 
 P = ParamSpec("P")
 
-# A process that has not come so far after as many seconds never does.
+# A process that has not done it after this many seconds never will.
 LIMIT = 60.0
 
 

@@ -1,4 +1,4 @@
-"""Three readers of the same file, each to rows of the same fields: lpmangle, pyelftools, LIEF."""
+"""Three readers of the same file, each with rows of the same fields: lpmangle, pyelftools, LIEF."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def by_lpmangle(data: bytes) -> tuple[list[Row], list[Row]]:
 
 
 def by_pyelftools(data: bytes, path: Path) -> tuple[list[Row], list[Row]]:
-    """The numbers that pyelftools turned into names are unpacked here from where it says."""
+    """Numbers that pyelftools replaces by names are unpacked here from the offsets that it gives."""
     with path.open("rb") as file:
         elf = ELFFile(file)
         order = "<" if elf.little_endian else ">"

@@ -1,4 +1,4 @@
-"""What bash, zsh and fish make of a line when TAB is typed, each on a terminal of its own."""
+"""What bash, zsh and fish do with a line when TAB is typed, each on its own terminal."""
 
 from __future__ import annotations
 

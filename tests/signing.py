@@ -1,4 +1,4 @@
-"""Payloads signed as vendors do it: a note section, put in by objcopy, and OpenSSL. Nothing of lpmangle's own."""
+"""Payloads signed as vendors do it: a note section added by objcopy, and OpenSSL. No code of lpmangle."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def note(signature: bytes, kind: int = RSA_SHA256, name: bytes = b"Xen\0", order
 
 
 def older(signature: bytes, version: int = 1, algorithm: int = 0, digest: int = 0, length: int = -1) -> bytes:
-    """The older form: what it says of itself is in the descriptor."""
+    """The older form: version and algorithms are in the descriptor."""
     length = len(signature) if length < 0 else length
     return note(struct.pack("<HBBI", version, algorithm, digest, length) + signature, 0)
 
@@ -54,7 +54,7 @@ def public(path: Path) -> Path:
 
 
 def sign(payload: Path, objcopy: str = "objcopy", key_name: str = "one") -> None:
-    """The whole order: a blank note, the signature of the file as it is then, the signature into the note."""
+    """All steps: add a blank note, sign the file in that state, put the signature into the note."""
     add_note(payload, note(bytes(SIZE)), objcopy)
     command = ["openssl", "dgst", "-sha256", "-sign", str(key(key_name)), str(payload)]
     signature = subprocess.run(command, check=True, capture_output=True).stdout

@@ -95,7 +95,7 @@ def xensyms(path: Path, names: Iterable[str]) -> Path:
 
 
 def layer(number: int, *names: str, kept: tuple[str, ...] = ()) -> Layer:
-    """What is known of mangled payload `number`: new symbols that were renamed, and those that kept their `names`."""
+    """The layer of mangled payload `number`: new symbols that were renamed, and those that kept their `names`."""
     suffix = ident(number).hex()
     renames = {name.encode(): f"{name}_{suffix}".encode() for name in names}
     stays = frozenset(name.encode() for name in kept)

@@ -21,7 +21,7 @@ STT_SECTION = 3
 
 
 def check(data: bytes | bytearray, version: str = NOTHING_KNOWN) -> Verdict:
-    """By the rules alone: there is no table of a hypervisor on Arm here."""
+    """By the rules alone: there is no hypervisor's table for Arm here."""
     return check_upload(Upload("two", bytes(data)), State(None, parse_version(version)))
 
 
@@ -36,7 +36,7 @@ def says(data: bytes | bytearray, version: str = NOTHING_KNOWN) -> tuple[int, st
 
 
 class Editor32:
-    """The little of Editor that is needed for 32-bit payloads."""
+    """The part of Editor that is needed for 32-bit payloads."""
 
     def __init__(self, data: bytes) -> None:
         self.data = bytearray(data)
@@ -67,7 +67,7 @@ def arm32(corpus: dict[str, Item]) -> Editor32:
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64", "arm"])
 def test_payloads_of_livepatch_build_are_taken(corpus: dict[str, Item], machine: str) -> None:
-    """What is made as livepatch-build makes it; the others have no depends, or are of version 1."""
+    """Payloads as livepatch-build makes them; the others have no depends, or are of version 1."""
     for name, item in corpus.items():
         spec = item.spec
         if spec.machine != machine or not spec.linker or not spec.add_sections:
@@ -204,7 +204,7 @@ def test_relocations_of_arm32(arm32: Editor32, kind: int, errno: int, message: s
 
 
 def test_no_offset_is_checked_on_arm32(arm32: Editor32) -> None:
-    """Behind the section there may be other memory of the payload; behind that is none."""
+    """After the section there may be other memory of the payload; after that there is none."""
     at, size = arm32.relocations(".rel.text"), arm32.section(".text").size
     assert check(arm32.put(at, "I", size + 16).put(at + 4, "B", 2).data).first is None
     assert crash(arm32.put(at, "I", 1 << 28).data) == "reloc-outside"
@@ -212,7 +212,7 @@ def test_no_offset_is_checked_on_arm32(arm32: Editor32) -> None:
 
 
 def test_alignment_on_arm32(arm32: Editor32) -> None:
-    """A word that is not aligned is a data abort. Seen with notes, relocations and symbols; inferred for the rest."""
+    """Reading an unaligned word is a data abort. Seen with notes, relocations and symbols; inferred for the rest."""
     before = bytes(arm32.data)
 
     def edited(change: Callable[[Editor32], object]) -> bytearray:
@@ -283,7 +283,7 @@ def test_symbols_of_relocations_on_arm32(arm32: Editor32) -> None:
 
 @pytest.mark.parametrize(("back", "errno"), [(31 << 20, 0), (32 << 20, 75)])
 def test_the_reach_of_a_call_on_arm32(arm32: Editor32, back: int, errno: int) -> None:
-    """The addend stands in the instruction, in words; from the beginning of .text to there and so far back."""
+    """The addend is in the instruction, in words: from the start of .text to there, and back."""
     section, rows = arm32.section(".text"), arm32.relocations(".rel.text")
     text = next(n for n, symbol in enumerate(arm32.view.symbols()) if symbol.type == STT_SECTION)
     symbol = arm32.view.symbol_offset(text)
@@ -302,7 +302,7 @@ def test_no_exception_tables_on_arm32(arm32: Editor32) -> None:
     assert says(arm32.data) == (95, "We don't support .ex_table")
 
 
-# What Xen on Arm does otherwise than on x86; all but what says "read" was seen on 4.17.
+# Where Xen on Arm differs from x86; everything was seen on 4.17, except where it says "read".
 
 
 def good_alternative(e: Editor, feature: int, length: int = 4, new_length: int = 4) -> Editor:
@@ -342,7 +342,7 @@ def test_features_of_alternatives(arm64: Editor, version: str, feature: int, rul
 
 
 def test_replacements_have_the_same_length(arm64: Editor) -> None:
-    """BUG_ON in __apply_alternatives, where the processor has the feature: that of live patching it has."""
+    """BUG_ON in __apply_alternatives, if the processor has the feature; it has that of live patching."""
     before = bytes(arm64.data)
     assert crash(good_alternative(Editor(before), 4, 4, 8).data) == "alternatives-bug"
     verdict = check(good_alternative(Editor(before), 3, 4, 8).data)
@@ -352,7 +352,7 @@ def test_replacements_have_the_same_length(arm64: Editor) -> None:
 
 
 def test_a_section_of_a_negative_size(arm64: Editor, arm32: Editor32) -> None:
-    """The memcpy of Arm takes half of all sizes for negative ones; sizes wrap around, and nothing is said."""
+    """Arm's memcpy treats half of all sizes as negative; sizes wrap around, and nothing is printed."""
     assert check(arm64.edit(".text", size=(1 << 64) - 1).edit(".rela.text", size=0).data).first is None
     sizes = [arm32.view.section_header_offset(arm32.section(name).number) + 20 for name in (".text", ".rel.text")]
     assert check(arm32.put(sizes[0], "I", 0xFFFFFFFF).put(sizes[1], "I", 0).data).first is None
@@ -374,14 +374,14 @@ def test_kinds_of_bug_frames(arm64: Editor, version: str, kinds: int) -> None:
     ],
 )  # fmt: skip
 def test_where_payloads_lie(corpus: dict[str, Item], machine: str, version: str, base: int) -> None:
-    """Behind a page for the bitmap and one that is left free."""
+    """After a page for the bitmap and a free page."""
     verdict = check(corpus[machine].path.read_bytes(), version)
     assert verdict.loaded
     assert verdict.loaded.base == base
 
 
 def test_the_area_is_not_the_limit(arm64: Editor) -> None:
-    """2 MiB of zeros are taken, though the area for all payloads has 2 MiB."""
+    """2 MiB of zeros are accepted, although the area for all payloads has 2 MiB."""
     assert check(arm64.edit(".bss", size=2 << 20).data).first is None
     align = 1 << 27
     assert says(arm64.edit(".bss", addralign=align).edit(".data", size=8).data)[1] == (

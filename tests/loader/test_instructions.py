@@ -1,4 +1,4 @@
-"""Lengths of instructions, against what objdump says about real code."""
+"""Lengths of instructions, compared with objdump on real code."""
 
 from __future__ import annotations
 

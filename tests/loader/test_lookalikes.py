@@ -1,4 +1,4 @@
-"""What no loader notices, or says too shortly: init memory, copies of variables, names that are nearly right."""
+"""What no loader notices, or reports too briefly: init memory, copies of variables, nearly right names."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ INIT = {b"__init_begin": START + 0x700, b"__init_end": START + 0x800, b"setup": 
 
 
 def knows(*names: str, version: str = "4.17.7") -> State:
-    """A hypervisor that has these names too."""
+    """A hypervisor that also has these names."""
     return State(Small(INIT | {name.encode(): START + 0x900 for name in names}), parse_version(version))
 
 

@@ -1,4 +1,4 @@
-"""The mangler's picture of a payload and the loader's are one, under every version of Xen."""
+"""The mangler and the loader see a payload in the same way, under every version of Xen."""
 
 import random
 

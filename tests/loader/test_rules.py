@@ -1,6 +1,6 @@
 """The loader's rules one by one: what was measured on a real Xen 4.17 is expected here without one.
 
-tests/lab/test_check_agrees.py asks the real one about all of them, and about many together.
+tests/lab/test_check_agrees.py asks a real Xen about all of them, and about many at once.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def test_measured(defect: str, seed: int) -> None:
         assert found == (errno, words.replace("SPARE", str(spare)))
 
 
-# What took the hypervisor down when it was tried, each alone.
+# Each of these crashed the hypervisor when it was tried alone.
 CRASHES: dict[str, Callable[[Editor], Editor]] = {
     "symtab-link-zero": lambda e: e.edit(".symtab", link=0),
     "reloc-target-zero": lambda e: e.edit(".rela.text", info=0),
@@ -168,7 +168,7 @@ def test_more_symbols_than_memory() -> None:
     assert outcome(upload(editor.data)) == (12, "Could not allocate memory for symbols")
 
 
-# What is not loaded, what Xen says to it before it reads such in the file, and since (4.20 was asked).
+# Sections that are not loaded: what Xen says before it reads them in the file, and since (4.20 was asked).
 NOT_LOADED: dict[str, tuple[Callable[[Editor], Editor], str, str, str]] = {
     "hook": (lambda e: e.add(".livepatch.hooks.apply", bytes(8), flags=0), "", "", "section-not-loaded"),
     "hooks": (
@@ -194,7 +194,7 @@ def test_sections_that_are_not_loaded(what: str, version: str) -> None:
 
 
 def test_alternatives_that_are_not_loaded() -> None:
-    """Where Xen has the file is not known."""
+    """The address of the file in Xen is not known."""
     editor = good_alternative(Editor(base()), Random(1)).edit(".altinstructions", flags=0)
     first = upload(editor.data, "4.20").first
     assert first
@@ -205,7 +205,7 @@ def test_alternatives_that_are_not_loaded() -> None:
 
 
 def test_a_refusal_before_a_crash() -> None:
-    """Xen never gets to what would take it down."""
+    """Xen does not reach what would crash it."""
     editor = Editor(base()).edit(".text", flags=7).edit(".rela.text", info=0)
     verdict = upload(editor.data)
     assert verdict.status == "refused"
@@ -233,7 +233,7 @@ def test_what_is_wrong_with_the_upload_hides_nothing() -> None:
 
 @pytest.mark.parametrize(("kind", "name"), [(0x40000014, "SHT_CREL"), (19, "SHT_RELR")])
 def test_relocations_that_xen_ignores(kind: int, name: str) -> None:
-    """Nothing is refused for them; what comes of it is said with the right remedy."""
+    """They cause no refusal; their consequence is reported with the right remedy."""
     code = upload(Editor(base()).edit(".rela.text", type=kind).data)
     assert code.first is None
     (finding,) = [finding for finding in code.findings if finding.rule == "reloc-compact"]
@@ -268,7 +268,7 @@ def test_a_thousand_bad_relocations_are_said_once_each_kind() -> None:
 
 
 def test_the_table() -> None:
-    """Everything that can be found says what it means and what to do."""
+    """Every rule says what it means and what to do."""
     for rule in Rule:
         assert rule.name == rule.upper().replace("-", "_")
         assert rule.errno >= 0

@@ -1,4 +1,4 @@
-"""Several payloads, several versions; what is said beyond the loader's own words."""
+"""Several payloads, several versions; findings besides the loader's own messages."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def test_a_copy_of_xensyms() -> None:
 
 
 def test_without_a_hypervisor() -> None:
-    """What needs its table is not checked; what does not, is."""
+    """Only what does not need its table is checked."""
     verdict = check_upload(payload("one"), State())
     assert verdict.status == "accepted"
     assert set(rules(verdict, NOT_CHECKED)) == {"no-hypervisor-table", "no-hypervisor-build-id"}
@@ -182,7 +182,7 @@ def test_without_a_hypervisor() -> None:
 
 
 def test_addresses_are_those_of_the_hypervisor() -> None:
-    """The first payload lies 9 pages behind the hypervisor's end, the next behind a page that stays free."""
+    """The first payload is 9 pages after the hypervisor's end, the next after a page that stays free."""
     verdicts = check_sequence([payload("one"), payload("two")], state())
     bases = [verdict.loaded.base for verdict in verdicts if verdict.loaded]
     assert bases == [START + 0x1000 + 9 * 4096, START + 0x1000 + 13 * 4096]

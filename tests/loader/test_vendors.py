@@ -1,4 +1,4 @@
-"""XenServer and XCP-ng: with "livepatch: Ignore duplicate new symbols" build_symbol_table prints its message alone."""
+"""XenServer and XCP-ng: with "livepatch: Ignore duplicate new symbols" build_symbol_table only prints its message."""
 
 from __future__ import annotations
 

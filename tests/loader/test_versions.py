@@ -1,4 +1,4 @@
-"""Every difference between versions, at both sides of each first release."""
+"""Every difference between versions, on both sides of each first release."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def answer(make: Make, version: str) -> tuple[int, str]:
     return TAKEN
 
 
-# The flag, the first releases with the change, and what the same payload is told without it and with it.
+# The flag, the first releases with the change, and Xen's answer to the same payload without and with it.
 OVERFLOW = (75, "Overflow in relocation 2 in .rela.text for .text")
 CHANGED = [
     ("empty_sections_placed", "4.14.5 4.15.3 4.16.1 4.17.0", in_empty_section, OVERFLOW, TAKEN),
@@ -145,7 +145,7 @@ def test_read_only_functions() -> None:
             assert verdict.good is not bool(dead)
 
 
-# What 4.21 and 4.22 were seen to say; the last two were read in apply_alt_calls.
+# Seen on 4.21 and 4.22; the last two were read in apply_alt_calls.
 @pytest.mark.parametrize(
     ("make", "errno", "lines"),
     [
@@ -231,7 +231,7 @@ NOT_HERE = {"write_protected", "functions_read_only", "arm_bug_frames_4"}
      ("4.23.0", "4.22"), ("5.1", "4.22")],
 )  # fmt: skip
 def test_versions_that_are_not_known(version: str, judged: str) -> None:
-    """They are judged by the nearest that is, and said to be unknown."""
+    """The rules of the nearest known one apply, and it is reported as unknown."""
     verdict = upload(base(), version)
     unknown = [finding for finding in verdict.findings if finding.rule == "unknown-version"]
     if not judged:

@@ -1,4 +1,4 @@
-"""splice.py: a plan onto bytes, the proof, the way back; manifest.py: what is written is what is read."""
+"""Applying a plan, its proof, undoing it; a manifest is read as it was written."""
 
 import hashlib
 import json
@@ -60,7 +60,7 @@ def test_one_table_for_both_string_tables() -> None:
 
 
 def test_shared_and_tail_shared_names() -> None:
-    """Only the planned symbol changes where another shares its st_name or points into its name."""
+    """Only the planned symbol changes, even if another one shares its st_name or points into its name."""
     first = build([TEXT], [Sym(b"emulate_retry"), Sym(b"emulate_retry", 0, bind=GLOBAL)])
     built = build([TEXT], [Sym(b"emulate_retry"), Sym(1 + 8, bind=GLOBAL), Sym(1, 0, bind=GLOBAL)])
     for each, names in ((first, [b"emulate_retry"]), (built, [b"retry", b"emulate_retry"])):
@@ -81,7 +81,7 @@ def test_nothing_to_rename_is_the_very_input() -> None:
 
 
 def test_the_proof_sees_every_changed_byte() -> None:
-    """Each single byte of the output, changed, is noticed, but for the mark, which nothing refers to."""
+    """A change in any byte of the output is noticed, except in the mark, which nothing refers to."""
     view, plan, after, _ = mangled(plain())
     start = after.index(b"lpmangle 2 ")
     mark = range(start, start + len(plan.mark.encode()))
@@ -139,7 +139,7 @@ def test_undo_refuses_what_does_not_lead_back() -> None:
 
 
 def test_undo_believes_no_manifest() -> None:
-    """A manifest with digests of its own choosing must not make another file of the payload."""
+    """A manifest with forged digests must not turn the payload into another file."""
     view, _, after, text = mangled(plain())
     swapped = json.loads(text)
     first, second = swapped["symbols"]

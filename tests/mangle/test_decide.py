@@ -1,4 +1,4 @@
-"""plan.py: every symbol's new name or reason; clashes."""
+"""Decisions: every symbol's new name, or why it keeps its name; clashes."""
 
 import struct
 from dataclasses import dataclass
@@ -97,7 +97,7 @@ def test_clash_with_a_symbol_that_keeps_its_name(other: Sym) -> None:
 
 
 def test_clash_after_126_bytes() -> None:
-    """Xen cuts the kept name; what is left is the new name of another symbol."""
+    """Xen cuts the kept name; the rest is the new name of another symbol."""
     long = b"f" * 122 + b"_SUF"
     kept = Sym(long + b"_and_more", bind=GLOBAL)
     with pytest.raises(PlanError, match="would both be called"):
@@ -116,7 +116,7 @@ def test_clash_of_two_renamed() -> None:
 
 
 def test_clash_with_a_shortened_name() -> None:
-    """A name that is what another one is shortened to."""
+    """A name that equals the shortened form of another."""
     (shortened,) = news(plan_of([Sym(b"f" * 200)])).values()
     with pytest.raises(PlanError, match=r"symbols 1 .* and 2 .* would both be called f"):
         plan_of([Sym(b"f" * 200), Sym(shortened.removesuffix("_SUF").encode())])
@@ -174,7 +174,7 @@ def test_suffix_forms_that_come_to_the_same_are_one_way() -> None:
 
 
 def test_names_carry_the_suffix_but_the_mark_is_gone() -> None:
-    """objcopy writes a string table of its own, without the mark."""
+    """objcopy writes a new string table, without the mark."""
     sections, own = (TEXT, build_id()), b"ab" * 20
     for options, suffix in ((Options(), own), (Options("buildid:12"), own[:12])):
         plan = plan_of([Sym(b"a.c#f_" + suffix), Sym(b"g_" + suffix)], options, sections)
@@ -196,7 +196,7 @@ def test_names_that_end_in_the_suffix_by_chance(others: list[Sym]) -> None:
 
 
 def test_equal_names_stay_equal() -> None:
-    """Xen finds the first of them by name: renamed alone, the one that is meant would change."""
+    """By name, Xen finds the first of them: if only that were renamed, look-ups would find another one."""
     plan = plan_of([Sym(b"f"), Sym(b"g"), Sym(b"f", bind=GLOBAL), Sym(b"f"), Sym(b"f", 0, bind=GLOBAL)])
     assert dict(plan.renames) == {2: b"g_SUF"}
     assert [Outcome(n) for n in (plan.outcomes[1], plan.outcomes[3], plan.outcomes[4])] == [
@@ -242,7 +242,7 @@ def test_a_new_name_must_be_to_the_loader_what_the_old_one_was(machine: int, tem
 
 
 def test_relocations_that_xen_ignores() -> None:
-    """SHT_CREL: what is overriding could not be told."""
+    """SHT_CREL: it would not be known which symbols override."""
     crel = Sec(".crel.livepatch.funcs", b"\0" * 8, flags=0, type=0x40000014, link=".symtab")
     with pytest.raises(PayloadError, match=r"section 2 \(\.crel\.livepatch\.funcs\) has relocations of type SHT_CREL"):
         plan_of([Sym(b"f")], sections=(TEXT, crel))

@@ -1,4 +1,4 @@
-"""The mark: what was typed is told again, marks of older versions are read, nothing else is taken for one."""
+"""The mark: it has the options as typed, older versions are read, nothing else counts as a mark."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_a_payload_with_the_old_mark_is_mangled_already() -> None:
     start = after.index(b"\0lpmangle 2 ") + 1
     end = after.index(b"\0", start)
     text = f"lpmangle 1 {words}".encode()
-    # What is left of the longer mark becomes a string of its own, which nothing refers to either.
+    # The rest of the longer mark becomes another string that nothing refers to.
     done = elf.parse(after[:start] + text + b"\0" + b"x" * (end - start - len(text) - 1) + after[end:])
     assert mark.find(done) == Mark("SUF", "text:SUF", "{symbol}_{suffix}", "local", version=1)
     assert make_plan(Payload(done), options, "stem").already

@@ -22,7 +22,7 @@ from lpmangle.xen.payload import Payload
 
 
 def decoded_layer(*names: str, suffix: str = "buildid") -> Layer:
-    """The layer that the manifest of a payload with these new symbols tells of."""
+    """The layer from the manifest of a payload with these new symbols."""
     built = stacked(1, XEN, new=names, replaces=["do_patched"])
     payload = Payload(elf.parse(built.data))
     plan = make_plan(payload, Options(suffix), "a")
@@ -31,7 +31,7 @@ def decoded_layer(*names: str, suffix: str = "buildid") -> Layer:
 
 
 def test_names_of_which_xen_keeps_126_bytes() -> None:
-    """Xen compares a whole name with what it has kept of others."""
+    """Xen compares a whole name with the kept parts of others."""
     kept, whole = "n" * 126, "n" * 130
     below = decoded_layer(whole)
     stack = Stack([below], None)
@@ -49,7 +49,7 @@ def test_the_first_of_names_that_are_cut_to_one() -> None:
 
 
 def test_a_name_of_two_symbols_of_which_one_was_renamed() -> None:
-    """Manifests of lpmangle 0.1 may say so; which one was the first they do not say."""
+    """Manifests of lpmangle 0.1 may have this, and do not say which one was the first."""
     built = stacked(1, XEN, new=[HELPER, "kept"], replaces=["do_patched"])
     payload = Payload(elf.parse(built.data))
     plan = make_plan(payload, Options(keep=("kept",)), "a")
@@ -79,7 +79,7 @@ def test_a_name_of_two_symbols_of_which_one_is_new_under_some_versions_only() ->
 
 
 def test_a_name_that_is_new_under_some_versions_only() -> None:
-    """An end of a section that is the replacement's address only where empty sections are not placed."""
+    """The end of a section is the replacement's address only if empty sections are not placed."""
     symbols = [Sym(b"end", ".text", value=64), Sym(b"start", ".text.b")]
     table = funcs(1)
     sections = [
@@ -103,7 +103,7 @@ def test_a_name_that_is_new_under_some_versions_only() -> None:
 
 @pytest.mark.parametrize("below", [layer(1, "f"), layer(1, HELPER, kept=("f_v1",)), layer(1, kept=("f_v1",))])
 def test_a_kept_name_that_is_new_below(below: Layer) -> None:
-    """What the upper payload keeps collides as well as what it renames."""
+    """Names that the upper payload keeps collide, like those that it renames."""
     payload = Payload(elf.parse(stacked(2, ident(1), new=["f_v1", "b.c#own"], replaces=["do_patched"]).data))
     stack = Stack([below], None)
     assert make_plan(payload, Options(), "b", stack).renames
@@ -130,7 +130,7 @@ def test_a_stacked_payload_means_what_it_meant(tmp_path: Path) -> None:
 
 
 def test_a_new_name_of_any_symbol_below_collides() -> None:
-    """Also that of one which Xen does not find by its old name, since another comes before it."""
+    """Also the name of a symbol that Xen does not find by its old name, because another one comes first."""
     long = "n" * 126
     names = [long + "_b", long + "_a"]
     below = decoded_layer(*names, suffix="text:v1")

@@ -1,4 +1,4 @@
-"""naming.py: suffixes, templates, the limit."""
+"""New names: suffixes, templates, the limit."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""The value of the options: what stands on the command line is what the jobs get, under the same names."""
+"""The jobs get the options of the command line, under the same names."""
 
 import json
 import shutil

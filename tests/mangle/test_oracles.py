@@ -1,4 +1,4 @@
-"""Other people's tools look at every payload of the corpus before and after lpmangle.
+"""Other tools read every payload of the corpus before and after lpmangle.
 
 None of these tests asks lpmangle what it did: names before and after are read with pyelftools.
 """
@@ -45,7 +45,7 @@ class Mangled:
     renames: tuple[tuple[str, str], ...]  # old, new; in table order
 
     def original(self, text: str) -> str:
-        """The text with old names for new ones, and without what makes columns."""
+        """The text with old names in place of new ones, and without column padding."""
         if self.renames:
             old = {new: old for old, new in self.renames}
             longest_first = sorted(old, key=len, reverse=True)
@@ -97,7 +97,7 @@ def item(request: pytest.FixtureRequest, corpus: dict[str, Item]) -> Item:
 
 @pytest.fixture
 def mangled(item: Item, mangle: Mangle) -> Mangled:
-    """With as many names changed as can be."""
+    """With as many changed names as possible."""
     return mangle(item, "new")
 
 
@@ -132,7 +132,7 @@ def test_restore_gives_the_original(item: Item, mangle: Mangle, scope: str, tmp_
 
 
 def readelf(mangled: Mangled) -> tuple[str, str]:
-    """What readelf says of both, without where the string table is."""
+    """The output of readelf for both, without the place of the string table."""
     row = rf"^( *\[ *{mangled.strtab}\] \S+ +STRTAB +\S+) \S+ \S+ "
     texts = []
     for path in (mangled.before, mangled.after):
@@ -171,11 +171,11 @@ def test_readers_agree(mangled: Mangled, state: str) -> None:
     assert sections == lief_sections
 
 
-# What linkers and processors make of it
+# Linkers and processors
 
 
 def relink(linker: str, payload: Path, machine: str, output: Path) -> list[Row] | str:
-    """The symbols after `ld -r`, each with its section's name; or what the linker complains."""
+    """The symbols after `ld -r`, each with its section's name; or the linker's error."""
     target = MACHINES[machine]
     own = target.ld if linker == "ld" else ()
     command = target.tool("ld") if linker == "ld" else "ld.lld"
@@ -221,7 +221,7 @@ def test_program_prints_the_same(corpus: dict[str, Item], mangle: Mangle, name: 
     assert not any(new in after for _, new in mangled.renames)
 
 
-# Whether the oracles above notice anything at all
+# The oracles above do notice differences
 
 
 def corrupt_symbol(data: bytearray, path: Path, name: str, at: int) -> None:

@@ -1,4 +1,4 @@
-"""Random symbol tables, and random damage to real payloads, through the whole way and back."""
+"""Random symbol tables, and random damage to real payloads, mangled and restored."""
 
 import os
 import random
@@ -106,7 +106,7 @@ MUTATIONS = 24_000
 
 @pytest.mark.parametrize("part", range(4))
 def test_random_damage(part: int) -> None:
-    """Each damaged payload is refused cleanly, or handled with the proof holding; soon, and in little memory."""
+    """Each damaged payload is refused cleanly, or mangled with a valid proof; fast, and in little memory."""
     seed = int(os.environ.get("LPMANGLE_SEED", "20")) * 4 + part
     print(f"seed: LPMANGLE_SEED={seed // 4}, part {part}")
     rng = random.Random(seed)

@@ -1,4 +1,4 @@
-"""--against: what a payload takes from mangled ones below it gets the names that it has there."""
+"""--against: names that a payload borrows from mangled ones below are those that are used there."""
 
 import json
 import os
@@ -148,7 +148,7 @@ def test_the_proof_sees_every_changed_byte() -> None:
 
 
 def test_a_name_that_is_told_by_a_symbol_of_its_own() -> None:
-    """Not the section's symbol, as compilers may leave it (.L.str): the addend counts from that symbol."""
+    """A symbol other than the section's, as compilers may leave it (.L.str): the addend counts from that symbol."""
     built = stacked(2, ident(1), replaces=[HANDLER])
     data = bytearray(built.data)
     code, at = built.at("sym", "st_value", 1)
@@ -161,7 +161,7 @@ def test_a_name_that_is_told_by_a_symbol_of_its_own() -> None:
 
 
 def test_functions_alone() -> None:
-    """No symbol gets another name; the file is marked all the same."""
+    """No symbol gets another name; the file is marked nevertheless."""
     built = stacked(2, ident(1), replaces=[HANDLER])
     stack = Stack([layer(1, HANDLER)], None)
     _, plan, after, text = mangled(built.data, stack)
@@ -173,7 +173,7 @@ def test_functions_alone() -> None:
 
 
 def test_the_order_of_resolution() -> None:
-    """The hypervisor, then the payloads from below; what is meant is said where it could be otherwise."""
+    """The hypervisor, then the payloads from below; ambiguous names are reported."""
     stack = Stack([layer(1, HELPER, HANDLER), layer(3, HELPER, "c.c#only")], frozenset({HANDLER.encode()}))
     built = stacked(2, ident(3), undefined=[HELPER, "c.c#only", "printk"], replaces=[HANDLER])
     _, plan, after, _ = mangled(built.data, stack)
@@ -243,7 +243,7 @@ def test_the_command(tmp_path: Path, pair: tuple[Path, Path]) -> None:
 
 @pytest.mark.parametrize("machine", [X86_64, AARCH64, ARM])
 def test_a_function_of_the_payload_below_on_arm(tmp_path: Path, machine: int) -> None:
-    """There Xen dies of a payload that replaces another one's function, whatever it is called by now."""
+    """There a payload that replaces another one's function crashes Xen, whatever its name is now."""
     a = stacked(1, XEN, new=[HELPER, HANDLER], replaces=["do_patched"], machine=machine)
     a_path, b_path = write(tmp_path, a=a, b=upper(machine=machine))
     lpmangle(a_path)
@@ -252,7 +252,7 @@ def test_a_function_of_the_payload_below_on_arm(tmp_path: Path, machine: int) ->
     said = lpmangle("--against", a_path, b_path).stderr
     assert (warning.format(HANDLER) in said) is arm
     assert "do_patched" not in said
-    assert (warning.format(A_HANDLER) in lpmangle("--against", a_path, b_path).stderr) is arm  # mangled already
+    assert (warning.format(A_HANDLER) in lpmangle("--against", a_path, b_path).stderr) is arm  # it is already mangled
     lpmangle("restore", b_path)
     names = xensyms(tmp_path / "xensyms", [HANDLER])
     assert "Xen on Arm" not in lpmangle("--against", a_path, "--xen", names, b_path).stderr
@@ -307,7 +307,7 @@ def test_a_chain_is_followed_from_any_source(tmp_path: Path) -> None:
     assert function_names((tmp_path / "f.out").read_bytes()) == [A_HANDLER.encode()]
     manifest = decode(Path(f"{tmp_path}/f.out.manifest.json").read_bytes())
     assert [one.build_id for one in manifest.against] == [ident(n).hex() for n in (1, 5, 6)]
-    # The same, each named by itself, in any order; with one left out what is below it is not known.
+    # The same, each named separately, in any order; if one is missing, what is below it is not known.
     lpmangle("-q", "--against", a, "--against", t, "--against", m, "-o", tmp_path / "f2.out", f)
     assert (tmp_path / "f2.out").read_bytes() == (tmp_path / "f.out").read_bytes()
     wrong = lpmangle("--against", t, "--against", a, f, code=3).stderr
@@ -316,7 +316,7 @@ def test_a_chain_is_followed_from_any_source(tmp_path: Path) -> None:
     assert ident(1).hex() in wrong
     half = lpmangle("--against", t, "-o", tmp_path / "half.out", f)
     assert f"no manifest of build-id {ident(5).hex()}, on which t depends, was found" in half.stderr
-    with sqlite3.connect(catalog) as db:  # a catalog that says of every payload that it is the one looked for
+    with sqlite3.connect(catalog) as db:  # a catalog that returns every payload for any build-id
         db.execute("UPDATE manifest SET build_id = ? WHERE build_id != ?", (ident(6).hex(), ident(6).hex()))
     db.close()
     assert f"build-id {ident(5).hex()}" in lpmangle("--against", catalog, "-o", tmp_path / "x.out", f).stderr
@@ -332,7 +332,7 @@ def test_against_another_payload(tmp_path: Path, pair: tuple[Path, Path]) -> Non
     empty = tmp_path / "empty"
     empty.mkdir()
     assert f"depends on build-id {ident(8).hex()}" in lpmangle("--against", empty, other, code=3).stderr
-    # A step of a pipeline may name where all payloads are: one that stands on the hypervisor takes nothing from them.
+    # A pipeline may name the place of all payloads: one that is put on the hypervisor borrows nothing from them.
     assert "nothing to rename" in lpmangle("--against", empty, "-o", tmp_path / "out", cumulative).stdout
     (silent,) = write(tmp_path, silent=stacked(9, ident(1), undefined=[HELPER]))
     silent.write_bytes(silent.read_bytes().replace(b".livepatch.depends\0", b".livepatch.depend?\0"))
@@ -351,7 +351,7 @@ def test_a_payload_that_was_mangled_in_two_ways(tmp_path: Path) -> None:
 
 
 def test_a_lower_payload_that_was_mangled_anew(tmp_path: Path, pair: tuple[Path, Path]) -> None:
-    """The upper one still has the names of before; it must not pass for done."""
+    """The upper one still has the old names; it must not count as already mangled."""
     a, b = pair
     lpmangle("--against", a, b)
     before = b.read_bytes()
@@ -393,7 +393,7 @@ def test_a_payload_of_the_stack_that_is_not_mangled(tmp_path: Path, pair: tuple[
     assert f"on m, build-id {ident(5).hex()}, not mangled" in done.stdout
     assert {A_HELPER.encode(), b"m.c#mid"} <= set(symbol_names(top.read_bytes()))
     assert [one.payload for one in decode(Path(f"{top}.manifest.json").read_bytes()).against] == ["a"]
-    # One that is mangled, and has lost its manifest, is not taken for one that is not.
+    # A mangled one without its manifest does not count as not mangled.
     Path(f"{a}.manifest.json").unlink()
     assert (
         "has no manifest" in lpmangle("--against", a, "-o", tmp_path / "out", tmp_path / "b.livepatch", code=3).stderr
@@ -462,7 +462,7 @@ def test_verify_sees_a_reference_that_was_changed(pair: tuple[Path, Path]) -> No
 
 
 def test_undo_believes_no_manifest(tmp_path: Path) -> None:
-    """Every number that leads back, changed: refused, no other file is made."""
+    """A change in any number that restore needs is refused; no wrong file is made."""
     built = upper()
     _, _, after, text = mangled(built.data, Stack([layer(1, HELPER, HANDLER)], None))
     done, found = elf.parse(after), json.loads(text)
@@ -489,7 +489,7 @@ def test_undo_believes_no_manifest(tmp_path: Path) -> None:
 
 
 def test_random_damage() -> None:
-    """A damaged payload is refused, or handled with the proof holding and the way back open."""
+    """A damaged payload is refused, or mangled with a valid proof, and can be restored."""
     seed = int(os.environ.get("LPMANGLE_SEED", "7"))
     print(f"seed: LPMANGLE_SEED={seed}")
     rng = random.Random(seed)
@@ -520,7 +520,7 @@ def test_a_section_that_grows_onto_a_symbol() -> None:
     built = stacked(2, ident(1), new=["b.c#own"], replaces=[HANDLER])
     own, data = 3, bytearray(built.data)
     view = elf.parse(built.data)
-    # The new symbol goes behind the strings, and the replacement to where these end now.
+    # The new symbol is put after the strings, and the replacement where these end now.
     code, at = built.at("sym", "st_shndx", own)
     struct.pack_into("<" + code, data, at, built.numbers[".note.gnu.build-id"])
     strings = view.sections[built.numbers[STRINGS]]
@@ -541,7 +541,7 @@ def test_a_section_that_grows_onto_a_symbol() -> None:
 
 
 def test_query_and_retrace_know_what_was_taken(tmp_path: Path, pair: tuple[Path, Path]) -> None:
-    """By the manifest of the upper payload alone."""
+    """With only the manifest of the upper payload."""
     a, b = pair
     lpmangle("--against", a, b)
     manifest = f"{b}.manifest.json"
@@ -571,7 +571,7 @@ def test_query_and_retrace_know_what_was_taken(tmp_path: Path, pair: tuple[Path,
 
 
 def test_an_original_beside_its_manifest(pair: tuple[Path, Path]) -> None:
-    """restore leaves the manifest; the payload that was named has its old names."""
+    """restore leaves the manifest; the payload itself has its old names."""
     a, b = pair
     lpmangle("restore", a)
     before = b.read_bytes()
@@ -590,7 +590,7 @@ def test_a_lower_payload_that_objcopy_wrote_anew(tmp_path: Path, pair: tuple[Pat
     assert "is mangled, and was changed since" in error
     Path(f"{copy}.manifest.json").write_bytes(Path(f"{a}.manifest.json").read_bytes())
     assert b.read_bytes() == before
-    for source in (copy, f"{copy}.manifest.json"):  # what is in the file proves that the manifest is its own
+    for source in (copy, f"{copy}.manifest.json"):  # the content of the file proves that the manifest belongs to it
         b.write_bytes(before)
         lpmangle("--against", source, b)
         assert A_HELPER.encode() in symbol_names(b.read_bytes())
@@ -606,7 +606,7 @@ def test_a_lower_payload_without_its_manifest(pair: tuple[Path, Path]) -> None:
 
 @pytest.mark.parametrize("takes", [{"undefined": [HELPER]}, {"replaces": [HANDLER]}])
 def test_what_objcopy_wrote_anew_keeps_its_manifest(tmp_path: Path, takes: dict[str, list[str]]) -> None:
-    """All of its new names are other payloads', and its mark is gone."""
+    """All of its new names are borrowed, and its mark is gone."""
     a, b = write(tmp_path, a=lower(), b=stacked(2, ident(1), **takes))  # type: ignore[arg-type]
     lpmangle(a)
     lpmangle("--against", a, b)
@@ -626,7 +626,7 @@ def test_options_that_look_like_a_mark(pair: tuple[Path, Path]) -> None:
 
 
 def test_the_hypervisor_is_known_only_later(tmp_path: Path, pair: tuple[Path, Path]) -> None:
-    """It has a name that was taken from the payload below: what was done is not what is asked for."""
+    """The hypervisor has a name that was borrowed from the payload below: that is not what is asked for now."""
     a, b = pair
     lpmangle("--against", a, b)
     before = b.read_bytes()
@@ -664,7 +664,7 @@ def test_a_relocation_that_is_another_sections_too() -> None:
 
 
 def test_a_chain_that_comes_back(tmp_path: Path) -> None:
-    """By hand alone: a payload below cannot have been built on one above."""
+    """Only possible by hand: a payload below cannot have been built on one above."""
     one, two = stacked(1, ident(2), new=[HELPER]), stacked(2, ident(1), undefined=[HELPER])
     itself, above = stacked(3, ident(3), new=["s.c#own"]), stacked(4, ident(1), undefined=[HELPER])
     paths = write(tmp_path, one=one, two=two, itself=itself)
@@ -709,7 +709,7 @@ def test_one_suffix_for_two_payloads_of_a_stack(tmp_path: Path) -> None:
 
 
 def test_a_mangled_payload_without_its_mark(pair: tuple[Path, Path]) -> None:
-    """Its names still tell that it fits, but not that it does not."""
+    """Its names still prove that it fits, but not that it does not."""
     a, b = pair
     lpmangle("--against", a, b)
     run("objcopy", b.name, cwd=b.parent)

@@ -1,4 +1,4 @@
-"""The manifest inside the payload: what changes, what other tools make of it, and the way back."""
+"""The manifest inside the payload: what changes, what other tools do with it, and restoring."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def payload(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", FIXTURES)
 def test_every_kind_of_payload(name: str, tmp_path: Path) -> None:
-    """Symbols, relocations and sections are as without --embed, in the eyes of readelf; back to the original."""
+    """For readelf, symbols, relocations and sections are as without --embed; restore gives the original."""
     original = fixtures()[name].path
     plain_path, embedded = tmp_path / "plain.livepatch", tmp_path / "embedded.livepatch"
     lpmangle("--suffix", "text:SUF", "-o", plain_path, original)
@@ -122,7 +122,7 @@ def test_embedded_later(tmp_path: Path) -> None:
     ],
 )
 def test_other_tools_write_it_anew(payload: Path, command: list[str], stays: bool) -> None:
-    """The section stays, whole, or goes; the symbols stay; with the manifest the original can be had back."""
+    """The section stays unchanged, or goes; the symbols stay; with the manifest the original can be recovered."""
     text = embed.extract(elf.parse(payload.read_bytes()))
     symbols = functions(payload)
     Path(f"{payload}.manifest.json").unlink()
@@ -244,7 +244,7 @@ def test_damaged_content() -> None:
 @pytest.mark.parametrize("is_64", [True, False])
 @pytest.mark.parametrize("big", [True, False])
 def test_compressed_by_objcopy(is_64: bool, big: bool, tmp_path: Path) -> None:
-    """llvm-objcopy compresses what is compressed; the manifest is found all the same, in every class and order."""
+    """llvm-objcopy compresses compressed content; the manifest is still found, in every class and byte order."""
     (tmp_path / "p").write_bytes(plain(is_64=is_64, big=big).data)
     lpmangle("--suffix", "text:SUF", "--embed", "-o", tmp_path / "m.livepatch", tmp_path / "p")
     command = ["llvm-objcopy", "--compress-debug-sections=zlib", "m.livepatch", "c.livepatch"]
@@ -275,7 +275,7 @@ def test_bomb(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_random_damage() -> None:
-    """Whatever is damaged, it is refused cleanly, or what comes out is what the manifest describes."""
+    """A damaged one is refused cleanly, or the result is what the manifest describes."""
     view, text = mangled((EXAMPLES / "fbab204.livepatch").read_bytes())
     good = embed.add(view, text)
     rng = random.Random(seed := int(os.environ.get("LPMANGLE_SEED", "5")))

@@ -1,4 +1,4 @@
-"""What is written without json is what json would write."""
+"""The text that is written without json is the same as json would write."""
 
 import json
 import os
@@ -31,7 +31,7 @@ CHARACTERS = [
 
 
 def value(rng: random.Random, depth: int = 0) -> object:
-    """Anything that a manifest may be made of."""
+    """Any value that a manifest may contain."""
     kind = rng.randrange(7 if depth < 4 else 5)
     if kind < 2:
         return "".join(rng.choices(CHARACTERS, k=rng.randrange(6)))

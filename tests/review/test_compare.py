@@ -1,4 +1,4 @@
-"""lpmangle compare: real compilers' payloads, two of each, of which the test knows what differs."""
+"""lpmangle compare: pairs of payloads from real compilers, whose differences the test knows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from toolchain import run
 XEN = b"\xee" * 20
 LAB = Path(__file__).parent.parent / "lab" / "payloads"
 
-# A replaced function that calls two of its own, counts, prints, and jumps by a table.
+# A replaced function that calls two new ones, counts, prints, and uses a jump table.
 CODE = """\
 #include "livepatch.h"
 #ifdef MOVED /* everything behind it lies elsewhere */
@@ -105,14 +105,14 @@ def verdicts(found: dict[str, Any], part: str) -> dict[str, str]:
 
 
 def unequal(found: dict[str, Any]) -> dict[str, str]:
-    """All that is not equal, by name."""
+    """Everything that is not equal, by name."""
     parts = ("functions", "helpers", "variables", "constants")
     everything = [one for part in parts for one in verdicts(found, part).items()]
     return {name: verdict for name, verdict in everything if verdict != "equal"}
 
 
 def built(folder: Path, machine: str, *defines: str) -> dict[str, Any]:
-    """A payload against one with `defines`."""
+    """A payload compared with one built with `defines`."""
     old, new = make(folder, "old", machine=machine), make(folder, "new", *defines, machine=machine)
     return compare(old, new)
 
@@ -122,7 +122,7 @@ machines = pytest.mark.parametrize("machine", FLAGS)
 
 @machines
 def test_one_constant_in_one_function(tmp_path: Path, machine: str) -> None:
-    """The function has other code; those that call it have not."""
+    """The function has changed code; its callers do not."""
     found = built(tmp_path, machine, "FACTOR=9")
     assert unequal(found) == {"helper": "changed"}
     assert verdicts(found, "helpers") == {"helper": "changed", "twice": "equal"}
@@ -132,7 +132,7 @@ def test_one_constant_in_one_function(tmp_path: Path, machine: str) -> None:
 
 @machines
 def test_what_only_moved_is_equal(tmp_path: Path, machine: str) -> None:
-    """Distances of calls, places of data, numbers of static variables, offsets of strings are others."""
+    """Distances of calls, places of data, numbers of static variables and offsets of strings differ."""
     found = built(tmp_path, machine, "MOVED")
     assert unequal(found) == {"before": "new", "behind": "new", "xen_compiler": "new"}
     assert verdicts(found, "functions")["xen_extra_version"] == "equal"
@@ -142,13 +142,13 @@ def test_what_only_moved_is_equal(tmp_path: Path, machine: str) -> None:
 
 @machines
 def test_inlined_helper(tmp_path: Path, machine: str) -> None:
-    """What was inlined changes the function that it was inlined into."""
+    """An inlined function changes the one that it was inlined into."""
     assert unequal(built(tmp_path, machine, "INLINED=6")) == {"xen_extra_version": "changed"}
 
 
 @machines
 def test_another_string(tmp_path: Path, machine: str) -> None:
-    """The bytes are equal: the reference leads to another content."""
+    """The bytes are equal; the reference leads to different content."""
     found = built(tmp_path, machine, 'MESSAGE="helper; %d\\n"')
     assert unequal(found) == {"xen_extra_version": "changed"}
     [function] = found["functions"]
@@ -164,7 +164,7 @@ def test_first_value(tmp_path: Path, machine: str) -> None:
 
 @machines
 def test_strings_merged_otherwise(tmp_path: Path, machine: str) -> None:
-    """A string that ends like ours is in the payload, too: the linker keeps one of them."""
+    """Another string ends like ours: the linker keeps only one of them."""
     old = make(tmp_path, "old", machine=machine)
     more = 'int told(void); int told(void) { return printk("the helper: %d\\n") + printk("thirty-three"); }'
     found = compare(old, make(tmp_path, "new", machine=machine, more=more))
@@ -183,7 +183,7 @@ def test_replaced_by_one_alone(tmp_path: Path, machine: str) -> None:
 
 @machines
 def test_state(tmp_path: Path, machine: str) -> None:
-    """Variables of both start anew; a hook may carry them over. `check` says the same."""
+    """Variables of both start anew; a hook may copy them. `check` says the same."""
     old, new = make(tmp_path, "old", machine=machine), make(tmp_path, "new", "FACTOR=9", machine=machine)
     lpmangle(old, new)
     found = compare(old, new)
@@ -219,7 +219,7 @@ def test_state_of_a_stacked_payload_stays(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("which", ["neither", "old", "new", "both"])
 def test_mangled_or_not(tmp_path: Path, which: str) -> None:
-    """Original names decide; whether there is a manifest does not."""
+    """Original names decide, with or without a manifest."""
     old, new = make(tmp_path, "old"), make(tmp_path, "new", "FACTOR=9")
     for path in {"neither": (), "old": (old,), "new": (new,), "both": (old, new)}[which]:
         lpmangle("--scope", "new", path)
@@ -240,7 +240,7 @@ def test_names_that_only_a_manifest_tells(tmp_path: Path) -> None:
 
 
 def test_plt_and_section_symbols(tmp_path: Path) -> None:
-    """PLT32 and PC32 are the same to Xen; a place is the same by its own symbol and by its section's."""
+    """For Xen, PLT32 and PC32 are the same; so is a place by its own symbol or by its section's."""
     code = """\
     #include "livepatch.h"
     #ifdef GLOBALLY
@@ -296,7 +296,7 @@ def test_chain_of_five(tmp_path: Path) -> None:
 
 
 def test_signed_and_written_anew(tmp_path: Path) -> None:
-    """What objcopy and a signer make of a payload is equal to it."""
+    """A payload is equal to itself after objcopy and a signer."""
     old = make(tmp_path, "old")
     lpmangle("--embed", old)
     new = Path(shutil.copy(old, tmp_path / "new.livepatch"))
@@ -307,7 +307,7 @@ def test_signed_and_written_anew(tmp_path: Path) -> None:
 
 
 def test_special_sections(tmp_path: Path) -> None:
-    """An entry that is new, one that is gone; what they lead to is told by its name."""
+    """An entry that is new, one that is gone; their targets are identified by name."""
     code = """\
     #include "livepatch.h"
     #define BUG(what) "1: ud2\\n.pushsection .bug_frames.0, \\"a\\"\\n.long 1b - ., " #what "\\n.popsection\\n"
@@ -354,7 +354,7 @@ def test_globals_that_are_gone(tmp_path: Path) -> None:
 
 
 def test_with_the_hypervisor(tmp_path: Path) -> None:
-    """--xen: all is checked that can be."""
+    """--xen: everything is checked."""
     table = tmp_path / "xensyms"
     table.write_text("ffff82d040200000 T xen_extra_version\nffff82d040201000 T printk\n")
     old, new = make(tmp_path, "old"), make(tmp_path, "new", "FACTOR=9")
@@ -375,7 +375,7 @@ def test_examples_on_a_page(tmp_path: Path) -> None:
 
 
 def test_address_that_the_assembler_knows(tmp_path: Path) -> None:
-    """At one distance stands another function: the bytes are equal, and no relocation says it."""
+    """At the same distance is another function: the bytes are equal, and there is no relocation."""
     code = """\
     #include "livepatch.h"
     asm(".text\\n.type xen_extra_version, %function\\n.globl xen_extra_version\\n.hidden xen_extra_version\\n"
@@ -397,7 +397,7 @@ def test_address_that_the_assembler_knows(tmp_path: Path) -> None:
 
 
 def test_tangled_data_is_never_equal(tmp_path: Path) -> None:
-    """Thousands of constants on top of each other: what is too much to look at counts as another."""
+    """Thousands of constants on top of each other: what is too much to read counts as changed."""
     relocations = rela(".rodata", [(8 * at, 1 + at, 1, 0) for at in range(2000)])
     sections = [TEXT, Sec(".rodata", bytes(60_000)), relocations, HOOK, build_id_section(b"\x01" * 20)]
     symbols = [Sym(b"c%d" % at, ".rodata", type=1, size=60_000) for at in range(2000)]

@@ -1,4 +1,4 @@
-"""--note and --source: what people say of a payload, kept in its manifest, shown, found, compared."""
+"""--note and --source: kept in the manifest, shown, found, compared."""
 
 from __future__ import annotations
 

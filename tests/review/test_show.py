@@ -28,7 +28,7 @@ def show(*words: str | Path, code: int = 0) -> dict[str, object]:
 
 @pytest.mark.parametrize("name", ["x86_64-gcc-ld", "x86_64-clang-lld", "aarch64-gcc-ld", "arm-clang-ld", "x86_64-v1"])
 def test_another_reader_agrees(corpus: dict[str, Item], name: str) -> None:
-    """What pyelftools says of the same file; which symbols are new is told by the corpus."""
+    """Compared with pyelftools; the corpus says which symbols are new."""
     item = corpus[name]
     found = show(item.path)
     with item.path.open("rb") as stream:
@@ -52,7 +52,7 @@ def test_another_reader_agrees(corpus: dict[str, Item], name: str) -> None:
 
 
 def test_original_names(example: Path) -> None:
-    """By the manifest beside it, by the one inside, by the mark alone: the same; --mangled has the others."""
+    """The names are the same with the manifest beside it, inside, or only the mark; --mangled shows the new ones."""
     before = show(example)
     lpmangle("--embed", example)
     by_manifest = show(example)
@@ -83,7 +83,7 @@ def test_mark_alone(example: Path) -> None:
 
 
 def test_stacked(tmp_path: Path) -> None:
-    """What is taken from the payload below is told apart from what the hypervisor has."""
+    """Names borrowed from the payload below are separate from those of the hypervisor."""
     for path in (*EXAMPLES.glob("*.livepatch"), *EXAMPLES.glob("stacked/*.livepatch")):
         shutil.copy(path, tmp_path)
     lpmangle("617712b.livepatch", cwd=tmp_path)
@@ -102,7 +102,7 @@ def payload(table: bytes | None = None, name: bytes = b"f", **more: object) -> b
 
 
 def test_damaged_inside(tmp_path: Path) -> None:
-    """What can still be said is said."""
+    """Everything that can be read is shown."""
     path = tmp_path / "p.livepatch"
     path.write_bytes(payload(bytes(50)))
     said = lpmangle("show", path).stdout
@@ -130,7 +130,7 @@ def test_no_function_is_replaced_but_deleted(tmp_path: Path) -> None:
 
 
 def test_several_and_what_is_none(example: Path) -> None:
-    """One that cannot be read is told on stderr; the others are shown."""
+    """One that cannot be read is reported on stderr; the others are shown."""
     text = example.parent / "text"
     text.write_text("no elf\n")
     done = lpmangle("show", text, example, code=3)
@@ -148,7 +148,7 @@ def test_hostile_names_are_escaped(tmp_path: Path) -> None:
 
 
 def test_signed(example: Path) -> None:
-    """By bytes behind the file, by a note, not yet."""
+    """By appended bytes, by a note, or not yet."""
     assert "  signed    no\n" in lpmangle("show", example).stdout
     with example.open("ab") as stream:
         stream.write(b"SIGNATURE\n")
@@ -163,7 +163,7 @@ def test_signed(example: Path) -> None:
 
 
 def test_manifest_of_another_payload(example: Path) -> None:
-    """One that lies beside is left out, and told; one that was named is an error."""
+    """If it is beside the payload, it is left out and reported; if it was named, it is an error."""
     shutil.copy(EXAMPLES / "617712b.livepatch", example.parent)
     other = example.parent / "617712b.livepatch"
     lpmangle(other, example)
