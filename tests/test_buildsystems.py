@@ -26,7 +26,7 @@ def times(folder: Path) -> dict[str, int]:
 
 
 def age(path: Path, hours: int) -> None:
-    """Last written so many hours ago, or in the future."""
+    """Set the time of a file to `hours` ago, or in the future."""
     then = time.time() - hours * 3600
     os.utime(path, (then, then))
 
@@ -56,7 +56,7 @@ def test_make(examples: Path) -> None:
 
 
 def test_make_when_lpmangle_refuses(examples: Path) -> None:
-    """No output, so the next make tries again; -k goes on with the others."""
+    """No output, so the next make tries again; -k continues with the others."""
     (examples / PAYLOADS[0]).write_text("no payload\n")
     done = run(["make", "-k"], examples / "make", code=2)
     assert "617712b.livepatch: not an ELF file" in done.stderr
@@ -85,7 +85,7 @@ def test_ninja(examples: Path) -> None:
 
 
 def test_ninja_reads_the_dependency_file(examples: Path) -> None:
-    """What the rule does not say, the dependency file does."""
+    """The dependency file says what the rule does not."""
     folder = examples / "ninja"
     build = folder / "build.ninja"
     text = build.read_text().replace("$in\n  depfile", "$from/$payload\n  depfile")
@@ -127,7 +127,7 @@ def test_names_that_no_dependency_file_can_hold(tmp_path: Path, name: str) -> No
 
 
 def test_if_changed(tmp_path: Path) -> None:
-    """Only what would differ is written, for each of the three files on its own."""
+    """Each of the three files is written only if it would change."""
     payload = Path(shutil.copy(EXAMPLES / PAYLOADS[1], tmp_path / "in"))
     (tmp_path / "out").mkdir()
     command = ["lpmangle", "--if-changed", "--depfile", "out/d", "-o", "out/p", "in"]
@@ -164,7 +164,7 @@ def test_dry_run_writes_no_dependency_file(tmp_path: Path) -> None:
 
 
 def test_two_makes_in_one_folder(examples: Path) -> None:
-    """Both make all of it at once: what is there in the end is whole."""
+    """Both make everything at once: the result is complete."""
     env = environment()
     makes = [subprocess.Popen(["make", "-sj2"], cwd=examples / "make", env=env) for _ in range(3)]
     assert [make.wait(60) for make in makes] == [0, 0, 0]
@@ -202,7 +202,7 @@ def test_vendor_script(bases: Path, tmp_path: Path) -> None:
 
 
 def test_vendor_script_that_signs(bases: Path, tmp_path: Path) -> None:
-    """Built, mangled, signed, checked; and the signed payload is what its names are asked of."""
+    """Built, mangled, signed, checked; names are looked up with the signed payload."""
     command = [str(EXAMPLES / "vendor" / "build-livepatches"), "4.17.4-5", "bases", "output", str(key())]
     payloads = run(command, tmp_path).stdout.split()
     assert len(payloads) == 2
@@ -227,7 +227,7 @@ def sign_command(private: Path, payload: Path) -> list[str]:
 
 @pytest.mark.parametrize("tool", ["objcopy", "llvm-objcopy"])
 def test_sign_payload_after_a_build(tmp_path: Path, tool: str) -> None:
-    """As the README says it: the last step of `lpmangle build`."""
+    """As in the README: the last step of `lpmangle build`."""
     shutil.copy(EXAMPLES / PAYLOADS[0], tmp_path)
     after = " ".join(sign_command(key(), Path())[:-1])
     command = ["lpmangle", "build", "--result", PAYLOADS[0], "--after", after, "--", "true"]

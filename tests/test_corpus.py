@@ -60,7 +60,7 @@ class Reading:
         return [symbol.entry.st_name for symbol in symbols]
 
     def function_symbols(self) -> Iterator[tuple[str, str, int]]:
-        """Binding, type and addend of what each new_addr in .livepatch.funcs refers to."""
+        """Binding, type and addend of the target of each new_addr in .livepatch.funcs."""
         funcs = self.by_name[".livepatch.funcs"]
         pointer = self.elf.elfclass // 8
         version = funcs.data()[3 * pointer + 8]
@@ -245,7 +245,7 @@ def test_shape(corpus: dict[str, Item], name: str, shape: str) -> None:
 
 
 def check_payload(item: Item) -> None:
-    """The item is what Xen asks of a payload, and has the symbols that its sources define."""
+    """The item is a payload as Xen requires it, and has the symbols that its sources define."""
     with reading(item.path) as found:
         assert found.elf["e_type"] == "ET_REL"
         assert found.elf["e_shnum"] < 1024

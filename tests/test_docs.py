@@ -1,4 +1,4 @@
-"""What the documentation shows is what happens."""
+"""The documentation shows what really happens."""
 
 import re
 import subprocess
@@ -20,7 +20,7 @@ def test_console_examples(page: str) -> None:
 
 
 def _whatever_objcopy(page: str) -> str:
-    """Without the digest of what objcopy has written in an example: every version of it writes other bytes."""
+    """Without the digest of a file that objcopy has written: every version writes different bytes."""
 
     def masked(block: re.Match[str]) -> str:
         return re.sub("(?<=sha256 is )[0-9a-f]{64}", "...", block[0]) if "; objcopy " in block[0] else block[0]
@@ -29,7 +29,7 @@ def _whatever_objcopy(page: str) -> str:
 
 
 def test_the_examples_are_copied(tmp_path: Path) -> None:
-    """The README's first line for the shell gives a folder with what its examples need."""
+    """The README's first line for the shell makes a folder with everything that its examples need."""
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     (line,) = re.findall(r"^mkdir try; .*; cd try$", (ROOT / "README.md").read_text(), re.MULTILINE)
     done = subprocess.run(["bash", "-ec", f"{line}; ls"], cwd=tmp_path, capture_output=True, text=True, check=True)

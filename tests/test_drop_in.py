@@ -19,7 +19,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def wrapped(folder: Path) -> Path:
-    """A folder for PATH that holds the drop-in."""
+    """A folder for PATH with the drop-in."""
     place = folder / "bin"
     place.mkdir()
     (place / "livepatch-build").symlink_to(WRAPPER)
@@ -28,7 +28,7 @@ def wrapped(folder: Path) -> Path:
 
 def test_drop_in(folder: Path, wrapped: Path) -> None:
     env = environment(wrapped, LPMANGLE_FLAGS="--suffix name  --keep *calls -q")
-    (folder / "a-calls").touch()  # what the shell would make of *calls
+    (folder / "a-calls").touch()  # the shell would expand *calls to this
     done = run([*TOOL, *options()], folder, env=env)
     assert done.stdout.endswith("fix.livepatch created successfully\n")
     assert "x86_emulate.c#_get_fpu_fix" in names(folder / "out" / "fix.livepatch")
@@ -40,7 +40,7 @@ def test_drop_in(folder: Path, wrapped: Path) -> None:
 
 
 def test_drop_in_does_not_find_itself(folder: Path, wrapped: Path) -> None:
-    """Neither through links nor as a copy, and not when lpmangle build runs it."""
+    """Neither through links nor as a copy, nor if lpmangle build runs it."""
     (folder / "copy").mkdir()
     shutil.copy(WRAPPER, folder / "copy" / "livepatch-build")
     (folder / "not-a-program").mkdir()

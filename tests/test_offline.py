@@ -1,4 +1,4 @@
-"""Where there is no network: the archive and the packages, what is in them, and each in an empty Debian."""
+"""Without a network: the archive and the packages, their contents, and each in an empty Debian."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def bundle(made: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 def install(bundle: Path, *words: Path | str, code: int = 0) -> str:
-    """What the archive's script says; its environment names neither a Python package nor an index."""
+    """The output of the archive's script; its environment has neither Python packages nor an index."""
     command = [sys.executable, "-I", str(bundle / "install"), *map(str, words)]
     done = subprocess.run(command, capture_output=True, text=True, env={"PATH": "/usr/bin:/bin"})
     assert done.returncode == code, done.stderr
@@ -64,7 +64,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 def test_packages_are_reproducible(made: dict[str, Path], clone: Path, tmp_path: Path) -> None:
-    """Of the same commit, later, in another folder, with another umask, time zone and locale, and a stray file."""
+    """Made again from the same commit, later, with another folder, umask, time zone and locale, and a stray file."""
     other = tmp_path / "another" / "folder"
     subprocess.run(["git", "clone", "-q", clone, other], check=True)
     (other / ".venv").symlink_to(ROOT / ".venv")
@@ -78,7 +78,7 @@ def test_packages_are_reproducible(made: dict[str, Path], clone: Path, tmp_path:
 
 
 def test_the_archive_has_what_is_locked(bundle: Path) -> None:
-    """All that requirements.lock names for each Python, as the hashes say, and our own wheel; sums of all files."""
+    """Everything in requirements.lock for each Python, with the right hashes, and our own wheel; sums of all files."""
     lock = (ROOT / "requirements.lock").read_text()
     wheels = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (bundle / "wheels").iterdir()}
     (ours,) = [name for name in wheels if name.startswith("lpmangle-")]
@@ -92,7 +92,7 @@ def test_the_archive_has_what_is_locked(bundle: Path) -> None:
 
 
 def test_each_python_has_all(bundle: Path, tmp_path: Path) -> None:
-    """Each has one folder of each project, and what is compiled in it is for that Python."""
+    """Each has one folder for each project, and compiled modules are for that Python."""
     install(bundle, "--root", tmp_path, "/opt/x")
     lib = tmp_path / "opt" / "x" / "lib" / "lpmangle"
     assert sorted(path.name for path in lib.glob("python3.*")) == [f"python{version}" for version in PYTHONS]
@@ -107,7 +107,7 @@ def test_each_python_has_all(bundle: Path, tmp_path: Path) -> None:
 
 
 def test_install(bundle: Path, tmp_path: Path) -> None:
-    """Over an older one too; the modes are those of programs for all, whatever the umask is."""
+    """Also over an older version; everybody can run it, whatever the umask is."""
     place = tmp_path / "opt"
     before = os.umask(0o077)
     try:
@@ -124,7 +124,7 @@ def test_install(bundle: Path, tmp_path: Path) -> None:
     install(bundle, place)
     assert content(place) == first
     assert list(tmp_path.iterdir()) == [place]
-    # Neither the user's variables nor what lies about where it is called has a say.
+    # Neither the user's variables nor files in the current folder have an effect.
     (tmp_path / "click.py").write_text("raise SystemExit('wrong')")
     done = run([str(place / "bin" / "lpmangle"), "--version"], tmp_path, env={"PYTHONPATH": str(tmp_path)})
     assert done.stdout.startswith(f"lpmangle {__version__}")
@@ -207,7 +207,7 @@ def test_rpm_says_what_it_needs(made: dict[str, Path]) -> None:
     assert {"/usr", "/usr/bin", "/usr/lib", "/usr/share/man/man1"}.isdisjoint(listed)
 
 
-# examples/ci: the shell in them, as it stands
+# examples/ci: their shell commands, unchanged
 
 
 def parsed(path: Path) -> Any:
@@ -232,7 +232,7 @@ def checkout(made: dict[str, Path], tmp_path: Path) -> Path:
 
 
 def variables(given: dict[str, str], made: dict[str, Path], checkout: Path, *, collides: bool) -> dict[str, str]:
-    """The job's, with the files that they name; what is loaded collides with what is mangled only if `collides`."""
+    """The job's variables, with their files; the loaded payload collides with the mangled one only if `collides`."""
     shutil.copy(made["bundle"], checkout / given["BUNDLE"])
     loaded = checkout / given["LOADED"]
     run(["lpmangle", "--scope", "new", "-o", str(loaded), str(EXAMPLES / loaded.name)], checkout, env=environment())
@@ -278,7 +278,7 @@ def test_github_workflow(made: dict[str, Path], checkout: Path, refused: bool) -
 
 @pytest.mark.parametrize("refused", [False, True], ids=["accepted", "refused"])
 def test_gitlab_job(made: dict[str, Path], checkout: Path, refused: bool) -> None:
-    """before_script and script share a shell; after_script has one of its own, whatever became of them."""
+    """before_script and script share a shell; after_script has its own, and always runs."""
     job = parsed(EXAMPLES / "ci" / "gitlab-ci.yml")["livepatch"]
     settings = variables(job["variables"], made, checkout, collides=refused)
     for lines, code in ((job["before_script"] + job["script"], int(refused)), (job["after_script"], 0)):

@@ -1,4 +1,4 @@
-"""What is shipped: sdist and wheel, what a wheel installs, and the pages that are made of texts and locks."""
+"""What is shipped: sdist and wheel, what a wheel installs, and the generated pages."""
 
 import os
 import re
@@ -34,7 +34,7 @@ def dist(clone: Path) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def installed(dist: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A venv with nothing but the wheel and what requirements.lock names; no clone is near."""
+    """A venv with only the wheel and the packages of requirements.lock, away from the clone."""
     venv = tmp_path_factory.mktemp("installed") / "venv"
     run([PYTHON, "-m", "venv", str(venv)], venv.parent)
     pip = [str(venv / "bin" / "pip"), "-q", "install"]
@@ -57,7 +57,7 @@ def contents(sdist: Path) -> dict[str, bytes]:
 
 
 def test_dist_is_reproducible(dist: dict[str, Path], tmp_path: Path) -> None:
-    """In another folder, with other times, modes, locale and variables, and with things lying about."""
+    """In another folder, with other times, modes, locale and variables, and with stray files."""
     other = copied(tmp_path / "another" / "clone")
     for name in ("lpmangle/stray.py", "share/stray", "stray.livepatch", "lpmangle/__pycache__/stray.pyc"):
         (other / name).parent.mkdir(exist_ok=True)
@@ -72,7 +72,7 @@ def test_dist_is_reproducible(dist: dict[str, Path], tmp_path: Path) -> None:
 
 
 def test_sdist_has_what_git_has(dist: dict[str, Path], clone: Path) -> None:
-    """The tests, the examples and the lock files too: whoever packages it can test it."""
+    """It includes tests, examples and lock files, so that packagers can test it."""
     listed = subprocess.run(["git", "ls-files"], cwd=clone, capture_output=True, text=True, check=True).stdout
     found = contents(dist["sdist"])
     assert set(found) == {*listed.splitlines(), "PKG-INFO"}
@@ -133,7 +133,7 @@ def test_installed_demo(installed: Path, dist: dict[str, Path], tmp_path: Path) 
 
 
 def test_installed_drop_in(installed: Path, tmp_path: Path) -> None:
-    """It is no command of the venv, where it would hide the real one; who wants it puts its folder into PATH."""
+    """It is not a command of the venv, where it would hide the real one; users put its folder into PATH."""
     make_tree(tmp_path / "tree")
     (tmp_path / "config").touch()
     write_patch(tmp_path / "fix.patch")
@@ -213,7 +213,7 @@ def test_man_pages_say_what_help_says() -> None:
 @pytest.mark.parametrize("page", sorted((ROOT / "share" / "man" / "man1").iterdir()), ids=lambda page: page.stem)
 def test_man_page_is_clean(page: Path) -> None:
     done = subprocess.run(["mandoc", "-T", "lint", "-W", "warning", page], capture_output=True, text=True)
-    complaints = [line for line in done.stdout.splitlines() if "missing date" not in line]  # it has none on purpose
+    complaints = [line for line in done.stdout.splitlines() if "missing date" not in line]  # it has no date on purpose
     assert complaints == []
 
 

@@ -1,4 +1,4 @@
-"""The rooms of the house: `make lint` holds their order (import-linter); here is what its contracts do not say."""
+"""The packages: `make lint` checks their order (import-linter); this checks what its contracts do not."""
 
 import re
 from collections import Counter
@@ -9,7 +9,7 @@ from commands import ROOT
 
 
 def test_no_circle_of_modules() -> None:
-    """Anywhere, typing-only and lazy imports counted; a CycleError names the modules."""
+    """No cycles, including typing-only and lazy imports; a CycleError names the modules."""
     graph = grimp.build_graph("lpmangle", cache_dir=None)
     TopologicalSorter({name: graph.find_modules_directly_imported_by(name) for name in graph.modules}).prepare()
 
@@ -21,7 +21,7 @@ def test_a_class_has_a_name_of_its_own() -> None:
 
 
 def test_no_test_is_a_helper_of_another() -> None:
-    """What several need stands in a module of its own."""
+    """What several modules need is in a module of its own."""
     tests = {path: path.read_text() for path in (ROOT / "tests").rglob("*.py")}
     imports = re.compile(r"^(?:from (?:\w+\.)*test_\w+ import|import (?:\w+\.)*test_)", re.MULTILINE)
     assert [path.name for path, text in tests.items() if imports.search(text)] == []

@@ -1,4 +1,4 @@
-"""Commands that --help, the man pages and the documentation show without their output: each is run as it stands."""
+"""Commands that --help, the man pages and the documentation show without their output: each is run unchanged."""
 
 import re
 import shutil
@@ -16,7 +16,7 @@ from lpmangle.cli.group import cli
 
 BUILD_ID = "d967c17f6518371e26e591728fd30fa3f292977c"  # of examples/fbab204.livepatch
 LOG = f"(XEN) R x86_emulate.c#_get_fpu_{BUILD_ID}+0x3/0xd [fbab204]\n"
-# What a reader would put in the place of dots and words in capitals.
+# What a reader would write in place of dots and words in capitals.
 PLACES = {
     "-p ...": "-p fix.patch ...",
     ".patch ...": ".patch -c .config -o out --depends ID --xen-depends ID",
@@ -30,13 +30,13 @@ STUBS = {
 
 
 def help_examples() -> list[str]:
-    """Of all pages of --help."""
+    """The examples of all pages of --help."""
     ctx = click.Context(cli)
     texts = {"lpmangle": cli.help or ""} | {name: (cli.get_command(ctx, name) or cli).help or "" for name in COMMANDS}
     found = {name: re.findall(r"^Examples:\n((?:  .*\n)+)", text, re.MULTILINE) for name, text in texts.items()}
     assert [name for name, block in found.items() if len(block) != 1] == [], "have no `Examples:` in their help"
     blocks = found.values()
-    # On the first page words follow behind several blanks.
+    # On the first page, words follow after several blanks.
     return [re.split(r" {3,}", line.strip())[0] for (block,) in blocks for line in block.splitlines()]
 
 
@@ -48,7 +48,7 @@ def page_commands() -> list[str]:
 
 
 def prepare(folder: Path, command: str) -> None:
-    """The files that the examples speak of. Payloads are originals where the command mangles, and mangled where not."""
+    """The files of the examples. Payloads are originals if the command mangles, and mangled otherwise."""
     for name in ("one", "old", "617712b", "build/617712b"):
         (folder / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / "examples" / "617712b.livepatch", folder / f"{name}.livepatch")
@@ -103,7 +103,7 @@ def test_command(tmp_path: Path, command: str) -> None:
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", command], cwd=tmp_path, env=env, capture_output=True, text=True
     )
-    # The hypervisor of this test is not the one that the payloads are for: that is an answer, too.
+    # The payloads are for another hypervisor than the one of this test: that is an answer, too.
     no_is_an_answer = "check --xen" in command or "--check" in command
     assert done.returncode in ((0, 1) if no_is_an_answer else (0,)), done.stdout + done.stderr
     assert "Traceback" not in done.stderr
@@ -114,7 +114,7 @@ def test_command(tmp_path: Path, command: str) -> None:
 
 
 def test_make_rule(tmp_path: Path) -> None:
-    """The README's rule is that of examples/make, and does what it says."""
+    """The README's rule is the one of examples/make, and works."""
     (rule,) = re.findall(r"^```make\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
     (tmp_path / "Makefile").write_text(rule)
     for folder in ("built", "out"):

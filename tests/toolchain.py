@@ -105,7 +105,7 @@ def find(name: str) -> str:
 
 
 def run(name: str, *arguments: str | Path, cwd: Path | None = None) -> str:
-    """What the program prints; what it complains about is an error, or in one."""
+    """The output of the program; its error messages are part of the error."""
     command = [find(name), *map(str, arguments)]
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120)
     if done.returncode:

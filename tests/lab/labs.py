@@ -105,7 +105,7 @@ USUAL = LABS[:2]  # what `make test` boots; `make labs` boots all
 
 
 def cache() -> Path:
-    """Where labs are kept; what is removed there is prepared anew, with newer packages."""
+    """Where labs are kept. If you remove one, it is prepared again, with newer packages."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(os.environ.get("LPMANGLE_LAB") or Path(home) / "lpmangle" / "labs")
 

@@ -25,7 +25,7 @@ from lab.packages import Packages, call
 from lab.qemu import LabError
 from lpmangle.loader.profile import XENSERVER
 
-RECIPE = 1  # raise it when what is prepared changes: what is in the cache is then made anew
+RECIPE = 1  # raise it when the preparation changes: the cache is then made again
 MODULES = ("xen-privcmd", "xen-evtchn", "xenfs")
 TOOLS = {"apt-get": "apt", "apt-cache": "apt", "dpkg-deb": "dpkg", "setpriv": "util-linux", "readelf": "binutils"}
 BUILD_TOOLS = {"bison": "bison", "flex": "flex", "make": "make", "gcc": "gcc", "dpkg-source": "dpkg-dev"}

@@ -58,7 +58,7 @@ class Stack:
             self.loaded.append(payload)
 
     def not_applied(self, payload: Path, *, error: int, says: str) -> None:
-        """Xen takes the payload and refuses to apply it."""
+        """Xen accepts the payload and refuses to apply it."""
         verdict = self._check(payload, good=False)
         refusals = [f for f in verdict["findings"] if f["severity"] == "refused"]
         message = f"livepatch: {payload.stem}: {says}"

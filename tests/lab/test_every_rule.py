@@ -1,4 +1,4 @@
-"""Every rule of the loader is one that a generated upload meets in some lab, or it stands here why none can."""
+"""Every rule of the loader is one that a generated upload meets in some lab, or the reason why none can is here."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """The theorem's random stacks, uploaded to a real Xen before and after mangling.
 
-Each verdict is the one of `check`. What Xen takes is then looked at in its memory: every relocation, and every function
-to replace, has led to where the resolver of the theorem's tests says; so it means the same before and after.
+Each verdict is the one of `check`. Accepted payloads are then read in Xen's memory: every relocation, and every
+function to replace, has the target that the resolver of the theorem's tests gives; so it means the same before and
+after.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ FUNCTIONS = ".livepatch.funcs"
 
 @dataclass
 class Asked:
-    """A stack as it is uploaded; `taken` are those that `check` says Xen takes, with their addresses."""
+    """A stack as it is uploaded; `taken` are those that Xen accepts according to `check`, with their addresses."""
 
     title: str
     answers: list[Answer] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""A hypervisor as a vendor changes it: names that are taken are printed, and found in the order of the uploads."""
+"""A hypervisor as a vendor changes it: names that are in use are printed, and found in the order of the uploads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The catalog: many payloads, several writers, crashes, and files that are none."""
+"""The catalog: many payloads, several writers, crashes, and files that are not catalogs."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_list_find_remove(catalog: Path) -> None:
 
 
 def test_a_failed_add_leaves_nothing(tmp_path: Path, shipped: Path) -> None:
-    """No new file, no temporary one; what was there stays as it was, an empty file too."""
+    """No new file, no temporary one; an existing file does not change, not even an empty one."""
     (tmp_path / "nothing").mkdir()
     (tmp_path / "broken.livepatch.manifest.json").write_text("{}")
     (tmp_path / "empty").touch()
@@ -106,7 +106,7 @@ def test_a_failed_add_leaves_nothing(tmp_path: Path, shipped: Path) -> None:
 
 
 def test_folders_without_a_manifest(tmp_path: Path, shipped: Path) -> None:
-    """Also where all that is in it is broken."""
+    """Even if everything in it is broken."""
     folder = tmp_path / "broken"
     folder.mkdir()
     (folder / "a.livepatch.manifest.json").write_text("{}")
@@ -118,7 +118,7 @@ def test_folders_without_a_manifest(tmp_path: Path, shipped: Path) -> None:
 
 
 def test_a_manifest_counts_once(tmp_path: Path) -> None:
-    """Embedded and beside the payload, named and in a folder, through a link: it is one."""
+    """Embedded and beside the payload, named and in a folder, through a link: it counts once."""
     folder = tmp_path / "m"
     folder.mkdir()
     payload = folder / "fbab204.livepatch"
@@ -134,7 +134,7 @@ def test_a_manifest_counts_once(tmp_path: Path) -> None:
 
 
 def test_remove_is_not_guesswork(tmp_path: Path) -> None:
-    """A name that several payloads have removes none, unless --all says so; nor does a list with a word too many."""
+    """A name that several payloads have removes none without --all; nor does a list with an unknown word."""
     catalog = tmp_path / "c.db"
     several = [manifest("prod", {"f": f"f_{n}"}, suffix=str(n), build_id=f"{n}{'ab' * 10}{n}" * 2) for n in range(3)]
     several += [manifest("fix", {"f": f"f_{n}"}, suffix=n, build_id=None) for n in ("x", "y")]
@@ -217,7 +217,7 @@ def answer(source: Sources, pattern: str) -> list[tuple[str, str]]:
 
 
 def test_same_answers_as_the_folder(catalog: Path, shipped: Path) -> None:
-    """The SQL finds what query.find finds, for every form of a name."""
+    """SQL finds the same as reading all manifests, for every form of a name."""
     one = json.loads(next(shipped.glob("hotfix3-*")).read_text())
     suffix = one["suffix"]
     patterns = [
@@ -328,7 +328,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("what", HOSTILE)
 def test_hostile_catalogs(tmp_path: Path, what: str) -> None:
-    """Refused with a reason by whoever reads it, never changed, and nothing is left beside it."""
+    """Refused with a reason by every command, never changed, and no file is left beside it."""
     path = tmp_path / "catalog.db"
     path.write_bytes(data := catalogs()[what])
     commands = [("list", path), *([("find", path, "*")] if what != "endless-tree" else [])]
@@ -340,7 +340,7 @@ def test_hostile_catalogs(tmp_path: Path, what: str) -> None:
 
 
 def test_a_search_has_an_end(tmp_path: Path) -> None:
-    """Of few pages that are more rows than anybody can read."""
+    """A few pages can have more rows than anybody can read."""
     (tmp_path / "catalog.db").write_bytes(catalogs()["endless-tree"])
     assert "interrupted" in lpmangle("catalog", "show", tmp_path / "catalog.db", "x", code=3).stderr
 
@@ -352,7 +352,7 @@ def test_bomb_in_a_catalog(tmp_path: Path) -> None:
 
 
 def test_a_foreign_journal_is_left_alone(tmp_path: Path) -> None:
-    """Opening it would roll back what another program has begun."""
+    """Opening it would undo another program's transaction."""
     path, journal = tmp_path / "other.db", tmp_path / "other.db-journal"
     other = sqlite3.connect(path, isolation_level=None)
     other.executescript("CREATE TABLE t (x); INSERT INTO t VALUES (zeroblob(100000)); PRAGMA cache_size = 1; BEGIN;")
@@ -394,7 +394,7 @@ def test_damaged_manifest_in_a_catalog(catalog: Path, tmp_path: Path, content: s
 
 
 def test_several_writers(tmp_path: Path) -> None:
-    """Eight builds at once, the catalog not there yet; all of them add, some the same."""
+    """Eight builds at once, without a catalog; all of them add, some of them the same."""
     catalog = tmp_path / "c.db"
     folders = [
         write(tmp_path / f"b{n}", *(plain(f"{n}-{i}", *ORIGINALS) for i in range(40)), plain("shared", "s"))
@@ -410,7 +410,7 @@ def test_several_writers(tmp_path: Path) -> None:
 
 
 def test_killed_writer(tmp_path: Path) -> None:
-    """Killed at any moment: the next command finds whole manifests, and adds the rest."""
+    """Killed at any moment: the next command finds complete manifests, and adds the rest."""
     catalog = tmp_path / "c.db"
     folder = write(tmp_path / "m", *(plain(f"p{i}", *(f"a.c#f{n}" for n in range(60))) for i in range(900)))
     command = [sys.executable, "-m", "lpmangle", "catalog", "add", str(catalog), str(folder)]
@@ -434,7 +434,7 @@ def _tables(db: sqlite3.Connection) -> int:
 
 
 def test_broken_manifests(tmp_path: Path) -> None:
-    """In a folder they are passed over with a warning; named, they are an error and nothing is added."""
+    """In a folder they are left out with a warning; if named, they are an error, and nothing is added."""
     folder = write(tmp_path / "m", plain("good", "x"))
     broken = folder / "broken.livepatch.manifest.json"
     broken.write_text('{"format": "lpmangle-manifest", "version": "1.0"}')
@@ -463,7 +463,7 @@ def test_suffixes_that_several_payloads_share(tmp_path: Path) -> None:
 
 
 def test_shapes_of_a_large_catalog(tmp_path: Path) -> None:
-    """Full build-ids need no list; every other suffix and template is in it."""
+    """Full build-ids need no list; every other suffix and template is in the list."""
     options = dict(plain("p")["options"], template="{suffix}.{symbol}")
     several = [plain(f"p{n}", "x") for n in range(50)]
     several += [manifest(f"q{n}", {"x": f"x_v{n}"}, suffix=f"v{n}") for n in range(3)]

@@ -1,4 +1,4 @@
-"""What a catalog holds, out again and into another one: list, show, export, merge, add from a catalog or a server."""
+"""From a catalog, and into another one: list, show, export, merge, add from a catalog or a server."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_list_says_what_a_payload_is_put_on(catalog: Path) -> None:
 
 
 def test_list_is_in_the_order_of_adding(tmp_path: Path) -> None:
-    """Also behind one that was removed, the last."""
+    """Also after one that was removed, the last."""
     catalog, order = tmp_path / "c.db", ["zebra", "ape", "mole"]
     for name in order:
         lpmangle("catalog", "add", catalog, write(tmp_path / name, plain(name, "f")))
@@ -72,7 +72,7 @@ def test_list_is_in_the_order_of_adding(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("last", ["symbols", "depends"])
 def test_list_reads_manifests_of_other_writers(tmp_path: Path, last: str) -> None:
-    """Wherever the head stands: behind the symbols, or behind many globs."""
+    """Wherever the head is: after the symbols, or after many globs."""
     one = manifest("p", {f"f{n}": f"f{n}_x" for n in range(500)}, suffix="x", depends=XEN)
     one["options"]["keep"] = [f"{n * n:032x}" for n in range(3000)]
     one = {**{key: value for key, value in one.items() if key != last}, last: one[last]}
@@ -116,7 +116,7 @@ def test_export_gives_the_files_again(catalog: Path, payloads: Path, tmp_path: P
 
 
 def test_export_is_all_or_nothing(catalog: Path, tmp_path: Path) -> None:
-    """Nothing that is there is replaced, and a folder that was made for it goes again."""
+    """No existing file is replaced, and a folder that was created for it is removed."""
     out = tmp_path / "out"
     said = lpmangle("catalog", "export", catalog, "fbab204", "nobody", "-o", out, code=1)
     assert said.stderr == f"lpmangle: {catalog}: has no payload nobody; nothing was written\n"
@@ -151,7 +151,7 @@ def test_export_keeps_apart_what_has_one_name(tmp_path: Path) -> None:
 
 
 def test_merge(tmp_path: Path) -> None:
-    """What both have counts once; the order is kept; the others stay as they are."""
+    """A manifest in both counts once; the order is kept; the other catalogs do not change."""
     shared = plain("shared", "f")
     for name, *several in (("a", plain("z", "f"), shared), ("b", shared, plain("y", "f"), plain("x", "f"))):
         for one in several:

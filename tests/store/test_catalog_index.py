@@ -1,4 +1,4 @@
-"""What a catalog finds manifests by: the same answers as by reading all of them, borrowed names, older catalogs."""
+"""How a catalog finds manifests: the same answers as by reading all of them, borrowed names, older catalogs."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def random_manifests(rng: random.Random) -> Iterator[dict[str, Any]]:
 
 
 def random_pattern(rng: random.Random, names: list[str]) -> str:
-    """A name, or a part of one, some of it put into wildcards."""
+    """A name, or a part of one, partly replaced by wildcards."""
     name = rng.choice(names)
     if rng.random() < 0.3:
         name = name.rpartition("#")[2]
@@ -73,7 +73,7 @@ def is_named(pattern: str, entry: dict[str, Any]) -> bool:
 
 
 def test_random_patterns(tmp_path: Path) -> None:
-    """Each finds what it finds where all manifests are read; not too many manifests are read for it."""
+    """Each finds the same as if all manifests were read; not too many manifests are read for it."""
     print(f"LPMANGLE_SEED={SEED}")
     rng = random.Random(SEED)
     several = list(random_manifests(rng))
@@ -111,7 +111,7 @@ def test_random_patterns(tmp_path: Path) -> None:
     ["x86_emulate.c#*", "x86_emulate.c#_get_f[op]u", "_get_*", "*_get_fpu", "?get_fpu", "*.c#_get_fpu", "lp_help?r"],
 )
 def test_index_is_used(tmp_path: Path, word: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a pattern begins or ends with what is fixed, names are not read from the first to the last."""
+    """If a pattern begins or ends with fixed text, not all names are read."""
     one = plain("one", "x86_emulate.c#_get_fpu", "lp_helper", "traps.c#_get_fpu")
     list(add(str(tmp_path / "c.db"), [Found("", json.dumps(one).encode())]))
     plans: list[str] = []
@@ -128,7 +128,7 @@ def test_index_is_used(tmp_path: Path, word: str, monkeypatch: pytest.MonkeyPatc
 
 
 def test_odd_words(tmp_path: Path) -> None:
-    """Bytes that are no text, and what SQL would take for its own, find nothing and do no harm."""
+    """Bytes that are not text, and SQL syntax, find nothing and do no harm."""
     lpmangle("catalog", "add", tmp_path / "c.db", write(tmp_path / "m", plain("p", "f")))
     for word in ("\udcff", "\udcff*", "*\udcff", "[\udcff]x", "' OR 1 --", "%", "_", "f_", "_f"):
         for command in (("query", word, "-m", tmp_path / "c.db"), ("catalog", "find", tmp_path / "c.db", word)):
@@ -146,7 +146,7 @@ def stack(tmp_path: Path) -> Path:
 
 
 def test_borrowed_names_are_found(stack: Path) -> None:
-    """By the manifest that has them alone; until that is removed."""
+    """By the manifest that has them; until that is removed."""
     upper, catalog, log = stack / "8d4a1c7.livepatch", stack / "c.db", stack / "log"
     lpmangle("catalog", "add", catalog, upper)
     borrowed = json.loads((stack / "8d4a1c7.livepatch.manifest.json").read_text())["references"]
@@ -195,7 +195,7 @@ def version(catalog: Path) -> int:
 
 
 def test_an_older_catalog_is_read(older: Path, tmp_path: Path) -> None:
-    """And stays as it is; all that reads a catalog says the same as of a new one."""
+    """It does not change; all commands that read a catalog give the same answers as with a new one."""
     before = older.read_bytes()
     new = tmp_path / "new.db"
     lpmangle("catalog", "add", new, older)
@@ -217,7 +217,7 @@ def test_an_older_catalog_is_read(older: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", ["add", "merge", "remove", "build"])
 def test_an_older_catalog_gets_the_index_when_it_is_written_to(older: Path, tmp_path: Path, how: str) -> None:
-    """In the same step, whoever writes; then it has all that a new one would have."""
+    """In the same step, with any command that writes; then it has everything that a new one would have."""
     before = answers(older)
     more = write(tmp_path / "more", plain("more", "other"))
     if how == "add":
@@ -234,7 +234,7 @@ def test_an_older_catalog_gets_the_index_when_it_is_written_to(older: Path, tmp_
         lpmangle("build", "--result", payload, "--catalog", older, "--", "true")
     assert version(older) == 2
     assert lpmangle("query", "lp_helper", "-m", older).stdout.count("borrowed") == 1
-    if how == "remove":  # what was added again stands last
+    if how == "remove":  # it was added again, so it is last
         assert sorted(map(str, before)) != sorted(map(str, answers(older)))
     new = tmp_path / "new.db"
     lpmangle("catalog", "add", new, older)
@@ -242,7 +242,7 @@ def test_an_older_catalog_gets_the_index_when_it_is_written_to(older: Path, tmp_
 
 
 def dump(catalog: Path) -> list[str]:
-    """What it holds, whatever its numbers are."""
+    """Its contents, whatever its numbers are."""
     db = sqlite3.connect(catalog)
     tables = (
         "SELECT name, digest FROM name JOIN manifest ON id = manifest",
@@ -272,7 +272,7 @@ def test_a_damaged_older_catalog_stays_as_it_is(older: Path, tmp_path: Path) -> 
 
 
 def test_reading_while_it_gets_the_index(older: Path, tmp_path: Path) -> None:
-    """Whoever has opened it before, such as retrace on a console, goes on."""
+    """A process that has opened it before, such as retrace on a console, continues."""
     opened = Catalog(str(older))
     before = [found.text for found in opened.candidates("lp_helper")]
     lpmangle("catalog", "add", older, write(tmp_path / "more", plain("more", "other")))

@@ -28,7 +28,7 @@ from lpmangle.store.debuginfod import DebuginfodSource, Server, server_at, serve
 
 NAME = f"x86_emulate.c#_get_fpu_{ID}"
 UNKNOWN = "0" * 40
-# What elfutils calls the section's file in its cache: before 0.192, and since.
+# The names of the section's file in elfutils' cache: before 0.192, and since.
 CACHED = {"section-.debug_lpmangle", "section-4f232649-.debug_lpmangle"}
 
 
@@ -53,7 +53,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def source(urls: str) -> DebuginfodSource:
-    """The one that DEBUGINFOD_URLS makes."""
+    """The source that DEBUGINFOD_URLS gives."""
     return DebuginfodSource(servers_in(urls), share_misses=True)
 
 
@@ -62,7 +62,7 @@ def retrace(text: str, *args: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_name_alone_is_enough(server: str, cache: Path) -> None:
-    """A mangled name with the full build-id is all that is needed; the second time nobody is asked."""
+    """A mangled name with the full build-id is enough; the second time, no server is asked."""
     text = f"S {NAME}+0x1/0x2 [fbab204]\n"
     done = retrace(text, "-m", server)
     assert (done.stdout, done.stderr) == ("S x86_emulate.c#_get_fpu+0x1/0x2 [fbab204]\n", "")
@@ -74,7 +74,7 @@ def test_name_alone_is_enough(server: str, cache: Path) -> None:
 
 
 def test_a_stacked_payload_finds_the_one_below(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By .livepatch.depends alone; the same bytes as with the payload at hand."""
+    """Only by .livepatch.depends; the same bytes as with the payload itself."""
     upper, lower = EXAMPLES / "stacked" / "8d4a1c7.livepatch", shutil.copy(EXAMPLES / "617712b.livepatch", tmp_path)
     lpmangle(lower)
     lpmangle("--against", lower, "-o", tmp_path / "expected", upper)
@@ -94,7 +94,7 @@ def test_a_catalog_takes_its_manifests(server: str, tmp_path: Path) -> None:
 
 
 def test_federated_servers(server: str, tmp_path: Path) -> None:
-    """A server that has nothing asks the one behind it, as docs/debugging.md says of a fleet."""
+    """A server that has nothing asks the next one, as docs/debugging.md says for a fleet."""
     (tmp_path / "site" / "payloads").mkdir(parents=True)
     with running(tmp_path / "site", upstream=server) as url:
         assert retrace(NAME, "-m", url).stdout == "x86_emulate.c#_get_fpu"
@@ -116,7 +116,7 @@ def test_verify_and_restore(server: str, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_cache_is_shared_with_elfutils(server: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """debuginfod-find takes what lpmangle has fetched, and the other way round, hits and misses."""
+    """debuginfod-find uses what lpmangle has fetched, and the other way round, hits and misses."""
     monkeypatch.setenv("DEBUGINFOD_URLS", server)
 
     def theirs(build_id: str, url: str = server) -> str:
@@ -176,7 +176,7 @@ Handler = Callable[[socket.socket], None]
 
 @contextmanager
 def bad_server(behaviour: Handler, asked: list[bytes] | None = None) -> Iterator[str]:
-    """A server that does one thing with every connection; what it is asked goes to `asked`."""
+    """A server that does one thing with every connection; requests are collected in `asked`."""
 
     class Request(socketserver.BaseRequestHandler):
         def handle(self) -> None:
@@ -238,7 +238,7 @@ def test_servers_that_misbehave(
     server: str, cache: Path, monkeypatch: pytest.MonkeyPatch, behaviour: Handler, words: str
 ) -> None:
     """A warning; the next server is asked; nothing bad gets into the cache."""
-    # Only where it matters: others would depend on how fast this machine is.
+    # Only where it matters: others would depend on the speed of this machine.
     monkeypatch.setenv("DEBUGINFOD_TIMEOUT", "2" if words == "timed out" else "30")
     monkeypatch.setenv("DEBUGINFOD_MAXTIME", "2" if behaviour is slowly else "60")
     monkeypatch.setenv("DEBUGINFOD_MAXSIZE", "1000000")
@@ -312,7 +312,7 @@ def test_what_is_no_url_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_tags(capsys: pytest.CaptureFixture[str]) -> None:
-    """elfutils would check the signature of what a server behind ima:enforcing sends; nothing unchecked is used."""
+    """elfutils would check the signature of data from a server after ima:enforcing; unchecked data are not used."""
     words = "http://a ima:enforcing http://b c:1 ima:ignore http://d ima:new http://e"
     assert [server.url for server in servers_in(words)] == ["http://a", "http://d", "http://e"]
     assert capsys.readouterr().err.splitlines() == [
@@ -330,7 +330,7 @@ def test_any_text_as_urls(text: str) -> None:
 
 
 def test_the_environment_as_distributions_set_it(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The log is copied, by query and verify the same, whatever else stands beside a server."""
+    """The log is copied; query and verify give the same, whatever other sources there are."""
     place = server.removeprefix("http://")
     payload = Path(shutil.copy(EXAMPLES / "fbab204.livepatch", tmp_path))
     lpmangle("--embed", payload)
@@ -354,7 +354,7 @@ def test_the_environment_as_distributions_set_it(server: str, tmp_path: Path, mo
 
 
 def test_a_tree_as_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """file:// names a folder that has the paths of a server; elfutils' own client takes the same."""
+    """file:// names a folder with the paths of a server; elfutils' own client accepts the same."""
     tree = tmp_path / "tree 100%"
     section = tree / "buildid" / ID / "section" / ".debug_lpmangle"
     section.parent.mkdir(parents=True)
@@ -378,7 +378,7 @@ def test_a_tree_as_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_user_and_password() -> None:
-    """As debuginfod-find(1) documents them; they are never shown, and not sent to where one is redirected."""
+    """As debuginfod-find(1) documents them; they are never shown, and not sent to the target of a redirection."""
     here: list[bytes] = []
     there: list[bytes] = []
     with bad_server(reply(b"", NOT_FOUND), there) as other:
@@ -393,7 +393,7 @@ def test_user_and_password() -> None:
 
 
 def test_an_unknown_build_id_is_asked_of_others(server: str) -> None:
-    """What one server does not have is no reason not to ask another, in the same run or in the next."""
+    """If one server does not have it, another is still asked, in the same run or in the next."""
     with bad_server(reply(b"", NOT_FOUND)) as url:
         assert retrace(NAME, "-m", url).stdout == NAME
         assert retrace(NAME, "-m", url, "-m", server).stdout == "x86_emulate.c#_get_fpu"

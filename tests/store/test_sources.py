@@ -1,4 +1,4 @@
-"""Where manifests are found: what is wrong with one in a folder, which files count, payloads that have none."""
+"""Where manifests are found: bad ones in a folder, which files count, payloads without a manifest."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _empty(path: Path) -> None:
 
 
 def _cut(path: Path) -> None:
-    """Its head is whole."""
+    """Its head is complete."""
     whole = next(write(path.parent / "cut", plain("cut", "c.c#h")).iterdir())
     path.write_bytes(whole.read_bytes()[:-20])
     shutil.rmtree(path.parent / "cut")
@@ -101,12 +101,12 @@ def test_one_bad_manifest_in_a_folder(make: Callable[[Path], None], ending: str,
         assert done.stderr.startswith(expected)
         assert done.stderr.count("left out") == 1
     assert "left out" not in lpmangle("query", NAME, "-m", next(folder.glob("good-*"))).stderr
-    # Named itself it is an error.
+    # If it is named, it is an error.
     assert words in lpmangle("query", NAME, "-m", bad, code=4 if make in (_unreadable, _fifo) else 3).stderr
 
 
 def test_a_folder_in_a_folder_that_cannot_be_read(tmp_path: Path) -> None:
-    """The kernel refuses a path that long, to root as well."""
+    """The kernel refuses so long a path, even for root."""
     folder = write(tmp_path / "m", plain("good", NAME))
     here = os.open(folder, os.O_RDONLY)
     try:
@@ -138,7 +138,7 @@ def test_sources_that_do_not_fit(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("bad", ["nowhere", "text", "catalog", "host:8002", "http://:1"])
 def test_a_log_is_copied_whatever_happens_to_sources(tmp_path: Path, bad: str) -> None:
-    """The others serve; the exit code says that one did not, and so does a line at once, with what can be done."""
+    """The others are used; a line says at once that one failed, with a hint, and so does the exit code."""
     folder = write(tmp_path / "m", plain("good", NAME))
     new = plain("good", NAME)["symbols"][0]["name"]
     (tmp_path / "log").write_text(f"{new}+0x1/0x2\nxyz\n")
@@ -160,7 +160,7 @@ def test_a_log_is_copied_whatever_happens_to_sources(tmp_path: Path, bad: str) -
 
 
 def test_no_manifest_is_refused(tmp_path: Path) -> None:
-    """Exit code 3, wherever one is looked for."""
+    """Exit code 3, wherever one is searched."""
     payload = Path(shutil.copy(EXAMPLES / "fbab204.livepatch", tmp_path))
     before = payload.read_bytes()
     folder = write(tmp_path / "m", plain("other", NAME))
@@ -173,7 +173,7 @@ def test_no_manifest_is_refused(tmp_path: Path) -> None:
 
 
 def split(payload: Path, *options: str) -> Path:
-    """What eu-strip makes of a payload: the .debug file; the payload is stripped."""
+    """The .debug file that eu-strip makes of a payload; the payload is stripped."""
     debug = Path(f"{payload}-1.0-1.x86_64.debug")  # as in a debuginfo package
     subprocess.run(["eu-strip", "--remove-comment", *options, "-f", debug, payload], check=True)
     return debug
@@ -181,7 +181,7 @@ def split(payload: Path, *options: str) -> Path:
 
 @pytest.mark.parametrize("how", ["eu-strip", "eu-strip --reloc-debug-sections", "objcopy"])
 def test_debug_file_is_a_source(payload: Path, tmp_path: Path, how: str) -> None:
-    """The one that RPM's find-debuginfo splits from a payload holds the manifest, and often no symbols."""
+    """The file that RPM's find-debuginfo splits from a payload has the manifest, and often no symbols."""
     if how == "objcopy":
         debug = Path(f"{payload}.debug")
         subprocess.run(["objcopy", "--only-keep-debug", payload, debug], check=True)

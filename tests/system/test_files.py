@@ -1,4 +1,4 @@
-"""system and jobs: a path holds its old content or its new one, whatever happens."""
+"""A path always has its old content or its new one."""
 
 import errno
 import fcntl
@@ -79,7 +79,7 @@ def test_output_through_a_link_and_onto_itself(payload: Path) -> None:
 
 
 def test_a_failing_second_rename_brings_the_first_back(tmp_path: Path) -> None:
-    """The manifest of another build must not be lost to a payload that could not be replaced."""
+    """The manifest of another build must not be lost if the payload could not be replaced."""
     manifest, target = tmp_path / "p.manifest.json", tmp_path / "p"
     manifest.write_bytes(b"old")
     outputs = [writing.Output(str(manifest), [b"new"]), writing.Output(str(target), [b"payload"])]
@@ -102,7 +102,7 @@ def test_a_failing_second_rename_brings_the_first_back(tmp_path: Path) -> None:
 
 
 def _recorded(monkeypatch: pytest.MonkeyPatch, fail_at: str = "") -> list[str]:
-    """What reaches the disk, in order: sync of a file or folder, rename; the call named `fail_at` fails with EIO."""
+    """Records, in order, sync of a file or folder, and rename; the call `fail_at` fails with EIO."""
     calls: list[str] = []
 
     def note(what: str) -> None:
@@ -210,7 +210,7 @@ def _in_child(work: Callable[[], object], prepare: Callable[[], object]) -> File
 
 @pytest.mark.parametrize("limit", [0, 100, 700])
 def test_disk_full(payload: Path, limit: int) -> None:
-    """A limit on file size makes write(2) fail half-way as a full disk does."""
+    """A limit on file size makes write(2) fail half-way, like a full disk."""
     before = state(payload.parent)
 
     def prepare() -> None:
@@ -243,7 +243,7 @@ def test_read_only_folder() -> None:
 
 
 def test_others_files_in_a_folder_with_the_sticky_bit(tmp_path: Path) -> None:
-    """Nobody else may replace them; what was kept of the manifest is not left behind."""
+    """Nobody else may replace them; the kept manifest is not left behind."""
     if os.getuid():
         pytest.skip("only root has files of others")
     folder = Path(tempfile.mkdtemp())
@@ -300,7 +300,7 @@ def test_huge_sparse_file(tmp_path: Path) -> None:
 
 
 def test_eight_at_once(payload: Path) -> None:
-    """The same options agree; with two kinds of options one is last, or wins; payload and manifest belong together."""
+    """Equal options agree; with different ones the last one wins; payload and manifest belong together."""
     for suffixes in (["A"] * 8, ["A", "B"] * 4):
         payload.write_bytes(plain().data)
         processes = [
@@ -351,7 +351,7 @@ def test_onto_one_output(payload: Path, count: int, older: bool) -> None:
 
 
 def test_mangled_and_restored_at_once(payload: Path) -> None:
-    """Whoever is last: the payload is whole, and its manifest is there."""
+    """Whichever is last: the payload is complete, and its manifest is there."""
     original = payload.read_bytes()
     mangle_file(str(payload), SUF)
     for words in (["--suffix", "text:SUF"], ["restore"]) * 4:

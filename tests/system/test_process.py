@@ -1,4 +1,4 @@
-"""A command that lpmangle runs: its terminal, descriptors, signals and exit code, as if it were called itself."""
+"""A command that lpmangle runs: its terminal, descriptors, signals and exit code, as if it were called directly."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def start(folder: Path, during: str, *, before: str = "exec") -> "subprocess.Popen[str]":
-    """A build that says `ready` and waits in the place where the real tool runs make."""
+    """A build that prints `ready` and waits where the real tool runs make."""
     env = environment(STANDIN_DURING=during)
     process = subprocess.Popen(
         ["bash", "-c", f"{before} lpmangle build -- livepatch-build {' '.join(options())}"],
@@ -37,18 +37,18 @@ def start(folder: Path, during: str, *, before: str = "exec") -> "subprocess.Pop
     return process
 
 
-# Bash runs a trap after the command at hand: a short one, again and again.
+# bash runs a trap after the current command: so it is a short one, repeated.
 WAIT = 'echo ready; for i in {1..200}; do sleep 0.05; [ -z "${caught-}" ] || break; done'
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1])
 def test_a_signal_reaches_the_build(folder: Path, number: signal.Signals) -> None:
-    """The tool decides what comes of it: here its own exit code."""
+    """The tool decides: here it exits with its own code."""
     process = start(folder, f"trap 'echo caught; exit 9' {number.name[3:]}; {WAIT}")
     process.send_signal(number)
     stdout, stderr = process.communicate(timeout=30)
     assert (process.returncode, stdout) == (9, "caught\n")
-    assert "lpmangle" not in stderr  # bash may say what its `sleep` died of
+    assert "lpmangle" not in stderr  # bash may report the signal that killed its `sleep`
     assert not list((folder / "out").glob("*.livepatch*"))
 
 
@@ -80,7 +80,7 @@ def test_a_signal_ends_all_that_the_build_has_started(folder: Path, number: sign
 
 
 def test_sigint_ends_what_the_build_waits_for(folder: Path) -> None:
-    """Not what a shell without job control has started with `&`: that ignores SIGINT."""
+    """Except what a shell without job control has started with `&`: that ignores SIGINT."""
     process = start(folder, "sh -c 'echo ready; sh -c \"sleep 60; true\"; true'")
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=30)
@@ -100,7 +100,7 @@ def test_a_signal_leaves_others_alone(folder: Path) -> None:
 
 
 def test_what_handles_a_signal_may_start_others(folder: Path) -> None:
-    """As many scripts clean up: with commands, which must not be ended too, and each script once."""
+    """Many scripts clean up like this: with commands, which must not be ended, too, and each script once."""
     nested = script(
         folder, "trap 'sleep 0.2; echo cleaned >>cleaned; exit' TERM; echo ready; sleep 60 & wait", "nested"
     )
@@ -112,7 +112,7 @@ def test_what_handles_a_signal_may_start_others(folder: Path) -> None:
 
 
 def test_an_interrupted_build_that_ends_well(folder: Path) -> None:
-    """Whoever interrupted it must not read of success; the payload is as the linker left it."""
+    """After an interrupt there is no message of success; the payload is as the linker left it."""
     process = start(folder, f"trap 'caught=1; echo going on' TERM; {WAIT}")
     process.send_signal(signal.SIGTERM)
     stdout, stderr = process.communicate(timeout=30)
@@ -168,7 +168,7 @@ def on_terminal(folder: Path, command: list[str], keys: dict[str, str]) -> tuple
 
 
 def test_terminal(folder: Path) -> None:
-    """The command has the very terminal, for input too."""
+    """The command has the same terminal, also for input."""
     tool = script(
         folder, f"test -t 0 -a -t 1 -a -t 2 && tty; read -p 'name? ' name; echo hello $name; tput cols; {STANDIN}/$*"
     )
@@ -184,7 +184,7 @@ def test_terminal(folder: Path) -> None:
 
 
 def test_ctrl_c_once(folder: Path) -> None:
-    """The terminal sends SIGINT to both of us: passed on it would come twice."""
+    """The terminal sends SIGINT to both: if it were passed on, it would come twice."""
     count = """\
 import os, select, signal, time
 reader, writer = os.pipe()
@@ -232,7 +232,7 @@ def test_output_is_not_held_back(folder: Path) -> None:
 
 @pytest.mark.parametrize("code", [1, 2, 7, 126, 127, 255])
 def test_a_build_that_fails(folder: Path, code: int) -> None:
-    """Its exit code is ours, and what it left is as it left it."""
+    """Its exit code is ours, and its files do not change."""
     tool = script(folder, f'{STANDIN}/livepatch-build "$@"; exit {code}', "livepatch-build")
     done = run([*BUILD, tool, *options()], folder, code=code)
     assert done.stdout.endswith("created successfully\n")
@@ -251,7 +251,7 @@ def test_a_build_that_cannot_start(folder: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGSEGV, signal.SIGKILL, signal.SIGPIPE])
 def test_a_build_that_dies_of_a_signal(folder: Path, number: signal.Signals) -> None:
-    """We die of the same one: for a shell 128 + N, and for SIGINT the reason to leave its script."""
+    """We die of the same signal: for a shell that is 128 + N, and for SIGINT the reason to end its script."""
     tool = script(folder, f'{STANDIN}/livepatch-build "$@"; kill -{number} $$; sleep 9', "livepatch-build")
     run([*BUILD, tool, *options()], folder, code=-number)
     assert not is_mangled(folder / "out" / "fix.livepatch")

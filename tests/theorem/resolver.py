@@ -1,5 +1,5 @@
-"""What names in a stack of payloads mean to Xen. Written from Xen's sources and the ELF specification for these tests,
-with no code of lpmangle, so that both can be held against each other; for 64-bit little-endian files."""
+"""What names in a stack of payloads mean for Xen. Written from Xen's sources and the ELF specification for these tests,
+without code of lpmangle, so that each can check the other; for 64-bit little-endian files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ALLOC, WRITE, EXEC, MERGE = 2, 1, 4, 0x10
 KEPT = 126  # build_symbol_table: strlcpy(..., KSYM_NAME_LEN)
 ENTRY = 104
 
-# Where something is: ("xen", name) or (number of the payload, section, offset); None: Xen finds nothing.
+# A place: ("xen", name) or (number of the payload, section, offset); None: Xen finds nothing.
 Meaning = tuple[object, ...] | None
 
 
@@ -111,7 +111,7 @@ class Result:
 
 
 def resolve(stack: Sequence[File], hypervisor: Collection[bytes], empty_placed: bool) -> Result:
-    """As if no collision kept a payload from being loaded."""
+    """As if payloads were loaded in spite of collisions."""
     meanings: dict[tuple[object, ...], Meaning] = {}
     collisions: list[tuple[int, bytes, object]] = []
     loaded: list[list[tuple[bytes, tuple[int, int]]]] = []

@@ -34,7 +34,7 @@ class Way:
 
 
 def random_stack(rng: random.Random, xen_build_id: bytes, *, found: bool = False) -> list[bytes]:
-    """The files of two to four payloads, lowest first. With `found` all that they take from others is there."""
+    """The files of two to four payloads, lowest first. With `found`, all names that they borrow exist."""
     stack: list[bytes] = []
     below = xen_build_id
     names: Sequence[bytes] = NAMES[:-3]
@@ -57,7 +57,7 @@ def random_way(rng: random.Random) -> Way:
 
 
 def _payload(rng: random.Random, own: bytes, below: bytes, xen: bytes, others: Sequence[bytes]) -> bytes:
-    """`others` are names that it may take from payloads below."""
+    """`others` are names that it may borrow from payloads below."""
     code = Sec(".text.z_code", b"\xc3" * 64, ALLOC | EXEC, align=16)
     sections = [code]
     for number in range(rng.randrange(1, 7)):
@@ -68,7 +68,7 @@ def _payload(rng: random.Random, own: bytes, below: bytes, xen: bytes, others: S
     named = [_symbol(rng, rng.choice(sections)) for _ in range(rng.randrange(1, 8))]
     undefined = [Sym(name, 0, GLOBAL, 0) for name in rng.sample((*others, *HYPERVISOR), rng.randrange(0, 5))]
     replaces = rng.sample((*others, *HYPERVISOR), rng.choice([0, 1, 1, 2, 3])) or [HYPERVISOR[0]]
-    # The code that replaces functions, under a name that is as likely as any other.
+    # The code that replaces functions, with a random name.
     targets = [
         Sym(rng.choice(NAMES[:9]), code.name, rng.choice([0, GLOBAL]), 2, 16 * at) for at in range(len(replaces))
     ]

@@ -40,7 +40,7 @@ def test_theorem() -> None:
                 if meaning is not None:
                     assert new.meanings[key] == meaning, (where, empty_placed, key)
                     counts["meanings in others" if meaning[0] != key[0] else "own meanings"] += 1
-            # A name of the hypervisor's that had to be kept is one that a warning, or `check`, tells of.
+            # If a name of the hypervisor had to be kept, a warning or `check` says so.
             assert not [one for one in new.collisions if one[2] != "xen"], (where, empty_placed, new.collisions)
             counts["collisions before"] += len(old.collisions)
     print(dict(counts))

@@ -1,4 +1,4 @@
-"""What retrace says of mangled names that it could not put back."""
+"""What retrace reports about mangled names that it could not put back."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_cut_at_its_front(made: Retracer, cut: int) -> None:
     ids=["LF", "CRLF", "mail", "reply", "indented", "console", "terminal"],
 )
 def test_wrapped_anywhere(made: Retracer, cut: int, line_break: str) -> None:
-    """Before the build-id, or in it: all is said, and nothing is lost, however the lines come."""
+    """Before the build-id, or in it: everything is reported, and nothing is lost, however the lines come."""
     text = f"(XEN) S {NAME[:cut]}{line_break}{NAME[cut:]}+0x3/0xd [p]\nS {NAME}\n".encode()
     expected = text[: text.rindex(NAME.encode())] + FPU.encode() + b"\n"
     kind = Reason.WRAPPED if cut > len(FPU) else Reason.NO_SUCH_NAME
@@ -64,7 +64,7 @@ def test_what_is_not_wrapped(made: Retracer) -> None:
         text = f"{begin}\n{rest}\n".encode()
         assert made.text(text) == text
         assert b"".join(made.feed(text)) == text
-    made.begin()  # another input is no next line
+    made.begin()  # another input does not continue the line
     assert made.text(f"{ID[20:]}\n".encode())
     assert not any(made.missed.times.values())
 
@@ -94,7 +94,7 @@ def test_only_a_unique_suffix_tells_of_a_name(tmp_path: Path, suffix: str, count
 
 @pytest.mark.parametrize("template", ["{symbol}{suffix}", "{suffix}{symbol}", "{symbol}{suffix}.x"])
 def test_build_ids_by_themselves_are_no_names(tmp_path: Path, template: str) -> None:
-    """Also where templates have nothing between them and the name."""
+    """Also if templates have nothing between them and the name."""
     name = template.format(symbol="f", suffix=ID)
     options = dict(plain("p")["options"], template=template)
     made = retracer(tmp_path, manifest("p", {"f": name}, options=options))
@@ -106,7 +106,7 @@ def test_build_ids_by_themselves_are_no_names(tmp_path: Path, template: str) -> 
 
 
 def test_report(tmp_path: Path) -> None:
-    """Per kind: how many, where, what to do; the log itself is as it was."""
+    """For each kind: how many, where, what to do; the log itself does not change."""
     folder = write(tmp_path / "m", plain("p", FPU))
     log = tmp_path / "console.log"
     log.write_text(f"{NAME}\n{NAME[1:]}\n{NAME[:-5]}\n{NAME[-5:]}\n")
@@ -139,7 +139,7 @@ def test_many(tmp_path: Path) -> None:
 
 
 def test_interrupted(tmp_path: Path) -> None:
-    """`tail -f` has no other end."""
+    """`tail -f` never ends otherwise."""
     folder = write(tmp_path / "m", plain("p", FPU))
     with subprocess.Popen(
         [*COMMAND, "-m", folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -185,7 +185,7 @@ def test_line_numbers(tmp_path: Path, made: Retracer, way: str, begin: int) -> N
 
 
 def test_lines_that_are_counted_no_more(made: Retracer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a pipe that does not end, the byte is said."""
+    """In an endless pipe, the byte is reported."""
     monkeypatch.setattr(missed, "MAX_COUNTED", 1000)
     lines = [b"x" * 99 + b"\n"] * 20
     lines[8] = lines[18] = NAME[1:].encode() + b"\n"

@@ -31,7 +31,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_to_a_file(folder: Path) -> None:
-    """A log that is there is replaced; several inputs come one after the other."""
+    """An existing log is replaced; several inputs are written one after the other."""
     (folder / "out").write_text("an older log, which is longer\n" * 100)
     done = lpmangle("retrace", "-m", PAYLOAD, "-o", "out", "log", "log", cwd=folder)
     assert (done.stdout, done.stderr) == ("", "")
@@ -53,7 +53,7 @@ def test_lines_are_in_the_file_at_once(folder: Path) -> None:
 
 @pytest.mark.parametrize("place", ["log", "link", PAYLOAD, f"{PAYLOAD}.manifest.json", "catalog.db"])
 def test_what_it_does_not_write_over(folder: Path, place: str) -> None:
-    """An input, and what names are found in."""
+    """An input, and files with manifests."""
     (folder / "link").symlink_to("log")
     lpmangle("catalog", "add", "catalog.db", PAYLOAD, cwd=folder)
     before = (folder / place).read_bytes()
@@ -107,7 +107,7 @@ def test_colour_on_a_terminal(folder: Path, variables: dict[str, str]) -> None:
     subprocess.run(command, cwd=folder, stdout=its_end, env=environment, check=True)
     os.close(its_end)
     said = b""
-    with suppress(OSError):  # EIO: nobody writes any more
+    with suppress(OSError):  # EIO: the other side is closed
         while data := os.read(terminal, 65536):
             said += data
     os.close(terminal)

@@ -1,4 +1,4 @@
-"""Names in text back to the originals: what is replaced, what is not, and how the bytes come and go."""
+"""Original names put back into text: what is replaced, what is not, and how bytes pass."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def test_crash_log_of_the_real_xen() -> None:
 
 
 def filled(text: str, name: str, original: str) -> tuple[bytes, bytes]:
-    """A text with NAME for the mangled name, or ORIG where that stays; and what is to come out."""
+    """A text with NAME for the mangled name, or ORIG if that stays; and the expected output."""
     before = text.replace("NAME", name).replace("STAYS", name).replace("ID", ID)
     after = text.replace("NAME", original).replace("STAYS", name).replace("ID", ID)
     return before.encode(), after.encode()
 
 
 def check_everywhere(made: Retracer, before: bytes, after: bytes) -> None:
-    """As a whole, byte by byte, and through all ways that there are."""
+    """As a whole, byte by byte, and in all other ways."""
     for _ in range(2):  # before and after the manifest was loaded
         assert made.text(before) == after
     assert through([before[i : i + 1] for i in range(len(before))], made) == after
@@ -62,7 +62,7 @@ def check_everywhere(made: Retracer, before: bytes, after: bytes) -> None:
     assert made.text(before) == after
 
 
-# What stands around a name in what people look at. Where the suffix is a full build-id it does not matter.
+# What may be around a name in practice. If the suffix is a full build-id, it does not matter.
 AROUND = {
     "nothing": "NAME",
     "a line": "NAME\n",
@@ -120,7 +120,7 @@ AROUND_UNIQUE = {
 @pytest.mark.parametrize("text", AROUND_UNIQUE.values(), ids=AROUND_UNIQUE)
 @pytest.mark.parametrize("suffix", [ID, ID[:12], ID[:7]])
 def test_around_a_name_with_a_unique_suffix(tmp_path: Path, text: str, suffix: str) -> None:
-    """The suffix is the payload's build-id or begins it; behind a part of it a word has to end all the same."""
+    """The suffix is the payload's build-id or its start; after a part of it, the word must still end."""
     name = f"{FPU}_{suffix}"
     made = retracer(tmp_path, manifest("p", {FPU: name}, suffix=suffix))
     before, after = (text.replace("NAME", new).encode("utf-8", "surrogateescape") for new in (name, FPU))
@@ -159,13 +159,13 @@ def test_only_whole_symbols(tmp_path: Path, text: str) -> None:
     ],
 )
 def test_only_whole_words_with_a_suffix_that_is_not_unique(tmp_path: Path, text: str) -> None:
-    """Such a suffix may be the end of any word, so nothing is a name that may be a part of another."""
+    """Such a suffix may be the end of any word, so a part of another word is not a name."""
     made = retracer(tmp_path, manifest("p", {"f": "f_v1"}, suffix="v1"))
     check_everywhere(made, *filled(text, "f_v1", "f"))
 
 
 def test_longest_name(tmp_path: Path) -> None:
-    """Where several known names end, the longest is meant, whatever stands before it."""
+    """If several known names end there, the longest is meant, whatever precedes it."""
     names = ("fpu", "get_fpu", "a.c#get_fpu", "arch/a.c#get_fpu")
     made = retracer(tmp_path, plain("p", *names), annotate=True)
     for name in names:
@@ -175,7 +175,7 @@ def test_longest_name(tmp_path: Path) -> None:
 
 
 def test_names_with_unusual_characters(tmp_path: Path) -> None:
-    """A suffix may be any printable text; names with it are found, and not where they are part of another."""
+    """A suffix may be any printable text; names with it are found, but not as a part of another."""
     suffix, base = "v1+2,(x)", {"a.c#f": "a.c#f_v1+2,(x)", "a.c#g": "a.c#g_v1+2,(x)"}
     one = manifest("p", base, suffix=suffix)
     two = manifest("q", {"a.c#f": "a.c#f_v1"}, suffix="v1")
@@ -223,7 +223,7 @@ def test_nothing_between_name_and_suffix(tmp_path: Path, original: str, template
 
 
 def test_a_suffix_in_a_suffix(tmp_path: Path) -> None:
-    """Where one name looks like those of two payloads, each has its own; what two have is ambiguous."""
+    """If a name looks like those of two payloads, each has its own; a name that both have is ambiguous."""
     made = retracer(
         tmp_path,
         manifest("one", {"f": "f_v1", "g_2": "g_2_v1", "h": "h_v1"}, suffix="v1"),
@@ -234,13 +234,13 @@ def test_a_suffix_in_a_suffix(tmp_path: Path) -> None:
 
 
 def test_two_symbols_of_one_name(tmp_path: Path) -> None:
-    """In one payload, with different originals: nobody can tell."""
+    """In one payload, with different originals: it is ambiguous."""
     one = manifest("p", {"a.c#f": "f_v1", "b.c#f": "f_v1", "b.c#g": "g_v1"}, suffix="v1")
     check_everywhere(retracer(tmp_path, one), b"f_v1 [p] g_v1 [p]", b"f_v1 [p] b.c#g [p]")
 
 
 def test_cut_by_xen(tmp_path: Path) -> None:
-    """A manifest of another tool may hold names of more than 126 bytes."""
+    """A manifest of another tool may have names of more than 126 bytes."""
     long = "a.c#" + "f" * 60 + "_" + ID + "." + "g" * 60
     one = manifest("p", {"a.c#f": long}, options=dict(plain("p")["options"], template="{symbol}_{suffix}." + "g" * 60))
     made = retracer(tmp_path, one)
@@ -268,7 +268,7 @@ def test_prefix_decides(tmp_path: Path) -> None:
     )
     expected = text.replace(b" one.f_v1", b" one.one.c#f").replace(b"two.f_v1", b"two.two.c#f")
     check_everywhere(made, text, expected.replace(b"hot.fix.f_v1", b"hot.fix.hot.fix.c#f"))
-    text = f"one.f_{ID} [two]\n".encode()  # it is nearer to the name
+    text = f"one.f_{ID} [two]\n".encode()  # this one is nearer to the name
     made = retracer(tmp_path / "2", *(manifest(p, {f"{p}.c#f": f"f_{ID}"}, suffix=ID) for p in ("one", "two")))
     check_everywhere(made, text, b"one.one.c#f [two]\n")
 
@@ -327,7 +327,7 @@ def test_retrace_undoes_mangle(
     suffix: str,
     size: int,
 ) -> None:
-    """In any text, the text with the new names becomes the text with the old ones: where a name is bounded."""
+    """Any text with new names becomes the text with the old ones, if names are bounded."""
     namer = Namer(template, suffix)
     names = {original: namer.rename(original.encode()).decode() for original in originals}
     if len(set(names.values())) < len(names):
@@ -347,7 +347,7 @@ def test_retrace_undoes_mangle(
 
 
 def test_long_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pieces of a long line give what the whole line gives, wherever they are cut, and count the same."""
+    """Pieces of a long line give the same as the whole line, wherever they are cut, and the same counts."""
     several = [
         plain("p", FPU, "lp_helper"),
         *(manifest(payload, {f"{payload}.c#f": "f_v1"}, suffix="v1") for payload in ("one", "two")),
@@ -457,7 +457,7 @@ def test_manifests_are_loaded_when_they_are_met(tmp_path: Path) -> None:
 
 
 def test_many_suffixes(tmp_path: Path) -> None:
-    """Suffixes that are no build-ids, thousands of them, are told apart, the longest first."""
+    """Thousands of suffixes that are not build-ids are distinguished, the longest first."""
     suffixes = [f"hotfix-{n}" for n in range(3000)]
     folder = write(tmp_path / "m", *(manifest(s, {"a.c#f": f"a.c#f_{s}"}, suffix=s) for s in suffixes))
     made = Retracer(Lookup(open_sources([str(folder)])))
@@ -466,7 +466,7 @@ def test_many_suffixes(tmp_path: Path) -> None:
 
 
 def test_quick_way_is_the_careful_way(tmp_path: Path) -> None:
-    """Known, unknown and ambiguous names side by side, with and without blanks: both ways say the same."""
+    """Known, unknown and ambiguous names side by side, with and without blanks: both ways give the same."""
     several = [
         plain("p", FPU, "lp_helper"),
         plain("q", "b.c#g"),
@@ -506,7 +506,7 @@ def test_quick_way_is_the_careful_way(tmp_path: Path) -> None:
 
 
 def test_names_of_payloads_below(tmp_path: Path) -> None:
-    """A stacked payload's manifest has names of another one: the same meaning, and no place of its own for them."""
+    """A stacked payload's manifest has borrowed names: with the same meaning, but without a place of their own."""
     below = plain("p", FPU)
     name = below["symbols"][0]["name"]
     against = {"payload": "p", "build_id": ID, "template": "{symbol}_{suffix}", "suffix": ID}
@@ -523,7 +523,7 @@ def test_names_of_payloads_below(tmp_path: Path) -> None:
 
 
 def test_damaged_manifest_in_a_folder(tmp_path: Path) -> None:
-    """A manifest that was cut is said, and the others serve all the same."""
+    """A truncated manifest is reported, and the others are still used."""
     whole = write(tmp_path / "m", plain("p", FPU), manifest("q", {"b.c#g": "b.c#g_v1"}, suffix="v1"))
     for one in (plain("cut", "c.c#h"), manifest("cut2", {"c.c#h": "c.c#h_v1"}, suffix="v1")):
         path = next(write(tmp_path / "n", one).glob(f"{one['payload']}-*"))
@@ -548,7 +548,7 @@ def test_no_sources() -> None:
     ],
 )
 def test_streams_that_fail(redirection: str, words: str, tmp_path: Path) -> None:
-    """The stream is named that failed, and no other file is taken for a stream that was closed."""
+    """The stream that failed is named, and no other file is used in place of a closed stream."""
     (tmp_path / "log").write_text("some text\n")
     command = f"exec {sys.executable} -m lpmangle retrace -m {CRASH} - <log {redirection}"
     done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""Source lines and gdb: what a debugger makes of a mangled payload, and of the exported names."""
+"""Source lines and gdb: what a debugger shows of a mangled payload, and of the exported names."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ int lp_global(int value)
 
 @pytest.fixture
 def payload(tmp_path: Path) -> Path:
-    """A mangled payload with debug information, and the same before it as `original.livepatch`."""
+    """A mangled payload with debug information, and its original as `original.livepatch`."""
     (tmp_path / "livepatch.h").write_bytes(HEADER.read_bytes())
     (tmp_path / "fpu.c").write_text(SOURCE)
     tool("gcc", *CFLAGS, "-g", "-c", "-o", "fpu.o", "fpu.c", cwd=tmp_path)
@@ -107,7 +107,7 @@ def test_source_lines_of_a_stripped_payload(payload: Path, tmp_path: Path) -> No
 
 
 def test_source_lines_with_a_catalog(payload: Path, tmp_path: Path) -> None:
-    """A catalog has no payloads: a folder of them does, by build-id."""
+    """A catalog has no payloads; a folder has, and they are found by build-id."""
     get = symbols(payload)["fpu.c#_get_fpu"]["name"]
     log = tmp_path / "log"
     log.write_text(f"{get}+{trap(payload):#x}/0x20 [p]\n")
@@ -124,7 +124,7 @@ def test_source_lines_with_a_catalog(payload: Path, tmp_path: Path) -> None:
 
 
 def test_source_lines_from_debuginfod(payload: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Manifest and debug information from one server; the debug information alone, with a catalog."""
+    """Manifest and debug information from one server; only the debug information, with a catalog."""
     (tmp_path / "server" / "payloads").mkdir(parents=True)
     get = symbols(payload)["fpu.c#_get_fpu"]["name"]
     log = tmp_path / "log"
@@ -146,7 +146,7 @@ def test_source_lines_from_debuginfod(payload: Path, tmp_path: Path, monkeypatch
 
 
 def test_source_lines_from_a_debug_file(payload: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What eu-strip -f, and with it RPM's find-debuginfo, splits from a payload has all: by path, from debuginfod."""
+    """The file that eu-strip -f, and so RPM's find-debuginfo, splits off has everything: by path, from debuginfod."""
     get = symbols(payload)["fpu.c#_get_fpu"]["name"]
     log = tmp_path / "log"
     log.write_text(f"{get}+{trap(payload):#x}/0x20 [p]\n")
@@ -202,7 +202,7 @@ int %s(int value)
 
 @pytest.fixture
 def twins(tmp_path: Path) -> Path:
-    """Functions of one name: of one size but for the first, in a payload with debug information."""
+    """Functions of one name, all of one size except the first, in a payload with debug information."""
     objects = []
     for number, body in enumerate(('__asm__ ( ".fill 40, 1, 0x90" );', "value += 3;", "value += 5;"), 1):
         entry = f"entry{number}"
@@ -216,7 +216,7 @@ def twins(tmp_path: Path) -> Path:
 
 
 def test_functions_of_one_name(twins: Path) -> None:
-    """The size in the trace decides; where it does not, there is no line rather than a wrong one."""
+    """The size in the trace decides; if it cannot, there is no line rather than a wrong one."""
     manifest = json.loads(Path(f"{twins}.manifest.json").read_text())
     several = [symbol for symbol in manifest["symbols"] if symbol["original"] == "twin.c#f"]
     large, small, other = (int(symbol["size"]) for symbol in several)
@@ -232,7 +232,7 @@ def test_functions_of_one_name(twins: Path) -> None:
 
 
 def test_payloads_of_one_name(payload: Path, tmp_path: Path) -> None:
-    """A line from one of two payloads that may be meant would be a guess, also if the other has no line to offer."""
+    """If two payloads may be meant, a line would be a guess, even if only one of them has a line."""
     shutil.copy(tmp_path / "original.livepatch", tmp_path / "one.livepatch")
     shutil.copy(tmp_path / "original.livepatch", tmp_path / "two.livepatch")
     tool("objcopy", "-g", "two.livepatch", cwd=tmp_path)
@@ -274,7 +274,7 @@ def test_offsets_that_are_none(payload: Path, offset: str) -> None:
 def test_addr2line_is_started_once_for_each_section(
     payload: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not once for each place; and it has ended when retrace ends."""
+    """addr2line is not started for each place; and it ends before retrace."""
     real = shutil.which("addr2line")
     (tmp_path / "bin").mkdir()
     script = tmp_path / "bin" / "addr2line"
@@ -303,7 +303,7 @@ BAD = {
 
 @pytest.mark.parametrize("script", BAD.values(), ids=BAD)
 def test_strange_addr2line(payload: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
-    """No line, or what it says of the place that it was asked for; the log passes."""
+    """No line, or the right one; the log passes."""
     monkeypatch.setattr("lpmangle.trace.source_lines.TIMEOUT", 0.2)
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "addr2line").write_text(f"#!/bin/bash\n{script}\n")
@@ -359,7 +359,7 @@ def test_gdb_on_a_mangled_payload(payload: Path) -> None:
 
 
 def test_gdb_on_a_core_file(payload: Path, tmp_path: Path) -> None:
-    """A process without symbols dies in the payload's code; core and payload say where."""
+    """A process without symbols crashes in the payload's code; core and payload say where."""
     (tmp_path / "start.c").write_text("int lp_global(int);\nvoid _start(void) { lp_global(7); for ( ; ; ); }\n")
     tool("gcc", "-O1", "-fno-pie", "-c", "-o", "start.o", "start.c", cwd=tmp_path)
     tool("ld", "-static", "-Ttext=0x5a0000", "-o", "host", "p.livepatch", "start.o", cwd=tmp_path)
@@ -391,7 +391,7 @@ def test_mapping_as_json(payload: Path) -> None:
 
 
 def test_objcopy_arguments_are_quoted(tmp_path: Path) -> None:
-    """Names with characters that a response file takes apart."""
+    """Names with characters that are special in a response file."""
     path = tmp_path / "p.livepatch"
     names = [b"a.c#x y", b"a.c#\\q", b"a.c#it's", b'a.c#"q"', b"a.c#t\tb"]
     path.write_bytes(build([TEXT, build_id()], [Sym(name) for name in names]).data)

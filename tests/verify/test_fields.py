@@ -1,4 +1,4 @@
-"""No field of a manifest is taken on trust: each one, falsified, is found, and named."""
+"""No field of a manifest is trusted: each false value is found, and named."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ OPTIONS = Options("buildid:12", "{name}.{suffix}", ("u.c#*", "lp_*"), ("*kept*",
 
 @cache
 def mangled() -> tuple[bytes, bytes, str]:
-    """A payload with everything that a manifest can tell of: the original, the mangled one, its manifest.
+    """A payload with everything that a manifest can contain: the original, the mangled one, its manifest.
 
-    Below it are two: the lower one, from which nothing is taken, and the upper one of the two.
+    Two payloads are below it; nothing is borrowed from the lower one.
     """
     view = elf.parse(
         stacked(
@@ -70,7 +70,7 @@ def good() -> Any:
 
 
 def leaves(node: dict[str, Any], definitions: dict[str, Any], path: str = "") -> Iterator[str]:
-    """The fields of the schema that hold no others, lists as `name[]`."""
+    """The fields of the schema without subfields, lists as `name[]`."""
     if "$ref" in node:
         node = definitions[node["$ref"].rpartition("/")[2]]
     if node.get("type") == "object":
@@ -97,7 +97,7 @@ def other_frame(text: str) -> str:
 
 
 HEX = "ab" * 20
-# Field -> (false value or what makes it of the true one, what is said). Of lists the first entry is falsified.
+# Field -> (a false value, or a function that makes it from the true one; the message). In lists the first entry.
 FALSE: dict[str, list[tuple[Any, str]]] = {
     "version": [("1.9", "version 1.9")],
     "payload": [],  # a file may have been renamed; see test_payload
@@ -133,11 +133,11 @@ FALSE: dict[str, list[tuple[Any, str]]] = {
     ],
     "options.keep": [([], "the manifest says --only [^ ]* --only [^ ]*$"), (["*kept*"], r"says .* --keep \*kept\*$")],
     "section_headers": [(lambda offset: offset + 8, "section_headers is")],
-    "against[].payload": [],  # nothing in the payload tells; see test_jobs
+    "against[].payload": [],  # not in the payload; see test_payload
     "against[].build_id": [(HEX, f"not mangled against a payload with build-id {HEX}")],
     "against[].template": [("{name}_{suffix}", "build-id 01.* had another template or suffix")],
     "against[].suffix": [("OTHER", "build-id 01.* had another template or suffix")],
-    "notes[].key": [],  # what people said of the payload: nothing in it tells
+    "notes[].key": [],  # notes are not in the payload
     "notes[].value": [],
     "source": [],
     "references[].index": [(lambda index: index + 1, "symbol .*: name is"), (lambda index: 10**6, "does not exist")],
@@ -210,7 +210,7 @@ def test_a_false_field(field: str, false: Any, said: str) -> None:
 
 @pytest.mark.parametrize(("field", "false", "said"), CASES)
 def test_a_false_field_with_the_original_at_hand(field: str, false: Any, said: str) -> None:
-    """The same, and it names the field where without the original nobody can tell which one is wrong."""
+    """The same; with the original, the message names the field that is wrong."""
     lines = found(falsified(field, false), original=True)
     if "lead back" in said:
         said = (

@@ -1,4 +1,4 @@
-"""lpmangle verify: what holds, what does not, and how it is said."""
+"""lpmangle verify: what is verified, what is not, and the messages."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_nothing_was_renamed(tmp_path: Path) -> None:
 
 
 def test_names_of_functions_that_are_no_strings(tmp_path: Path) -> None:
-    """Only what is taken from payloads below needs them."""
+    """Only borrowed names need them."""
     built = stacked(1, ident(2), new=["a.c#f"], replaces=["x"], last="tail")
     table = elf.parse(built.data).section_named(".rela.livepatch.funcs")
     assert table
@@ -76,7 +76,7 @@ def test_names_of_functions_that_are_no_strings(tmp_path: Path) -> None:
 
 
 def test_a_payload_with_the_mark_of_version_1() -> None:
-    """What lpmangle 0.1.0 has made is still verified, mangled already, and restored."""
+    """Output of lpmangle 0.1.0 is still verified, counts as already mangled, and can be restored."""
     crash = ROOT / "tests" / "data" / "crash" / "crash.livepatch"
     assert b"\0lpmangle 1 --suffix text:" in crash.read_bytes()
     assert verify_file(str(crash)).verified
@@ -143,7 +143,7 @@ def test_the_original_is_not_mangled(payload: Path) -> None:
 
 
 def test_not_mangled_and_no_manifest(payload: Path) -> None:
-    """Whether it is mangled is said, and that there is no manifest."""
+    """The message says whether it is mangled, and that there is no manifest."""
     manifest = Path(f"{payload}.manifest.json")
     manifest.unlink()
     for command in ("verify", "restore"):
@@ -168,7 +168,7 @@ def test_not_mangled_and_no_manifest(payload: Path) -> None:
 
 
 def test_the_name_of_the_file(payload: Path) -> None:
-    """Renamed, with its manifest or without, it is what it was; a symbolic link's name does not matter."""
+    """A renamed file, with or without its manifest, is the same payload; a symbolic link's name does not matter."""
     link = payload.parent / "link.livepatch"
     link.symlink_to(payload.name)
     lpmangle("verify", link)
@@ -215,7 +215,7 @@ def test_signed_afterwards(payload: Path) -> None:
 
 
 def test_what_is_said_of_payloads_below(tmp_path: Path) -> None:
-    """Held against their own manifests, where SOURCE has them."""
+    """They are compared with their own manifests, if SOURCE has them."""
     a, b = tmp_path / "617712b.livepatch", tmp_path / "8d4a1c7.livepatch"
     shutil.copy(EXAMPLES / a.name, a)
     shutil.copy(EXAMPLES / "stacked" / b.name, b)
@@ -227,7 +227,7 @@ def test_what_is_said_of_payloads_below(tmp_path: Path) -> None:
     assert [one["payload"] for one in manifest["against"]] == ["617712b"]
     manifest["against"][0]["payload"] = "other"
     beside.write_text(json.dumps(manifest))
-    assert verify_file(str(b)).verified  # nothing in the payload tells what another one is called
+    assert verify_file(str(b)).verified  # the payload does not have the name of another one
     build_id = manifest["against"][0]["build_id"]
     said = f"below it: payload is 617712b in the manifest of {build_id}, in this one other"
     assert verify_file(str(b), str(tmp_path)).findings == [said]

@@ -1,4 +1,4 @@
-"""Payloads that were signed, and so laid out anew by objcopy: verified by their content, each difference named."""
+"""Payloads that objcopy rewrote to sign them: verified by their content, each difference named."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_signed_in_the_right_order(payload: Path, tool: str, embedded: bool) -> 
 
 @TWO_TOOLS
 def test_the_corpus(corpus: dict[str, Item], tmp_path: Path, tool: str) -> None:
-    """Every machine, compiler and linker: the same content, and the original comes of it."""
+    """Every machine, compiler and linker: the content is the same, and the original is recovered."""
     for name, item in corpus.items():
         path = Path(shutil.copy(item.path, tmp_path))
         if tool == "objcopy" and name.startswith("armeb"):
@@ -89,7 +89,7 @@ def test_the_corpus(corpus: dict[str, Item], tmp_path: Path, tool: str) -> None:
 
 
 def test_a_note_that_was_there_before(payload: Path) -> None:
-    """Blank when the payload was mangled, it is filled in: by objcopy, or where it stands."""
+    """The note was blank when the payload was mangled, and is filled in: by objcopy, or in place."""
     restore_file(str(payload))
     add_note(payload, note(bytes(SIZE)))
     original = payload.read_bytes()
@@ -125,7 +125,7 @@ def test_a_malformed_note(payload: Path) -> None:
 
 
 def test_a_note_that_is_code(payload: Path) -> None:
-    """What is called a signature hides nothing else."""
+    """A section with the name of the signature hides nothing else."""
     add_note(payload, SIGNATURE)
     subprocess.run(["objcopy", f"--set-section-flags={SECTION}=alloc,readonly,code", payload], check=True)
     said = "section changed: .note.Xen.signature: is loaded as code or data, and so is not a note"
@@ -146,7 +146,7 @@ def test_a_note_of_another_type(payload: Path, kind: int) -> None:
 
 
 def test_a_second_section_for_the_manifest(tmp_path: Path) -> None:
-    """What is called like the manifest inside hides nothing else."""
+    """A section with the name of the embedded manifest hides nothing else."""
     payload = Path(shutil.copy(ROOT / "examples" / "fbab204.livepatch", tmp_path))
     run(["lpmangle", "--embed", payload.name], tmp_path)
     (tmp_path / "code").write_bytes(b"\x90" * 32)
@@ -185,7 +185,7 @@ def edit(path: Path, at: int, data: bytes) -> None:
 
 
 def named(path: Path) -> list[str]:
-    """What is named; the same with the original at hand, where a byte is told too."""
+    """What is named; the same with the original, where the byte is named, too."""
     done = verify_file(str(path))
     assert done.findings[0].startswith("sha256 is ")
     return done.findings[2:]
@@ -206,7 +206,7 @@ def test_a_byte_of_code(twin: Path) -> None:
 
 
 def test_a_relocation_turned_to_another_symbol_of_equal_name(twin: Path) -> None:
-    """Of loaded code, and of debug information, whose relocations the manifest does not hold."""
+    """In loaded code, and in debug information, whose relocations the manifest does not have."""
     view = elf.parse(twin.read_bytes())
     for name, said in (
         (".rela.text", "relocation changed: .text+0x4 means f_"),
@@ -282,13 +282,13 @@ def test_names_from_payloads_below(tmp_path: Path) -> None:
     b.write_bytes(data)
     restore_file(str(b))
     assert b.read_bytes() == original
-    # The signed payload is what another is put on.
+    # Another payload is put on the signed one.
     run(["lpmangle", "--against", str(a), str(b)], tmp_path)
     assert verify_file(str(b)).verified
 
 
 def test_random_changes_are_all_found(tmp_path: Path, corpus: dict[str, Item]) -> None:
-    """Any byte of what means anything: sections, symbols but their names' places, relocations, header."""
+    """Any meaningful byte: sections, symbols without the offsets of their names, relocations, header."""
     seed = int(os.environ.get("LPMANGLE_SEED", "20261127"))
     rng = random.Random(seed)
     print(f"LPMANGLE_SEED={seed}")
@@ -310,7 +310,7 @@ def test_random_changes_are_all_found(tmp_path: Path, corpus: dict[str, Item]) -
 
 
 def damaged(view: elf.Object, rng: random.Random) -> tuple[bytes, str]:
-    """The file with one bit of something that means something turned over."""
+    """The file with one meaningful bit inverted."""
     data = bytearray(view.data)
     tables = (view.strtab.number, view.section_names.number)
     sections = [
@@ -320,7 +320,7 @@ def damaged(view: elf.Object, rng: random.Random) -> tuple[bytes, str]:
     ]
     section = rng.choice(sections)
     if rng.random() < 0.3 and section is not view.symtab:
-        # Of a section header all but sh_offset; the other fields have a meaning, or are 0.
+        # In a section header everything except sh_offset: the other fields have a meaning, or are 0.
         places = [*range(24), *range(32, 64)] if view.layout.is_64 else [*range(16), *range(20, 40)]
         field = rng.choice(places)
         data[view.section_header_offset(section.number) + field] ^= 1 << rng.randrange(8)
@@ -336,7 +336,7 @@ def damaged(view: elf.Object, rng: random.Random) -> tuple[bytes, str]:
 
 
 def test_a_manifest_without_a_frame(payload: Path) -> None:
-    """As lpmangle 0.1 wrote them: what can be told by names is told, and that this is not all; nothing is verified."""
+    """As lpmangle 0.1 wrote them: only names can be compared, the message says so, and nothing is verified."""
     manifest = Path(f"{payload}.manifest.json")
     text = re.sub(r',\n  "frame": "[^"]*"', "", manifest.read_text())
     assert "frame" not in text

@@ -1,4 +1,4 @@
-"""What objcopy, strip, eu-strip and RPM's find-debuginfo did to a mangled payload: told by names, and no more of it."""
+"""What objcopy, strip, eu-strip and RPM's find-debuginfo did to a mangled payload, as far as names show it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def payload(tmp_path: Path) -> Path:
 
 
 def said(payload: Path, *options: str | Path) -> list[str]:
-    """What verify says, of a payload that is no longer what it was."""
+    """What verify says about a payload that has changed."""
     done = run(["lpmangle", "verify", str(payload), *map(str, options)], payload.parent, code=1)
     return [line.removeprefix(f"{payload}: ") for line in done.stdout.splitlines()]
 
@@ -39,7 +39,7 @@ def said(payload: Path, *options: str | Path) -> list[str]:
     ],
 )
 def test_all_symbols_are_kept(payload: Path, command: list[str], gone: str) -> None:
-    """That it was changed, that by name nothing is lost, and what else is."""
+    """It says that the payload was changed, that no name is lost, and what else is."""
     subprocess.run([*command, payload], check=True, cwd=payload.parent)
     first, second, *others = said(payload)
     assert first.startswith("sha256 is ")
@@ -73,7 +73,7 @@ def find_debuginfo(payload: Path, mode: int) -> Path:
 
 
 def test_find_debuginfo_leaves_other_files_alone(payload: Path) -> None:
-    """As the README says: of mode 0644; or mangled after it, and signed."""
+    """As the README says: with mode 0644; or mangled after it, and signed."""
     installed = find_debuginfo(payload, 0o644)
     assert installed.read_bytes() == payload.read_bytes()
     shutil.rmtree(payload.parent / "root")
@@ -135,7 +135,7 @@ def test_a_changed_section(payload: Path) -> None:
 
 
 def test_names_from_payloads_below(tmp_path: Path) -> None:
-    """Undefined symbols and functions to replace are told by name as well."""
+    """Undefined symbols and functions to replace are compared by name, too."""
     lower = stacked(1, ident(9), new=["a.c#helper", "a.c#handler"])
     upper = stacked(2, ident(1), new=["b.c#own"], undefined=["a.c#helper"], replaces=["a.c#handler"])
     a, b = write(tmp_path, a=lower, b=upper)
@@ -156,7 +156,7 @@ def test_names_from_payloads_below(tmp_path: Path) -> None:
 
 
 def test_all_symbols_gone(payload: Path) -> None:
-    """What nothing refers to goes with strip --strip-unneeded."""
+    """strip --strip-unneeded removes what nothing refers to."""
     subprocess.run(["strip", "--strip-unneeded", payload], check=True)
     assert "since then: 0 of 5 renamed symbols are there, 0 of them at another index" in said(payload)
 
@@ -168,7 +168,7 @@ def test_no_symbol_table_at_all(payload: Path) -> None:
 
 
 def test_another_payload_is_not_mangled(payload: Path) -> None:
-    """Its names are the old ones; nothing happened to it since."""
+    """Its names are the original ones; nothing was changed since."""
     shutil.copy(ROOT / "examples" / "617712b.livepatch", payload)
     lines = said(payload)
     assert lines[0].endswith(": it is not mangled: it was rebuilt, or is another payload")

@@ -1,4 +1,4 @@
-"""LIEF's reading: it agrees with what lpmangle made, and sees each thing that differs besides."""
+"""LIEF agrees with the output of lpmangle, and sees every other difference."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_it_agrees_with_an_embedded_manifest() -> None:
 
 
 def test_a_damaged_embedded_manifest_is_a_finding() -> None:
-    """One was given, so there is something to hold the payload against."""
+    """One was given, so there is something to compare the payload with."""
     _, after, manifest, text = mangled(embedded=True)
     out = bytearray(embed.add(after, text))
     section = elf.parse(bytes(out)).sections[-1]

@@ -1,4 +1,4 @@
-"""verify --key and check --key: what OpenSSL has signed, by our own words, and everything that does not fit."""
+"""verify --key and check --key: signatures of OpenSSL, and everything that is not valid."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_without_the_package(payload: Path) -> None:
 
 
 def test_the_place_of_the_signature_is_all_that_may_differ(payload: Path) -> None:
-    """The blank file is what was signed: objcopy has put the signature where the zeros were, and nothing else."""
+    """The file with the blank note was signed: objcopy has only replaced the zeros by the signature."""
     add_note(payload, note(bytes(SIZE)))
     blank = payload.read_bytes()
     add_note(payload, note(b"\x01" * SIZE), how="update")

@@ -1,4 +1,4 @@
-"""xen.py: the loader's view of a payload, rule by rule."""
+"""The loader's view of a payload, rule by rule."""
 
 import struct
 
@@ -111,7 +111,7 @@ def test_only_the_new_address_decides() -> None:
 
 
 def test_overriding_at_the_end_of_another_section() -> None:
-    """The end of .text is the start of what is loaded right behind it, but not under every version."""
+    """The end of .text is the start of the section that is loaded next, but not under every version."""
     symbols = [Sym(b"end", ".text", value=64), Sym(b"start", ".text.second"), Sym(b"other", ".text", value=63)]
     empty = Sec(".text.empty", b"", ALLOC | EXEC, align=128)
     for between, coincidences in (([], [{1}, {1}]), ([empty], [{1}, set()])):

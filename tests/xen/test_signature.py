@@ -1,4 +1,4 @@
-"""The note with a signature: both forms, what is malformed, and when it is no signature."""
+"""The note with a signature: both forms, malformed ones, and notes that are not a signature."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_big_endian() -> None:
     ids=["note", "struct", "struct of zeros", "zeros", "few zeros", "nothing", "no descriptor"],
 )
 def test_blank(content: bytes) -> None:
-    """What has no byte of a signature is none, whatever else may be wrong with it."""
+    """A note without any byte of a signature is not one, whatever else is wrong with it."""
     assert read(content).blank
     assert not signed(payload(content))
 
@@ -109,7 +109,7 @@ def test_a_second_note_is_a_signature() -> None:
 
 
 def test_whatever_its_bytes_are() -> None:
-    """Never an error, and what is called sound has its signature inside the section."""
+    """Never an error, and a valid note has its signature inside the section."""
     seed = 20261126
     rng = random.Random(seed)
     sound = 0

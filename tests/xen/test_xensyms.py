@@ -19,7 +19,7 @@ int {0}entry(int by) {{ return local(by); }}
 
 
 def test_names(tmp_path: Path) -> None:
-    """Locals are named by their file, also where two files have the same name; absolute symbols are no part."""
+    """Locals are named by their file, even if two files have the same name; absolute symbols are left out."""
     for name in ("one", "two"):
         (tmp_path / f"{name}.c").write_text(SOURCE.format(f"{name}_"))
         run("gcc", "-O2", "-ffreestanding", "-fno-pie", "-c", "-o", tmp_path / f"{name}.o", f"{tmp_path}/{name}.c")
@@ -41,7 +41,7 @@ def test_a_payload_is_no_hypervisor() -> None:
 
 
 def test_a_stripped_hypervisor(tmp_path: Path) -> None:
-    """What is booted has no names: the hint is one for a hypervisor, not for a payload."""
+    """A bootable hypervisor has no names: the hint is about hypervisors, not payloads."""
     (tmp_path / "one.c").write_text(SOURCE.format("one_"))
     run("gcc", "-O2", "-ffreestanding", "-fno-pie", "-c", "-o", tmp_path / "one.o", tmp_path / "one.c")
     xen_syms = tmp_path / "xen-syms"
@@ -102,7 +102,7 @@ def test_the_version_is_read_from_its_code(machine: str, tmp_path: Path) -> None
 
 
 def test_names_of_sections(tmp_path: Path) -> None:
-    """Where the linker keeps symbols of sections, they are names of the hypervisor: on Arm, and in Xen 4.14."""
+    """If the linker keeps symbols of sections, they are names of the hypervisor: on Arm, and in Xen 4.14."""
     names = {symbol.name for symbol in hypervisor_symbols(linked("arm64", tmp_path))}
     assert {b".text", b".rodata", b".data", b"xen_major_version"} <= names
     assert b".comment" not in names  # not loaded
