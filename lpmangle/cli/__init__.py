@@ -7,9 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 
-from lpmangle.cli import common_call
-from lpmangle.cli.commands import QUERY
-from lpmangle.cli.mangle_one import mangle_one
+from lpmangle.cli.commands import COMMANDS, DEFAULT_COMMAND, QUERY
 from lpmangle.cli.output import error_lines, forget_stdout, note_lines, print_line
 from lpmangle.errors import LpmangleError
 from lpmangle.system.records import TYPE_CHECKING
@@ -44,10 +42,16 @@ def run(words: Sequence[str]) -> int:
 
 def _meant_by(words: Sequence[str]) -> Callable[[], int]:
     """What to do: a function that returns the exit code. click is loaded only if it has to read the words."""
-    if call := common_call.read(words, os.environ):
-        return lambda: mangle_one(call.payload, call.options, call.wanted)
-    if words[:1] == [QUERY]:
-        from lpmangle.cli import common_query  # mangle does not need it
+    command = words[0] if words and words[0] in COMMANDS else DEFAULT_COMMAND
+    # No command loads what only another one needs.
+    if command == DEFAULT_COMMAND:
+        from lpmangle.cli import common_call
+        from lpmangle.cli.mangle_one import mangle_one
+
+        if call := common_call.read(words, os.environ):
+            return lambda: mangle_one(call.payload, call.options, call.wanted)
+    if command == QUERY:
+        from lpmangle.cli import common_query
 
         if asked := common_query.read(words, os.environ):
             from lpmangle.cli.query_answer import answer

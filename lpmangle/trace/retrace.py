@@ -159,7 +159,7 @@ class Retracer:
             return None
         parts = lookup.ends.split(text)
         heads, anchors = parts[:-1:2], parts[1::2]
-        words = [head[head.rfind(b" ") + 1 :] for head in heads]
+        words = [head.rsplit(b" ", 1)[-1] for head in heads]
         if lookup.plain.issuperset(map(add, words, anchors)):
             return parts[::2]
         if lookup.load_for(anchors) and lookup.plain.issuperset(map(add, words, anchors)):
