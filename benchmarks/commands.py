@@ -1,5 +1,6 @@
 """All other commands, each compared with what one would use without it."""
 
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -7,9 +8,12 @@ from pathlib import Path
 from benchmarks import inputs
 from benchmarks.measure import LPMANGLE, Contestant, Group, race
 
+SEED = 5
 ROUNDS = 15
 PAYLOADS = 200
-GROWTH = {1_000: 15, 10_000: 9, 100_000: 5, 1_000_000: 3}  # symbols -> rounds
+HOSTS, LOADED, EACH = 10_000, 50, 5
+LARGE, LARGE_BYTES = 100, 1_900_000  # Xen takes 2 MiB
+GROWTH = {1: 15, 1_000: 15, 10_000: 9, 100_000: 5, 1_000_000: 3}  # symbols -> rounds
 # As benchmarks.renaming: each name once, in a response file.
 RENAME = """id=$(readelf -n $p | awk '/in: / { note = $NF } /Build ID:/ && note == ".note.gnu.build-id" { print $3 }')
 nm -p $p | awk -v id="$id" '$2 ~ /^[bdrt]$/ && !seen[$3]++ { print "--redefine-sym=" $3 "=" $3 "_" id }' >args
@@ -20,6 +24,7 @@ objcopy @args $p out/${p##*/}
 def groups(folder: Path) -> list[Group]:
     """One group for each command but retrace."""
     folder.mkdir()
+    rng = random.Random(SEED)
     payload, manifest = folder / "p.livepatch", "../m.livepatch.manifest.json"
     inputs.payload(payload)
     run: list[str | Path] = [LPMANGLE, "-q", "-o", folder / "m.livepatch", payload]
@@ -78,11 +83,13 @@ def groups(folder: Path) -> list[Group]:
             Contestant("cp; lpmangle", _shell(f"cp ../p.livepatch o.livepatch; {LPMANGLE} -q o.livepatch")),
         ),
         _with_debug_information(folder / "debug"),
+        _check_hosts(folder / "hosts", rng),
+        _check_large(folder / "large"),
     ]
 
 
 def growth(folder: Path) -> list[Contestant]:
-    """The same command on more and more symbols."""
+    """The same command on more and more symbols; the first row has next to none."""
     folder.mkdir()
     rows = []
     for count, rounds in GROWTH.items():
@@ -107,14 +114,33 @@ def _with_debug_information(folder: Path) -> Group:
     )
 
 
+def _check_hosts(folder: Path, rng: random.Random) -> Group:
+    """Will each of many hosts take a payload? Each has some of the same few loaded."""
+    folder.mkdir()
+    inputs.payloads(folder, LOADED + 1)
+    subprocess.run([LPMANGLE, "-q", *folder.glob("p*.livepatch")], check=True)
+    new, *loaded = sorted(map(str, folder.glob("p*.livepatch")))
+    hosts = ["".join(f"{path}\n" for path in rng.sample(loaded, EACH)) for _ in range(HOSTS)]
+    (folder / "stacks").write_text("\n".join(hosts))
+    command = f"{LPMANGLE} check --xen ../../xensyms --stack ../stacks {new} || [ $? = 1 ]"
+    title = f"{HOSTS:,} hosts with {EACH} of {LOADED} payloads"
+    return _race(title, folder, Contestant("lpmangle check --stack", _shell(command)), rounds=5)
+
+
+def _check_large(folder: Path) -> Group:
+    """As many payloads in one call as it takes to see whether memory grows with them."""
+    folder.mkdir()
+    inputs.payloads(folder, LARGE, padding=LARGE_BYTES)
+    subprocess.run([LPMANGLE, "-q", *folder.glob("p*.livepatch")], check=True)
+    command = f"{LPMANGLE} check --xen ../../xensyms ../p*.livepatch || [ $? = 1 ]"
+    size = next(folder.glob("p*.livepatch")).stat().st_size
+    title = f"{LARGE} payloads of {size / 2**20:.1f} MiB"
+    return _race(title, folder, Contestant("lpmangle check", _shell(command)), rounds=3)
+
+
 def _batch(folder: Path) -> Group:
     folder.mkdir()
-    inputs.payload(folder / "p")
-    data = (folder / "p").read_bytes()
-    at = data.index(b"GNU\0", data.index(b"\x14\0\0\0\x03\0\0\0GNU\0")) + 4
-    for number in range(PAYLOADS):
-        build_id = number.to_bytes(2, "big") * 10
-        (folder / f"p{number:03}.livepatch").write_bytes(data[:at] + build_id + data[at + 20 :])
+    inputs.payloads(folder, PAYLOADS)
     one = Contestant(f"lpmangle, {PAYLOADS} at once", _shell(f"mkdir out; {LPMANGLE} -q -o out ../p*.livepatch"))
     two = Contestant("lpmangle -j 2", _shell(f"mkdir out; {LPMANGLE} -q -j 2 -o out ../p*.livepatch"))
     loop = Contestant("loop: nm, awk, objcopy", _shell(f"mkdir out\nfor p in ../p*.livepatch; do\n{RENAME}done"))

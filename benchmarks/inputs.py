@@ -12,15 +12,25 @@ FILES = ("x86_emulate", "rtc", "vpt", "grant_table", "hvm")
 TWINS = ("calls.3", "calls.3.twin")  # become two LOCAL symbols called calls.3, from two source files
 
 
-def payload(path: Path, fraction: int = 1) -> None:
+def payload(path: Path, fraction: int = 1, padding: int = 0) -> None:
     """A payload as large as real ones get: about 300 symbols, few of them new, a section for each function.
 
-    Or one with a `fraction` of these symbols.
+    Or one with a `fraction` of these symbols. It has so many more bytes of data as `padding` says.
     """
-    _build(path, _payload_source(fraction))
+    _build(path, _payload_source(fraction, padding))
     # The assembler would make relocations against LOCAL symbols relocations against their section.
     options = [f"--localize-symbol={name}" for name in TWINS]
     subprocess.run(["objcopy", *options, f"--redefine-sym={TWINS[1]}={TWINS[0]}", path], check=True)
+
+
+def payloads(folder: Path, count: int, padding: int = 0) -> None:
+    """Such a payload, again and again with another build-id: p000.livepatch and so on."""
+    payload(folder / "p", padding=padding)
+    data = (folder / "p").read_bytes()
+    at = data.index(b"GNU\0", data.index(b"\x14\0\0\0\x03\0\0\0GNU\0")) + 4
+    for number in range(count):
+        build_id = number.to_bytes(2, "big") * 10
+        (folder / f"p{number:03}.livepatch").write_bytes(data[:at] + build_id + data[at + 20 :])
 
 
 def many(count: int, path: Path) -> None:
@@ -74,7 +84,7 @@ def _build(path: Path, source: Iterator[str]) -> None:
     code.unlink()
 
 
-def _payload_source(fraction: int) -> Iterator[str]:
+def _payload_source(fraction: int, padding: int) -> Iterator[str]:
     overriding, new, undefined, absolute = (n // fraction for n in (OVERRIDING, NEW, UNDEFINED, ABSOLUTE))
     for index in range(absolute):
         yield f'.set "{_file(index)}#CONSTANT_{index}", {index}\n'
@@ -95,6 +105,8 @@ def _payload_source(fraction: int) -> Iterator[str]:
         name = f"{_file(index)}#overriding_function_{index}"
         yield f'.section .rodata.str1.1, "aMS", %progbits, 1\n1: .asciz "{name}"\n'
         yield f'.section .livepatch.funcs, "aw", %progbits\n.quad 1b, "{name}", 0\n.long 256, 256\n.byte 2\n.zero 71\n'
+    if padding:
+        yield f'.section .rodata.padding, "a"\n.zero {padding}\n'
     for section in ("depends", "xen_depends"):
         yield f'.section .livepatch.{section}, "a", %note\n.long 4, 20, 3\n.asciz "GNU"\n.zero 20, 0xdd\n'
 

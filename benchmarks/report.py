@@ -1,7 +1,7 @@
 """Figures as people and programs read them: a Markdown table, JSON, two runs side by side."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,14 @@ def table(groups: Sequence[Group]) -> Iterator[str]:
             yield _line(group.title if row is first else "", row.name, *figures, row.failure or row.output)
 
 
-def per_symbol(start_up: Contestant, rows: Iterable[Contestant]) -> Iterator[str]:
-    """How time grows: what a symbol costs beyond the start of the process."""
+def per_symbol(rows: Sequence[Contestant]) -> Iterator[str]:
+    """How time grows: what a symbol costs beyond what the first row takes."""
     yield "| Symbols | Time | for each symbol, start-up left out | Peak memory |"
     yield "|--:|--:|--:|--:|"
+    first = rows[0]
     for row in rows:
-        cost = (row.time - start_up.time) / row.units
-        yield _line(f"{row.units:,}", duration(row.time), f"{cost * 1e6:.1f} µs", size(row.memory))
+        cost = "" if row is first else f"{(row.time - first.time) / (row.units - first.units) * 1e6:.1f} µs"
+        yield _line(f"{row.units:,}", duration(row.time), cost, size(row.memory))
 
 
 def write(path: Path, versions: dict[str, str], groups: Sequence[Group]) -> None:
