@@ -15,7 +15,7 @@ TWINS = ("calls.3", "calls.3.twin")  # become two LOCAL symbols called calls.3, 
 def payload(path: Path, fraction: int = 1, padding: int = 0) -> None:
     """A payload as large as real ones get: about 300 symbols, few of them new, a section for each function.
 
-    Or one with a `fraction` of these symbols. It has so many more bytes of data as `padding` says.
+    Or one with a `fraction` of these symbols, or with so many bytes more, as if of debug information (`padding`).
     """
     _build(path, _payload_source(fraction, padding))
     # The assembler would make relocations against LOCAL symbols relocations against their section.
@@ -106,7 +106,7 @@ def _payload_source(fraction: int, padding: int) -> Iterator[str]:
         yield f'.section .rodata.str1.1, "aMS", %progbits, 1\n1: .asciz "{name}"\n'
         yield f'.section .livepatch.funcs, "aw", %progbits\n.quad 1b, "{name}", 0\n.long 256, 256\n.byte 2\n.zero 71\n'
     if padding:
-        yield f'.section .rodata.padding, "a"\n.zero {padding}\n'
+        yield f'.section .debug_padding, ""\n.zero {padding}\n'
     for section in ("depends", "xen_depends"):
         yield f'.section .livepatch.{section}, "a", %note\n.long 4, 20, 3\n.asciz "GNU"\n.zero 20, 0xdd\n'
 

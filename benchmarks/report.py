@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from benchmarks.measure import Contestant, Group, size
@@ -46,14 +47,21 @@ def write(path: Path, versions: dict[str, str], groups: Sequence[Group]) -> None
 
 def compare(old: Path, new: Path) -> Iterator[str]:
     """Two runs side by side. Ratios are to the first tool of an input, and do not depend on the machine's mood."""
-    yield "| Input | Tool | Old | New | New / old | Old ratio | New ratio |"
-    yield "|---|---|--:|--:|--:|--:|--:|"
-    before = {_key(row): row for row in _rows(old)}
-    for row in _rows(new):
-        if was := before.get(_key(row)):
-            change = row["median"] / was["median"]
-            times = [duration(was["median"]), duration(row["median"]), f"{change:.2f}"]
-            yield _line(*_key(row), *times, f"{was['ratio']:.2f}", f"{row['ratio']:.2f}")
+    yield "| Input | Tool | Old | New | New / old | Old ratio | New ratio | Old peak memory | New |"
+    yield "|---|---|--:|--:|--:|--:|--:|--:|--:|"
+    before, after = ({_key(row): row for row in _rows(path)} for path in (old, new))
+    for key in {**after, **before}:
+        was, is_now = before.get(key), after.get(key)
+        change = f"{is_now['median'] / was['median']:.2f}" if was and is_now else ""
+        times, ratios, peaks = zip(_figures(was), _figures(is_now), strict=True)
+        yield _line(*key, *times, change, *ratios, *peaks)
+
+
+def _figures(row: dict[str, Any] | None) -> tuple[str, str, str]:
+    """Time, ratio, peak memory; empty for what was not measured."""
+    if row is None:
+        return "", "", ""
+    return duration(row["median"]), f"{row['ratio']:.2f}", size(median(row["peak_bytes"]))
 
 
 def duration(seconds: float) -> str:
