@@ -4,6 +4,7 @@ from lpmangle import elf
 
 KSYM_NAME_LEN = 127  # xen/include/xen/symbols.h
 MAX_NAME = KSYM_NAME_LEN - 1  # livepatch.c:build_symbol_table: strlcpy keeps this many bytes of a name
+MAX_PAYLOAD_NAME = 127  # xen/include/public/sysctl.h: XEN_LIVEPATCH_NAME_SIZE is 128, with the NUL
 LIVEPATCH_MAX_SIZE = 2 << 20  # xen/include/xen/livepatch.h, checked by livepatch.c:verify_payload
 MAX_SECTIONS = 1023  # livepatch_elf.c:livepatch_header_check: "Too many (%u) sections"
 PAGE_SIZE = 4096

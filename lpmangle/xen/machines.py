@@ -11,7 +11,6 @@ class Machine(NamedTuple):
     """One machine: what arch_livepatch_verify_elf requires, and the sizes of Xen's structures on it."""
 
     e_machine: int
-    name: str
     is_64: bool
     layout: elf.Layout
     func: Struct  # struct livepatch_func up to `version`
@@ -20,6 +19,10 @@ class Machine(NamedTuple):
     bug_frame: int  # sizeof(struct bug_frame)
     alternative: int  # sizeof(struct alt_instr)
     exception: int | None  # sizeof(struct exception_table_entry); None without CONFIG_HAS_EX_TABLE
+
+    @property
+    def name(self) -> str:
+        return elf.EM_NAMES[self.e_machine]
 
     @property
     def pointer(self) -> int:
@@ -44,13 +47,13 @@ _LAYOUT_64, _LAYOUT_32 = elf.Layout(True, False), elf.Layout(False, False)
 _FUNC_64, _FUNC_32 = Struct("<QQQIIB"), Struct("<IIIIIB")
 
 X86_64 = Machine(
-    elf.EM_X86_64, "x86_64", True, _LAYOUT_64, _FUNC_64, 2 << 30, 5, 8, 14, 8
+    elf.EM_X86_64, True, _LAYOUT_64, _FUNC_64, 2 << 30, 5, 8, 14, 8
 )  # fmt: skip
 ARM64 = Machine(
-    elf.EM_AARCH64, "aarch64", True, _LAYOUT_64, _FUNC_64, 128 << 20, 4, 16, 12, None
+    elf.EM_AARCH64, True, _LAYOUT_64, _FUNC_64, 128 << 20, 4, 16, 12, None
 )  # fmt: skip
 ARM32 = Machine(
-    elf.EM_ARM, "arm", False, _LAYOUT_32, _FUNC_32, 32 << 20, 4, 16, 12, None
+    elf.EM_ARM, False, _LAYOUT_32, _FUNC_32, 32 << 20, 4, 16, 12, None
 )  # fmt: skip
 MACHINES = {machine.e_machine: machine for machine in (X86_64, ARM64, ARM32)}
 

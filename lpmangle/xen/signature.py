@@ -14,6 +14,7 @@ from lpmangle.elf import appended
 from lpmangle.errors import PayloadError, counted
 from lpmangle.system.records import NamedTuple
 from lpmangle.xen.abi import SIGNATURE_SECTION
+from lpmangle.xen.notes import HEADER_SIZE
 
 NAME = b"Xen\0"
 VERSION = 1
@@ -22,7 +23,8 @@ ALGORITHMS = {ALGORITHM_RSA: "RSA"}
 HASHES = {HASH_SHA256: "SHA-256"}
 LIMIT = 1024  # a signature has fewer bytes
 
-_NAME_AT, _DESCRIPTOR_AT = 12, 16  # behind Elf_Note: namesz, descsz, type
+_NAME_AT = HEADER_SIZE
+_DESCRIPTOR_AT = _NAME_AT + len(NAME)
 _HINT = "mangle first, then sign the result; --force mangles it nevertheless, and its signature is then no longer valid"
 
 

@@ -5,9 +5,7 @@ import os
 from lpmangle.loader.findings import Report
 from lpmangle.loader.rules import Rule
 from lpmangle.loader.state import State
-from lpmangle.xen.abi import LIVEPATCH_MAX_SIZE
-
-MAX_PAYLOAD_NAME = 127  # XEN_LIVEPATCH_NAME_SIZE is 128, with the NUL
+from lpmangle.xen.abi import LIVEPATCH_MAX_SIZE, MAX_PAYLOAD_NAME
 
 
 def check_request(name: str, size: int, state: State, report: Report) -> bool:
