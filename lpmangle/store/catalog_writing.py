@@ -5,7 +5,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from itertools import chain
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from lpmangle.errors import LpmangleError, ManifestError
 from lpmangle.store.catalog import NAMED, Catalog, Entry, are_several
@@ -13,6 +13,8 @@ from lpmangle.store.catalog_file import CatalogFile
 from lpmangle.store.catalog_names import Keys, forget, insert, keys_of
 from lpmangle.store.source import Found
 from lpmangle.system import files, writing
+
+T = TypeVar("T")
 
 # So many manifests, and names, are added in one transaction: others get their turn in between.
 BATCH = 1000
@@ -143,12 +145,16 @@ def _made(path: str, batches: Iterable[list[_Prepared]]) -> Iterator[Callable[[]
 
 
 def _batches(several: Iterable[Found]) -> Iterator[list[_Prepared]]:
-    """So many at once that memory does not grow with their number."""
-    batch: list[_Prepared] = []
+    return _in_batches(map(_prepared, several), lambda one: one.keys)
+
+
+def _in_batches(several: Iterable[T], keys_in: Callable[[T], Keys]) -> Iterator[list[T]]:
+    """As many at a time as fit into memory, whatever their number."""
+    batch: list[T] = []
     names = 0
-    for found in several:
-        batch.append(_prepared(found))
-        names += len(batch[-1].keys.names)
+    for one in several:
+        batch.append(one)
+        names += len(keys_in(one).names)
         if len(batch) >= BATCH or names >= BATCH_NAMES:
             yield batch
             batch, names = [], 0
@@ -190,10 +196,15 @@ def _insert(file: CatalogFile, batch: list[_Prepared]) -> list[bool]:
 
 def _index_all(file: CatalogFile) -> None:
     """Index the manifests of a catalog that was of version 1."""
+    for batch in _in_batches(_all_keys(file), lambda one: one[1]):
+        insert(file, batch)
+
+
+def _all_keys(file: CatalogFile) -> Iterator[tuple[int, Keys]]:
     rows = file.select((int, str, bytes), "SELECT id, payload, text FROM manifest ORDER BY id", {})
     for number, payload, text in rows:
         try:
-            insert(file, [(number, keys_of(file.found(payload, text).manifest))])
+            yield number, keys_of(file.found(payload, text).manifest)
         except ManifestError as error:
             error.hint = f"that is the one of {payload}: lpmangle catalog remove"
             raise
