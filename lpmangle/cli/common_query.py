@@ -1,6 +1,6 @@
-"""The common call of query, names and sources, read without click: to load that takes longer than to look them up.
+"""The common call of query, names and sources, read without click: loading click takes longer than a look-up.
 
-As in `common_call`, only what is certainly right is read here, and click reads everything else.
+As in `common_call`, only calls that are certainly right are read here, and click reads everything else.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,7 +13,7 @@ TEXT, JSON = "text", "json"
 FORMATS = (TEXT, JSON, "objcopy")
 _SOURCE, _FORMAT = "--manifest", "--format"
 _WITH_VALUE = {"-m": _SOURCE, _SOURCE: _SOURCE, _FORMAT: _FORMAT}
-# The sources' own variable, which is no setting of the command (`store.open`).
+# The sources' own variable, which is not a setting of the command (`store.open`).
 _SOURCES_VARIABLE = "LPMANGLE_MANIFESTS"
 
 
@@ -26,7 +26,7 @@ class CommonQuery(NamedTuple):
 
 
 def read(words: Sequence[str], environment: Iterable[str]) -> CommonQuery | None:
-    """What a command line means, if it is that call; `environment` are the names of the variables there."""
+    """What a command line means, if it is that call; `environment` has the names of the variables."""
     variables = [name for name in environment if name.startswith(VARIABLES) and name != _SOURCES_VARIABLE]
     if variables or words[:1] != [QUERY] or not all(map(str.isprintable, words)):
         return None

@@ -11,7 +11,7 @@ from lpmangle.manifest.read import FunctionNameRecord, Manifest, ReferenceRecord
 from lpmangle.manifest.search import file_of
 from lpmangle.store.open import has_servers
 
-_BUILD_ID = re.compile("[0-9a-f]{16}")  # what is long enough to be one
+_BUILD_ID = re.compile("[0-9a-f]{16}")  # long enough to be one
 
 
 def answer(symbols: Sequence[str], words: Sequence[str], form: str) -> int:

@@ -13,9 +13,9 @@ from lpmangle.store.catalog_file import CatalogFile
 from lpmangle.store.catalog_names import manifests_with
 from lpmangle.store.source import Found, Shape
 
-# One of these has what is found by: a name, or 7 digits or more of a build-id.
+# The condition for a name, or 7 or more digits of a build-id.
 NAMED = "payload = :word OR (length(:word) >= 7 AND substr(build_id, 1, length(:word)) = :word)"
-# Bytes of a compressed manifest in which its head is: of one that lpmangle wrote, without many payloads below.
+# The head of a manifest is in this many compressed bytes, if lpmangle wrote it and there are few payloads below.
 _START = 2048
 
 
@@ -42,7 +42,7 @@ class Catalog:
     """One open catalog, a source of manifests."""
 
     def __init__(self, path: str) -> None:
-        """Raises CatalogError for a file that is no catalog, FileError if the file system says no."""
+        """Raises CatalogError for a file that is not a catalog, FileError for one that cannot be read."""
         self.path = path
         try:
             os.stat(path)
@@ -53,7 +53,7 @@ class Catalog:
         self.file = CatalogFile(path)
 
     def entries(self, where: str = "1", **values: str) -> list[Entry]:
-        """All manifests, or those that a condition in SQL fits, in the order in which they were added."""
+        """All manifests, or those that fit an SQL condition, in the order in which they were added."""
         with self.file.errors():
             rows = self.file.select(
                 (int, str, str | None, str, int),
@@ -63,7 +63,7 @@ class Catalog:
             return [Entry(*row) for row in self._each_once(rows)]
 
     def named(self, words: Sequence[str]) -> dict[str, list[Entry]]:
-        """What each word names: payloads, by their name or by 7 digits or more of their build-id."""
+        """The payloads that each word means, by name or by 7 or more digits of the build-id."""
         return {word: self.entries(NAMED, word=word) for word in words}
 
     def found(self, entry: Entry) -> Found:
@@ -71,7 +71,7 @@ class Catalog:
         return self.file.found(entry.payload, self._text(entry, "text"))
 
     def head(self, entry: Entry) -> Head:
-        """The head of that manifest, for which not all of it is unpacked."""
+        """The head of that manifest; only the start is unpacked."""
         start = zlib.decompressobj()
         with suppress(zlib.error):
             if head := head_in(start.decompress(self._text(entry, f"substr(text, 1, {_START})"), 2 * _START)):
@@ -79,7 +79,7 @@ class Catalog:
         return self.found(entry).head
 
     def manifests(self) -> Iterator[Found]:
-        """All, in the order of adding, one at a time; the file is being read until the last."""
+        """All manifests, in the order of adding, one at a time; the file is open until the last."""
         with self.file.errors():
             rows = self.file.select((int, str, bytes), "SELECT id, payload, text FROM manifest ORDER BY id", {})
             for _, payload, text in self._each_once(rows):
@@ -91,7 +91,7 @@ class Catalog:
             return int(count)
 
     def find(self, pattern: str) -> Iterator[Match]:
-        """The symbols that `pattern` names, and the payloads that introduced them, oldest first."""
+        """The symbols that match `pattern`, and the payloads that introduced them, oldest first."""
         fits = matcher(pattern)
         for found in self.candidates(pattern):
             names = found.names
@@ -116,7 +116,7 @@ class Catalog:
         return self._found("build_id = :word", {"word": build_id})
 
     def candidates(self, pattern: str) -> Iterator[Found]:
-        """One at a time. An older catalog has no index for this: all its manifests may fit."""
+        """One at a time. An older catalog has no index for this, so all its manifests may fit."""
         with self.file.errors():
             if self.file.is_older():
                 numbers = [entry.id for entry in self.entries()]
@@ -142,7 +142,7 @@ class Catalog:
         raise CatalogError(f"another process has removed {entry.payload} meanwhile", path=self.path, hint=hint)
 
     def _each_once(self, rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
-        """Rows in the order of their numbers, which begin them. In a hostile file a few pages can be many rows."""
+        """Check that the numbers in the first column grow: in a hostile file, a few pages can give many rows."""
         last = None
         for row in rows:
             if last is not None and row[0] <= last:
@@ -152,5 +152,5 @@ class Catalog:
 
 
 def are_several(entries: Sequence[Entry]) -> bool:
-    """Whether these are of more than one payload, or may be: without a build-id nobody can tell."""
+    """Whether these belong to more than one payload, or may: without a build-id it is not known."""
     return len(entries) > 1 and (len({entry.build_id for entry in entries}) > 1 or entries[0].build_id is None)

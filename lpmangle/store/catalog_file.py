@@ -1,8 +1,8 @@
-"""The file of a catalog: its tables, and how it is opened, so that no file can do harm and none is harmed.
+"""The file of a catalog: its tables, and how it is opened, so that no file can do harm and no file is harmed.
 
-It has a rollback journal, not a write-ahead log: the catalog stays one file that can be copied, mounted read-only
-and, unlike WAL, be shared over a network file system; writers are few and short, and wait for each other. A transaction
-is on disk when it is done (`synchronous` FULL), and undone by whoever opens the catalog next if its writer died.
+It uses a rollback journal, not a write-ahead log: the catalog stays one file that can be copied, mounted read-only and,
+unlike WAL, shared over a network file system; writers are few and short, and wait for each other. A transaction is on
+disk when it is done (`synchronous` FULL); if its writer died, the next process that opens the catalog undoes it.
 """
 
 import os
@@ -21,8 +21,8 @@ APPLICATION_ID = 0x6C706D67  # "lpmg", in the header of the file
 SCHEMA_VERSION = 2
 # How long a writer waits for the others.
 PATIENCE = 120.0  # seconds
-# A query is stopped after so many steps of SQLite's machine, and so many for each byte of the file: in a hostile file a
-# tree of a few pages can have more rows than anybody can read.
+# A query is stopped after this many steps of SQLite's machine, plus this many for each byte of the file: in a hostile
+# file, a tree of a few pages can have more rows than anybody can read.
 MIN_STEPS = 500_000
 STEPS_PER_BYTE = 20
 _STEPS_AT_ONCE = 100_000
@@ -31,7 +31,7 @@ _STEPS_AT_ONCE = 100_000
 _VERSIONS_AT, _ID_AT, _PAGE_AT = 18, 68, 100
 _EMPTY_PAGE = b"\x0d\0\0\0\0"
 
-# What is no fault of the file's content.
+# Errors that are not caused by the file's content.
 _FILE_SYSTEM = {
     sqlite3.SQLITE_PERM,
     sqlite3.SQLITE_BUSY,
@@ -55,7 +55,7 @@ CREATE TABLE manifest (
 CREATE INDEX manifest_build_id ON manifest (build_id);
 CREATE INDEX manifest_suffix ON manifest (suffix);
 """
-# What manifests are found by. It is made of their text, and can be made anew.
+# The index of manifests. It is made from their text, and can be made again.
 _INDEX = """
 CREATE TABLE below (                        -- a payload below, of which a manifest has names
     suffix TEXT NOT NULL,
@@ -75,7 +75,7 @@ CREATE TABLE file (                         -- what is before the part behind th
     prefix TEXT NOT NULL PRIMARY KEY
 ) WITHOUT ROWID;
 """
-# What version 1 had instead, without the names that are taken from payloads below.
+# The index of version 1, without borrowed names.
 _INDEX_1 = """
 CREATE TABLE original (
     id INTEGER PRIMARY KEY,
@@ -99,16 +99,16 @@ class CatalogFile:
     """One open file; `db` is SQLite's connection, closed with it."""
 
     def __init__(self, path: str, *, empty_ok: bool = False, made_at: str = "") -> None:
-        """With `empty_ok` an empty file is taken for one that has no tables yet.
+        """With `empty_ok`, an empty file counts as one without tables.
 
-        `path` is what messages call it; `made_at` is where it stands while a new one is being made. Raises CatalogError
-        for a file that is no catalog, before SQLite may write to it, FileError if the file system says no.
+        `path` is the name in messages; `made_at` is where a new one is while it is being made. Raises CatalogError for
+        a file that is not a catalog, before SQLite may write to it, FileError for one that cannot be read.
         """
         self.path = path
         self._place = made_at or path
         _refuse_foreign(path)
-        # Read-only (ro) nobody could read it after a writer died: what that one began has to be undone first. Where we
-        # may not write, rw is ro.
+        # Read-only (ro) it could not be read after a writer died: its transaction has to be undone first. If we may not
+        # write, rw is ro.
         mode = "rwc" if made_at else "rw"
         with self.errors():
             uri = f"file:{_quoted(os.path.abspath(self._place))}?mode={mode}"
@@ -117,7 +117,7 @@ class CatalogFile:
                 self.db.execute("PRAGMA trusted_schema = OFF")
                 self.db.execute("PRAGMA synchronous = FULL")
                 self.db.create_function("reversed", 1, lambda name: name[::-1], deterministic=True)
-                if made_at:  # one that is not finished is thrown away: there is nothing to roll back to
+                if made_at:  # an unfinished one is thrown away, so nothing needs to be rolled back
                     self.db.execute("PRAGMA journal_mode = OFF")
                 if not (empty_ok and self._is_empty()):
                     self._check()
@@ -126,7 +126,7 @@ class CatalogFile:
                 raise
 
     def __del__(self) -> None:
-        # Sources live as long as their command, which need not know that one of them has to be closed.
+        # Sources live as long as their command, which need not know that this one has to be closed.
         if "db" in vars(self):
             self.db.close()
 
@@ -141,7 +141,7 @@ class CatalogFile:
     def make_tables(self) -> bool:
         """In a transaction; another process may have been first.
 
-        True if the manifests that are there are not in the index: it was a catalog of version 1.
+        True if the existing manifests are not in the index, because it was a catalog of version 1.
         """
         is_empty = self._is_empty()
         if not is_empty:
@@ -155,7 +155,7 @@ class CatalogFile:
         return not is_empty
 
     def is_older(self) -> bool:
-        """Whether it is one of version 1, which a writer has not met since."""
+        """Whether it is a catalog of version 1 that has not been written since."""
         return self._header() == (APPLICATION_ID, 1)
 
     def found(self, payload: str, text: bytes) -> Found:
@@ -165,7 +165,7 @@ class CatalogFile:
 
     @contextmanager
     def limited(self) -> Iterator[None]:
-        """Stop what takes more steps than a sound file of this size can need."""
+        """Stop a query that takes more steps than a valid file of this size can need."""
         steps = MIN_STEPS + STEPS_PER_BYTE * os.path.getsize(self._place)
         patience = iter(range(steps // _STEPS_AT_ONCE))
         self.db.set_progress_handler(lambda: next(patience, -1) < 0, _STEPS_AT_ONCE)
@@ -195,18 +195,19 @@ class CatalogFile:
             self.db.execute("COMMIT")
 
     def roll_back(self) -> None:
-        with suppress(sqlite3.Error):  # after most errors of a disk SQLite has done so already
+        with suppress(sqlite3.Error):  # after most errors of a disk, SQLite has already done so
             if self.db.in_transaction:
                 self.db.execute("ROLLBACK")
 
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """SQLite's errors in our words: FileError where the file system says no, else CatalogError."""
+        """SQLite's errors as ours: FileError for errors of the file system, else CatalogError."""
         try:
             yield
-        # UnicodeDecodeError: of a message that names a table. MemoryError: what SQLite says of some damaged schemas.
+        # UnicodeDecodeError: from a message with a table's name. MemoryError: SQLite raises it for some damaged
+        # schemas.
         except (sqlite3.Error, UnicodeDecodeError, MemoryError) as error:
-            code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without what SQLite calls its extension
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without SQLite's extended part
             hint = "another process is writing to it; try again" if code == sqlite3.SQLITE_BUSY else ""
             kind = FileError if code in _FILE_SYSTEM else CatalogError
             reason = str(error) or "it takes more memory than there is"
@@ -216,7 +217,7 @@ class CatalogFile:
         return self._header() == (0, 0) and not self.db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
 
     def _check(self) -> None:
-        """Refuse what is not ours."""
+        """Refuse other files."""
         application_id, version = self._header()
         if application_id != APPLICATION_ID:
             raise CatalogError("is an SQLite file, but not a catalog of lpmangle", path=self.path)
@@ -226,7 +227,7 @@ class CatalogFile:
                 path=self.path,
                 hint="use a newer lpmangle",
             )
-        # A view or a trigger of somebody else's would do what it likes.
+        # A foreign view or trigger could do anything.
         found = self.db.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT GLOB 'sqlite_*'")
         if {_bare(sql) for (sql,) in found} != {_bare(sql) for sql in _statements(_TABLES.get(version, ""))}:
             raise CatalogError("is damaged: its tables are not those of a catalog", path=self.path)
@@ -238,7 +239,7 @@ class CatalogFile:
 
 
 def _refuse_foreign(path: str) -> None:
-    """Refuse what is no catalog before SQLite opens it, which would end another program's unfinished transaction."""
+    """Refuse other files before SQLite opens them, which would undo another program's unfinished transaction."""
     start = files.start_of(path)
     if not start:
         return
@@ -260,7 +261,7 @@ def _statements(script: str) -> list[str]:
 
 
 def _bare(sql: str) -> str:
-    """A statement without comments and blanks, as which versions may differ."""
+    """A statement without comments and blanks, in which versions may differ."""
     return re.sub(r"--.*|\s+", "", str(sql))
 
 

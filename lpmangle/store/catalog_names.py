@@ -1,10 +1,10 @@
-"""The names that a catalog finds a manifest by: which these are, how they are kept, how they are asked for.
+"""The names by which a catalog finds a manifest: which they are, how they are stored, how they are searched.
 
-The index finds each manifest that a look-up may mean, and now and then one that it does not: whoever asks reads the
-manifest, and decides (`manifest.search`). So what a pattern names is defined once, and there.
+The index finds every manifest that a look-up may mean, and sometimes one that it does not mean: the caller reads the
+manifest and decides (`manifest.search`). So the meaning of a pattern is defined only there.
 
-A symbol's new name is nearly always its original, `_` and the manifest's suffix. Such a name is not kept, but looked
-for in these parts.
+A symbol's new name is nearly always its original, `_` and the manifest's suffix. Such a name is not stored, but
+searched in these parts.
 """
 
 import re
@@ -18,11 +18,11 @@ from lpmangle.xen.abi import MAX_NAME
 
 _LEAD = "_"
 _SPECIAL = re.compile(r"[*?\[]")
-# A class of characters as fnmatch reads it: a bracket that is not closed stands for itself.
+# A class of characters as in fnmatch: a bracket that is not closed means itself.
 _CLASS = re.compile(r"\[!?+\]?+[^\]]*\]")
 
-_BEHIND = "CAST(x'ff' AS TEXT)"  # a byte that UTF-8 does not have, behind all others in the order of an index
-# A name as a whole, or its part behind the last '#'.
+_BEHIND = "CAST(x'ff' AS TEXT)"  # a byte that is not in UTF-8, after all others in the order of an index
+# A whole name, or its part after the last '#'.
 _EXACT = "SELECT name.manifest FROM file CROSS JOIN name ON name.name = file.prefix || :name"
 _EXACT_WITH_SUFFIX = (
     "SELECT manifest.id FROM manifest CROSS JOIN file "
@@ -43,14 +43,14 @@ _WITH_SUFFIX = f"SELECT id FROM manifest WHERE '{_LEAD}' || suffix GLOB :glob"
 
 
 class Keys(NamedTuple):
-    """What a manifest is found by: templates and suffixes of the payloads below whose names it has; its names."""
+    """The keys of a manifest: templates and suffixes of the payloads below whose names it has; its names."""
 
     below: list[tuple[str, str]]
     names: set[str]
 
 
 def keys_of(manifest: Manifest) -> Keys:
-    """The names are the original ones, whole and as Xen cuts them, and such new ones as are kept."""
+    """The names are the original ones, whole and as Xen cuts them, and the new ones that are stored."""
     originals = [one.original for one in manifest.symbols] + [one.original for one in manifest.borrowed]
     names = {one.name for one in manifest.symbols}
     if "#" not in manifest.suffix and manifest.suffix == _key(manifest.suffix):
@@ -65,7 +65,7 @@ def keys_of(manifest: Manifest) -> Keys:
 
 
 def insert(file: CatalogFile, several: Sequence[tuple[int, Keys]]) -> None:
-    """Add to the index, each manifest by its number. In the order of the index, so that each page is changed once."""
+    """Add manifests to the index, by number; in the order of the index, so that each page is changed only once."""
     pairs = sorted([(name, number) for number, keys in several for name in keys.names])
     names = {name for name, _ in pairs}
     prefixes = {name[: name.rfind("#") + 1] for name in names}
@@ -77,7 +77,7 @@ def insert(file: CatalogFile, several: Sequence[tuple[int, Keys]]) -> None:
 
 
 def forget(file: CatalogFile) -> None:
-    """Remove from the index what manifests were found by that are no longer there."""
+    """Remove the keys of manifests that are no longer there from the index."""
     file.db.execute("DELETE FROM below WHERE manifest NOT IN (SELECT id FROM manifest)")
     file.db.execute("DELETE FROM name WHERE manifest NOT IN (SELECT id FROM manifest)")
     file.db.execute("DELETE FROM ending WHERE NOT EXISTS (SELECT 1 FROM name WHERE name.name = reversed(ending.name))")
@@ -88,7 +88,7 @@ def forget(file: CatalogFile) -> None:
 
 
 def manifests_with(file: CatalogFile, pattern: str) -> list[int]:
-    """The numbers of all manifests that may have a name which `pattern` names, in order."""
+    """The numbers of all manifests that may have a name that matches `pattern`, in order."""
     word = _key(pattern)
     found = set(_numbers(file, _EXACT, name=word))
     for at, one in enumerate(word):
@@ -104,7 +104,7 @@ def _matching(file: CatalogFile, pattern: str) -> Iterator[int]:
     yield from _with_kept_name(file, pattern)
     for at, one in enumerate(pattern):
         tail = pattern[at:]
-        # Where only the last * stands for the suffix, what is before it matches alone.
+        # If only the last * means the suffix, the part before it matches alone.
         if one not in (_LEAD, "*", "?") or not tail.strip("*"):
             continue
         if fits := set(_numbers(file, _WITH_SUFFIX, glob=_as_sql(tail))):
@@ -124,12 +124,12 @@ def _with_kept_name(file: CatalogFile, pattern: str) -> Iterator[int]:
 
 
 def _literal(pattern: str) -> str:
-    """What all that matches begins with."""
+    """The fixed start of all names that match."""
     return re.split("[*?]", pattern, maxsplit=1)[0]
 
 
 def _as_sql(pattern: str) -> str:
-    """A pattern in which only `*` and `?` are special for SQLite's GLOB."""
+    """A pattern for SQLite's GLOB in which only `*` and `?` are special."""
     return pattern.replace("[", "[[]")
 
 

@@ -1,4 +1,4 @@
-"""Manifests come into a catalog, and go again: all that belongs together, or nothing, whatever happens meanwhile."""
+"""Adds manifests to a catalog and removes them: everything that belongs together, or nothing."""
 
 import os
 import zlib
@@ -22,7 +22,7 @@ BATCH_NAMES = 50_000
 
 
 class _Prepared(NamedTuple):
-    """What a catalog keeps of a manifest: its row, and what it is found by."""
+    """What a catalog stores of a manifest: its row, and its keys."""
 
     row: tuple[str, str, str | None, str, str, int, bytes]
     keys: Keys
@@ -31,9 +31,9 @@ class _Prepared(NamedTuple):
 def add(path: str, several: Iterable[Found]) -> Iterator[bool]:
     """Add manifests to the catalog at `path`, as they were written; for each, whether it was new.
 
-    A catalog that does not exist is made, and is there when all of them are in it. What was said True to is on disk at
-    the latest when the iterator ends; a manifest is added whole or not at all. Raises ManifestError for what is none,
-    CatalogError for a file that is no catalog, FileError if the file system says no.
+    A new catalog is created, and appears when all of them are in it. New manifests are on disk at the latest when the
+    iterator ends; a manifest is added completely or not at all. Raises ManifestError for a file that is not a manifest,
+    CatalogError for one that is not a catalog, FileError for one that cannot be read or written.
     """
     batches = _batches(several)
     first = next(batches, [])
@@ -54,8 +54,7 @@ def add(path: str, several: Iterable[Found]) -> Iterator[bool]:
 def merge(path: str, others: Sequence[Catalog]) -> list[bool]:
     """Add all manifests of other catalogs to the one at `path`, in their order, all or none.
 
-    For each, whether it was new. Other writers wait until that is done.
-    A catalog that does not exist is made. Raises as `add` does.
+    Returns for each whether it was new. Other writers wait meanwhile. A new catalog is created. Raises as `add` does.
     """
     batches = _batches(chain.from_iterable(other.manifests() for other in others))
     if not os.path.exists(path):
@@ -68,10 +67,10 @@ def merge(path: str, others: Sequence[Catalog]) -> list[bool]:
 
 @contextmanager
 def adding(path: str, found: Found) -> Iterator[Callable[[], None]]:
-    """Add a manifest when the function that this gives is called, which must be done before the block ends.
+    """Add a manifest when the function that this yields is called, which must happen before the block ends.
 
-    So that it comes together with what belongs to it: an error in the block leaves the catalog as it was, even behind
-    that call, and until then no other process writes to it. Raises as `add` does.
+    So it is added together with what belongs to it: an error in the block leaves the catalog unchanged, even after that
+    call, and until then no other process writes to it. Raises as `add` does.
     """
     if not os.path.exists(path):
         with _made(path, _batches([found])) as bring:
@@ -104,16 +103,16 @@ def adding(path: str, found: Found) -> Iterator[Callable[[], None]]:
         yield commit
     except BaseException:
         file.roll_back()
-        if tried and is_new:  # it may be there although the commit failed: when only the lock could not be let go
+        if tried and is_new:  # it may be there although the commit failed, if only the lock could not be released
             _forget(file, found)
         raise
 
 
 def remove(catalog: Catalog, words: Sequence[str], *, every: bool = False) -> dict[str, list[Entry]]:
-    """Remove the payloads that `words` name, each by its name or by 7 digits or more of its build-id.
+    """Remove the payloads that `words` mean, each by name or by 7 or more digits of the build-id.
 
-    Returns what each word names. If one names nothing, or several payloads (`are_several`) and not `every` one of them
-    is meant, nothing is removed.
+    Returns what each word means. Nothing is removed if one means nothing, or several payloads (`are_several`) without
+    `every`.
     """
     with catalog.file.transaction():
         found = catalog.named(words)
@@ -124,14 +123,14 @@ def remove(catalog: Catalog, words: Sequence[str], *, every: bool = False) -> di
 
 @contextmanager
 def _made(path: str, batches: Iterable[list[_Prepared]]) -> Iterator[Callable[[], list[bool]]]:
-    """A new catalog with those in it; and what brings it to `path`, and says for each whether it was new there."""
+    """Make a new catalog with them; yields a function that moves it to `path` and says for each whether it was new."""
     place = files.resolve(path)
     temporary = writing.temporary_for(place)
 
     def bring() -> list[bool]:
         if writing.place_new(temporary, place):
             return added
-        is_new = iter(merge(path, [Catalog(temporary)]))  # another process has made one meanwhile
+        is_new = iter(merge(path, [Catalog(temporary)]))  # another process has created one meanwhile
         return [one and next(is_new) for one in added]
 
     try:

@@ -1,4 +1,4 @@
-"""All manifests that a word on the command line leads to, for a catalog that is to keep them."""
+"""All manifests that a word on the command line leads to, to be added to a catalog."""
 
 import os
 import re
@@ -12,7 +12,7 @@ from lpmangle.store.open import is_catalog, is_url
 from lpmangle.store.source import Found
 from lpmangle.system import files
 
-# What a debuginfod server is asked, with or without the section behind it (debuginfod(8), WEBAPI).
+# A debuginfod server's path, with or without the section after it (debuginfod(8), WEBAPI).
 _BUILD_ID_URL = re.compile(r"(.+)/buildid/([0-9a-f]{40})(?:/section/[^/]+)?/?")
 
 
@@ -26,8 +26,8 @@ class Contents(NamedTuple):
 def contents(word: str, catalog: str) -> Contents:
     """The manifests of a file, a payload, a folder of either, another catalog, or under a URL with a build-id.
 
-    What is named is read at once, and of each folder the first manifest. `catalog` is the one that is to keep them.
-    Raises LpmangleError for a word that leads to none.
+    A file that is named is read at once, and the first manifest of each folder. `catalog` is the one that will keep
+    them. Raises LpmangleError for a word that leads to no manifest.
     """
     if is_url(word):
         return Contents([_from_server(word)], 1)

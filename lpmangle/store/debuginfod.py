@@ -4,7 +4,7 @@
     GET /buildid/BUILDID/debuginfo
 
 The cache on disk is that of elfutils' own client, so that `debuginfod-find section` and lpmangle share what they fetch:
-the same folder, file names, and memory of what no server had. Servers are asked one after the other; one that does not
+the same folder, file names, and records of what no server had. Servers are asked one after the other; one that does not
 answer is left out for the rest of the run, with a warning.
 """
 
@@ -29,21 +29,21 @@ from lpmangle.manifest.read import decode
 from lpmangle.store.source import Found, Shape, warn
 from lpmangle.xen.payload import Payload
 
-# Seconds without an answer or without a byte, then the server is left out; DEBUGINFOD_TIMEOUT says otherwise. elfutils
-# waits 90: for files of a gigabyte.
+# Seconds without an answer or a byte, after which the server is left out; DEBUGINFOD_TIMEOUT changes it. elfutils waits
+# 90, for files of a gigabyte.
 TIMEOUT = 10.0
-# Seconds for one whole download; DEBUGINFOD_MAXTIME says otherwise.
+# Seconds for one whole download; DEBUGINFOD_MAXTIME changes it.
 MAX_TIME = 60.0
 # Bytes of one compressed manifest or payload; DEBUGINFOD_MAXSIZE can only lower it.
 MAX_SIZE = 64 << 20
-# Seconds in which a query that failed is not repeated; the file cache_miss_s in the cache says otherwise.
+# Seconds in which a failed query is not repeated; the file cache_miss_s in the cache changes it.
 CACHE_MISS = 600
 # A log of random digits must not become an attack on the servers.
 MAX_MISSES = 500
-# More seconds, or bytes, than anybody means: what the system's calls can still take.
+# A limit for seconds and bytes: more than anybody needs, and still valid for system calls.
 _MOST = 1e9
 
-# What is asked for.
+# What is requested.
 _SECTION = f"section/{embed.SECTION}"
 _DEBUGINFO = "debuginfo"
 # Its names in the cache: that of elfutils 0.192 and newer, where a hash (djb2) stands before a section's name
@@ -54,16 +54,16 @@ _BUILD_ID = re.compile(r"[0-9a-f]{40}")
 
 
 class Server(NamedTuple):
-    """What is asked: its URL, without the slash at its end, and a header's value for a user and password in it."""
+    """A server: its URL, without the slash at the end, and a header's value for the user and password in it."""
 
     url: str
     authorization: str
 
 
 def server_at(word: str) -> Server | None:
-    """The server that a URL means, as curl takes it, so in capital letters or without `http://` too; None for no URL.
+    """The server that a URL means, as in curl, so also in capital letters or without `http://`; None for anything else.
 
-    With `file://` it is a folder with the paths that a server has: FOLDER/buildid/BUILDID/section/.debug_lpmangle.
+    With `file://` it is a folder with the paths of a server: FOLDER/buildid/BUILDID/section/.debug_lpmangle.
     """
     try:
         scheme, place, path, _, _ = urlsplit(word if "://" in word else f"http://{word}")
@@ -83,10 +83,10 @@ def server_at(word: str) -> Server | None:
 
 
 def servers_in(words: str) -> Iterator[Server]:
-    """Those in DEBUGINFOD_URLS (debuginfod-client-config(7)). What is no URL is left out with a warning.
+    """The servers in DEBUGINFOD_URLS (debuginfod-client-config(7)). Other words are left out with a warning.
 
-    So are those behind `ima:enforcing`, of which nothing is to be used unless its signature was checked. elfutils can
-    check that of whole files, and asks them for no section either (debuginfod-client.c:init_server_urls).
+    So are servers after `ima:enforcing`, whose data must not be used without a checked signature. elfutils can check
+    that of whole files, and does not request sections from them either (debuginfod-client.c:init_server_urls).
     """
     enforcing = False
     for word in words.split():
@@ -103,12 +103,12 @@ def servers_in(words: str) -> Iterator[Server]:
 
 
 class DebuginfodSource:
-    """Cannot be listed; what it can tell begins with a full build-id, alone or in a mangled name."""
+    """A source that cannot be listed: it needs a full build-id, alone or in a mangled name."""
 
     def __init__(self, servers: Iterable[Server], *, share_misses: bool = False) -> None:
-        """With `share_misses`, which is for the servers of DEBUGINFOD_URLS, the cache says also what none of them has.
+        """With `share_misses`, for the servers of DEBUGINFOD_URLS, the cache also records what none of them has.
 
-        It does not say whom that was asked, so it must not keep us from asking those that somebody has named.
+        It does not record which servers were asked, so servers that somebody has named are always asked.
         """
         self._servers = list(dict.fromkeys(servers))
         self._share_misses = share_misses
@@ -139,7 +139,7 @@ class DebuginfodSource:
         return [os.path.join(self._cache, build_id, name) for name in _FILES[what]]
 
     def _get(self, build_id: str, what: str, check: _Check) -> tuple[str, bytes] | None:
-        """Where it was found, and what `check` makes of it."""
+        """Where it was found, and the result of `check`."""
         if not _BUILD_ID.fullmatch(build_id):
             return None
         for path in self._paths(build_id, what):
@@ -187,9 +187,9 @@ class DebuginfodSource:
         return None
 
     def _download(self, server: Server, where: str) -> bytes | None:
-        """What the server has there; None for nothing. Raises ManifestError, OSError, HTTPException, ValueError."""
+        """The server's content there; None if there is none. Raises ManifestError, OSError, ValueError."""
         request = urllib.request.Request(where, headers={"User-Agent": "lpmangle"})
-        if server.authorization:  # not for where it may be redirected to
+        if server.authorization:  # not for the target of a redirection
             request.add_unredirected_header("Authorization", server.authorization)
         deadline = time.monotonic() + self._max_time
         pieces, size = [], 0
@@ -223,7 +223,7 @@ class DebuginfodSource:
         return content
 
     def _failed_lately(self, path: str) -> bool:
-        """elfutils: an empty file without permissions says that no server had it then."""
+        """elfutils: an empty file without permissions means that no server had it."""
         age = CACHE_MISS
         with suppress(OSError, ValueError), open(os.path.join(self._cache, "cache_miss_s")) as file:
             age = int(file.read(20))
@@ -234,7 +234,7 @@ class DebuginfodSource:
         return False
 
     def _store(self, paths: Iterable[str], content: bytes | None) -> None:
-        """Keep it in the cache; None: nobody has it. A cache that cannot be written is none."""
+        """Keep it in the cache; None means that nobody has it. Errors of the cache are ignored."""
         for path in paths:
             temporary = f"{path}.{os.getpid()}.tmp"
             mode = 0o400 if content else 0
@@ -261,7 +261,7 @@ def cache_folder() -> str:
 
 
 def _manifest(content: bytes, build_id: str) -> bytes:
-    """The manifest in a section's content, which must be that of the payload asked for. Raises ManifestError."""
+    """The manifest in a section's content, which must be for the right build-id. Raises ManifestError."""
     text = embed.decompress(content)
     if (found := decode(text).build_id) != build_id:
         raise ManifestError(f"is the manifest of another payload, build-id {found}")
@@ -269,7 +269,7 @@ def _manifest(content: bytes, build_id: str) -> bytes:
 
 
 def _payload(content: bytes, build_id: str) -> bytes:
-    """The payload itself, which must be the one asked for. Raises ElfError, PayloadError."""
+    """The payload itself, which must have the right build-id. Raises ElfError, PayloadError."""
     found = Payload(elf.parse_sections(content)).build_id or b""
     if found.hex() != build_id:
         raise PayloadError(f"is another payload, build-id {found.hex() or '(none)'}")

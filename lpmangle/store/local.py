@@ -21,12 +21,12 @@ _ENDINGS = (ENDING, ".livepatch", _DEBUG)
 
 
 class LocalSource:
-    """All manifests that a path leads to. Of those in a folder the symbols are read when they are asked for."""
+    """All manifests that a path leads to. In a folder, symbols are read only when they are needed."""
 
     def __init__(self, path: str) -> None:
-        """Raises FileError or ManifestError for the path itself; what is wrong in a folder is a warning."""
+        """Raises FileError or ManifestError for the path itself; errors in a folder are warnings."""
         self._found: dict[str, Found | None] = {}  # by path; None: in a folder
-        self._shapes: dict[tuple[str, str], Shape] = {}  # by template and suffix, of full build-ids one for all
+        self._shapes: dict[tuple[str, str], Shape] = {}  # by template and suffix; one for all full build-ids
         self._by_suffix: dict[str, list[str]] = {}
         self._by_build_id: dict[str, list[str]] = {}
         self._left_out: set[str] = set()
@@ -62,7 +62,7 @@ class LocalSource:
 
     def _add(self, where: str, head: Head, found: Found | None) -> None:
         self._found[where] = found
-        # It has names of those below it, too.
+        # It also has names of payloads below.
         shapes = [Shape(head.options.template, head.suffix), *(Shape(one.template, one.suffix) for one in head.against)]
         for shape in shapes:
             self._shapes.setdefault((shape.template, "" if _BUILD_ID(shape.suffix) else shape.suffix), shape)
@@ -72,7 +72,7 @@ class LocalSource:
             self._by_build_id.setdefault(head.build_id, []).append(where)
 
     def _sound(self, paths: Iterable[str], part: Callable[[Found], object]) -> Iterator[Found]:
-        """Those of which `part` can be read. What is wrong with one that was named itself is found by who reads it."""
+        """Those whose `part` can be read. Errors in a file that was named are raised by the reader."""
         for path in paths:
             if found := self._found[path]:
                 yield found
@@ -91,7 +91,7 @@ class LocalSource:
 
 
 def leave_out(path: str, error: LpmangleError) -> None:
-    """What is wrong with one file in a folder is no reason to do without the others."""
+    """Warn of a bad file in a folder; the others are still used."""
     warn(path, f"left out: {error.message}")
 
 
@@ -107,7 +107,7 @@ def _head(path: str) -> Head | None:
 
 
 def sound(path: str) -> Found | None:
-    """The manifest in a file in a folder; None for a payload that has none, and with a warning for what is broken."""
+    """The manifest in a file in a folder; None for a payload without one, and, with a warning, for a damaged one."""
     try:
         found = _in_file(path)
         if found:
@@ -119,7 +119,7 @@ def sound(path: str) -> Found | None:
 
 
 def _in_file(path: str) -> Found | None:
-    """The manifest in a file in a folder, as its name says; None for a payload that has none inside."""
+    """The manifest in a file in a folder, of the kind that its name says; None for a payload without one inside."""
     content = files.content(path)
     return Found(path, content) if path.endswith(ENDING) else inside(content, path)
 
@@ -127,7 +127,7 @@ def _in_file(path: str) -> Found | None:
 def paths_in(folder: str) -> Iterator[str]:
     """The files in a folder, and the folders in it, that may hold manifests, in the order of their names.
 
-    They are named like manifests, payloads, or what was split from these (eu-strip -f). Symbolic links to folders are
+    They have the names of manifests, payloads, or files split from these (eu-strip -f). Symbolic links to folders are
     not followed.
     """
 
@@ -166,7 +166,7 @@ def load(path: str) -> Found:
 
 
 def inside(data: bytes, path: str) -> Found | None:
-    """The manifest that is embedded in a payload, or was; then it is in the .debug file that eu-strip -f has made."""
+    """The manifest that is embedded in a payload, or in the .debug file that eu-strip -f has split from it."""
     if data[: len(elf.ELFMAG)] != elf.ELFMAG or embed.SECTION.encode() not in data:
         return None
     with about(path):
@@ -184,5 +184,5 @@ def beside(payload_path: str, payload: bytes) -> Found | None:
 
 
 def missing(payload_path: str) -> str:
-    """What to say when a payload has none."""
+    """The message for a payload without a manifest."""
     return f"has no manifest beside it ({path_beside(payload_path)}) and none inside"

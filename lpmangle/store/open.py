@@ -16,18 +16,18 @@ from lpmangle.system import files, writing
 from lpmangle.system.files import sha256
 from lpmangle.xen.payload import Payload
 
-# URLs are told from paths by their scheme.
+# URLs are recognised by their scheme.
 _URL = re.compile("(?:https?|file)://", re.IGNORECASE)
-# An entry of a variable that names sources: a URL with user and port, if it has them, or a path.
+# An entry of a variable that names sources: a URL, perhaps with user and port, or a path.
 _ENTRY = re.compile(rf"{_URL.pattern}(?:[^@/]*@)?(?:\[[^]]*\]|[^:/]*)(?::[0-9]+)?[^:]*|[^:]+", re.IGNORECASE)
 HINT = "say where it is with -m, or in LPMANGLE_MANIFESTS"
 
 
 def open_sources(words: Sequence[str], trouble: list[LpmangleError] | None = None) -> Sources:
-    """The sources that `words` name; if there are none, those of the environment.
+    """The sources that `words` name; without words, those of the environment.
 
-    Raises LpmangleError for a word that is no source; with `trouble` that goes there, now and whenever a source fails
-    later, and the others serve. Raises NoSourceError if nobody has named any.
+    Raises LpmangleError for a word that is not a source; with `trouble`, errors go there, also those of sources that
+    fail later, and the others are still used. Raises NoSourceError if there are none.
     """
     servers = "" if words else _servers()
     words = words or named_in_environment()
@@ -66,7 +66,7 @@ def _open(word: str) -> Source:
 
 
 def with_servers(sources: Sources) -> Sources:
-    """The same, and the servers of DEBUGINFOD_URLS: debug information is not always where the manifests are."""
+    """The same with the servers of DEBUGINFOD_URLS: debug information may be elsewhere than the manifests."""
     if not _servers():
         return sources
     from lpmangle.store.debuginfod import DebuginfodSource, servers_in  # urllib
@@ -85,7 +85,7 @@ def named_in_environment() -> list[str]:
 
 
 def split_words(variable: str) -> list[str]:
-    """The sources that a variable names, separated by colons, those in URLs aside."""
+    """The sources that a variable names, separated by colons, except those in URLs."""
     words: list[str] = _ENTRY.findall(variable)
     return words
 
@@ -111,7 +111,7 @@ def of_payload(payload: files.File, name: str, word: str | None = None) -> Found
 
 
 def _choose(sources: Sources, payload: files.File, name: str) -> Found:
-    """The manifest with the payload's build-id; where there are several, the one that belongs to it."""
+    """The manifest with the payload's build-id; if there are several, the one that belongs to it."""
     with about(name):
         view = elf.parse(payload.data)
         build_id = Payload(view).build_id
@@ -136,7 +136,7 @@ def is_single(word: str) -> bool:
 
 
 def is_url(word: str) -> bool:
-    """Whether a word means a debuginfod server, and no path."""
+    """Whether a word means a debuginfod server rather than a path."""
     return _URL.match(word) is not None
 
 
@@ -146,4 +146,4 @@ def is_catalog(path: str) -> bool:
         with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
             return file.read(len(SQLITE_MAGIC)) == SQLITE_MAGIC
     except OSError:
-        return False  # what is wrong with it is said by who reads it
+        return False  # the reader will say what is wrong with it

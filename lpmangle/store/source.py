@@ -1,7 +1,7 @@
-"""What a source of manifests can do: hand them out as they were written, found by suffix, by build-id or by a symbol.
+"""What a source of manifests can do: give them as they were written, found by suffix, build-id or symbol.
 
-One module per kind of source: `local` (files and folders), `catalog`, `debuginfod`. Which one a word on the command
-line means is decided in `open`.
+There is one module for each kind of source: `local` (files and folders), `catalog`, `debuginfod`. `open` decides which
+one a word on the command line means.
 """
 
 import sys
@@ -15,11 +15,11 @@ from lpmangle.xen.abi import MAX_NAME
 
 T = TypeVar("T")
 
-SQLITE_MAGIC = b"SQLite format 3\0"  # what a catalog begins with
+SQLITE_MAGIC = b"SQLite format 3\0"  # the first bytes of a catalog
 
 
 class Found:
-    """One manifest: its text, and where it was found. It is decoded when it is asked for, and then kept."""
+    """One manifest: its text, and where it was found. It is decoded when it is needed, and then kept."""
 
     def __init__(self, where: str, text: bytes) -> None:
         self.where = where
@@ -42,19 +42,19 @@ class Found:
 
 
 class Shape(NamedTuple):
-    """How the new names of a manifest can be told: its template and its suffix."""
+    """How the new names of a manifest are recognised: its template and its suffix."""
 
     template: str
     suffix: str
 
 
 class Source(Protocol):
-    """Look-ups may return manifests that do not fit in the end (`candidates`), never leave out one that does."""
+    """Look-ups may return manifests that turn out not to fit (`candidates`), but never omit one that does."""
 
     def shapes(self) -> Iterable[Shape]:
-        """Those of all manifests, of those with a full build-id as suffix one for each template will do.
+        """The shapes of all manifests; for full build-ids as suffix, one for each template is enough.
 
-        None from a source that cannot be listed.
+        Empty for a source that cannot be listed.
         """
 
     def with_suffix(self, suffix: str) -> Iterable[Found]:
@@ -64,16 +64,16 @@ class Source(Protocol):
         """The manifests of the payload with this build-id."""
 
     def candidates(self, pattern: str) -> Iterable[Found]:
-        """The manifests that may have a symbol which `pattern` names (`manifest.search.find`)."""
+        """The manifests that may have a symbol that matches `pattern` (`manifest.search.find`)."""
 
     def debug_files(self, build_id: str) -> Iterable[str]:
         """Paths of files that may be the payload with this build-id and have its debug information."""
 
 
 class Sources:
-    """Several sources as one; a manifest that more than one of them has is handed out once.
+    """Several sources as one; a manifest that more than one of them has is given once.
 
-    If one of them fails, that goes to `trouble` and the others serve; where `trouble` is None it is raised.
+    If one of them fails, the error goes to `trouble` and the others are still used; if `trouble` is None it is raised.
     """
 
     def __init__(self, sources: Sequence[Source], trouble: list[LpmangleError] | None = None) -> None:
@@ -81,7 +81,7 @@ class Sources:
         self.trouble = trouble
 
     def shapes(self) -> Iterable[Shape]:
-        # A suffix that no symbol can have is none: a hostile manifest must not make a search of it.
+        # A suffix that no symbol can have does not count: a hostile manifest must not start a search for it.
         return {shape for shape in self._all(lambda source: source.shapes()) if 0 < len(shape.suffix) <= MAX_NAME}
 
     def with_suffix(self, suffix: str) -> Iterable[Found]:
@@ -107,11 +107,11 @@ class Sources:
 
 
 def unrepeated(several: Iterable[Found]) -> Iterator[Found]:
-    """Each manifest once: payloads with a manifest inside often have the same beside them."""
+    """Each manifest once: payloads with a manifest inside often have the same one beside them."""
     first = None
     seen = set()
     for found in several:
-        if first is None:  # nearly always the only one
+        if first is None:  # nearly always there is only one
             first = found
             yield found
             continue
