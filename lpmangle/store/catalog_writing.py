@@ -16,7 +16,7 @@ from lpmangle.system import files, writing
 
 T = TypeVar("T")
 
-# So many manifests, and names, are added in one transaction: others get their turn in between.
+# The most manifests, and names, that are added in one transaction: others get their turn in between.
 BATCH = 1000
 BATCH_NAMES = 50_000
 

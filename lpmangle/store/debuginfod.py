@@ -187,7 +187,7 @@ class DebuginfodSource:
         return None
 
     def _download(self, server: Server, where: str) -> bytes | None:
-        """The server's content there; None if there is none. Raises ManifestError, OSError, ValueError."""
+        """The server's content there, or None. Raises ManifestError, OSError, HTTPException, ValueError."""
         request = urllib.request.Request(where, headers={"User-Agent": "lpmangle"})
         if server.authorization:  # not for the target of a redirection
             request.add_unredirected_header("Authorization", server.authorization)
