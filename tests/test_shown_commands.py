@@ -8,7 +8,6 @@ from pathlib import Path
 import click
 import pytest
 from builds import DEPENDS, ROOT, environment, make_tree, run, write_patch
-from doc_examples import PAGES
 from stacked import stacked
 
 from lpmangle.cli.commands import COMMANDS
@@ -42,7 +41,8 @@ def help_examples() -> list[str]:
 
 def page_commands() -> list[str]:
     """The calls of lpmangle in the pages' blocks that show no output."""
-    blocks = [re.findall(r"^```sh\n(.*?)^```", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL) for page in PAGES]
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    blocks = [re.findall(r"^```sh\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL) for page in pages]
     lines = [line.partition("   #")[0].strip() for block in blocks for part in block for line in part.splitlines()]
     return [line for line in lines if re.match(r"(xl dmesg \| )?lpmangle ", line)]
 
