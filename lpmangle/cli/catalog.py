@@ -52,10 +52,11 @@ def command() -> None:
 @click.argument("paths", nargs=-1, required=True, type=FilePath(), metavar="SOURCE...")
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
 def add(catalog: str, paths: tuple[str, ...], as_json: bool) -> None:
-    """Add manifests: from manifest files, payloads, folders of either, other catalogs, or a debuginfod server.
+    """Add manifests from files, folders, catalogs or a server.
 
-    A manifest that is already there stays as it is. CATALOG is created if it does not exist. Several processes may add
-    at once. For a server, give the build-id: URL/buildid/BUILD-ID.
+    SOURCE is a manifest, a payload, a folder of either, another catalog, or a debuginfod server with a build-id
+    (URL/buildid/BUILD-ID). A manifest that is already there stays as it is. CATALOG is created if it does not exist.
+    Several processes may add at once.
     """
     manifests, most = zip(*(contents(path, catalog) for path in paths), strict=True)
     several = _counted(unrepeated(chain.from_iterable(manifests)), sum(most))
@@ -88,7 +89,7 @@ def _counted(several: Iterable[Found], count: int) -> Iterator[Found]:
 @click.argument("others", nargs=-1, required=True, type=WholeFilePath(), metavar="OTHER...")
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
 def merge(catalog: str, others: tuple[str, ...], as_json: bool) -> None:
-    """Add everything that other catalogs have, in one step: all of it or nothing.
+    """Add everything from other catalogs, all or nothing.
 
     CATALOG is created if it does not exist. The others stay as they are.
     """
@@ -139,7 +140,10 @@ def _record(entry: catalogs.Entry, depends: str | None) -> dict[str, str | int |
 @click.option("--json", "as_json", is_flag=True, help="Print the manifests, as a list.")
 @click.pass_context
 def show(ctx: click.Context, catalog: str, payloads: tuple[str, ...], as_json: bool) -> None:
-    """Show everything that is known of payloads, each given by its name or by 7 or more digits of its build-id."""
+    """Show everything that the manifests say about payloads.
+
+    A payload is given by its name, or by 7 or more digits of its build-id.
+    """
     opened = catalogs.Catalog(catalog)
     named = opened.named(payloads)
     several = [opened.found(entry) for entry in dict.fromkeys(chain.from_iterable(named.values()))]
@@ -198,9 +202,10 @@ def _show(manifest: Manifest, *, first: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
 @click.pass_context
 def export(ctx: click.Context, catalog: str, payloads: tuple[str, ...], folder: str, as_json: bool) -> None:
-    """Write manifests to files, byte for byte as they were added: all, or those of some payloads.
+    """Write manifests to files, byte for byte as they were added.
 
-    All files are written, or none. FOLDER is created if it does not exist; existing files are never replaced.
+    Without payloads, all manifests. All files are written, or none. FOLDER is created if it does not exist; existing
+    files are never replaced.
     """
     opened = catalogs.Catalog(catalog)
     entries = opened.entries()
@@ -229,9 +234,10 @@ def _rows(entries: list[catalogs.Entry]) -> list[tuple[str, ...]]:
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
 @click.pass_context
 def remove(ctx: click.Context, catalog: str, payloads: tuple[str, ...], every: bool, as_json: bool) -> None:
-    """Remove payloads, each given by its name or by 7 or more digits of its build-id.
+    """Remove payloads and their manifests.
 
-    Nothing is removed if one of the words fits no payload, or fits several and --all is not given.
+    A payload is given by its name, or by 7 or more digits of its build-id. Nothing is removed if one of the words fits
+    no payload, or fits several and --all is not given.
     """
     with about(catalog):
         found = catalog_writing.remove(catalogs.Catalog(catalog), payloads, every=every)
@@ -269,9 +275,10 @@ def remove(ctx: click.Context, catalog: str, payloads: tuple[str, ...], every: b
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
 @click.pass_context
 def find(ctx: click.Context, catalog: str, symbols: tuple[str, ...], notes: tuple[str, ...], as_json: bool) -> None:
-    """Say which payloads introduced SYMBOL: an old or new name, with or without the part before '#', or a pattern.
+    """Say which payloads introduced SYMBOL.
 
-    With --note, say which payloads have a note: --note XSA=458 finds those with that fix.
+    SYMBOL is an old or new name, with or without the part before '#', or a shell pattern. With --note, say which
+    payloads have a note: --note XSA=458 finds those with that fix.
     """
     if not symbols and not notes:
         raise click.UsageError("name a SYMBOL or a --note")

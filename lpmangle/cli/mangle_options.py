@@ -90,7 +90,7 @@ OPTIONS = (
     Option(
         ("--xen",),
         FILE,
-        "For --against: the hypervisor's xen-syms, or a copy of /proc/xen/xensyms. Names of the hypervisor stay.",
+        "For --against: the hypervisor's xen-syms, or a copy of /proc/xen/xensyms. Names that it has are not borrowed.",
         "FILE",
     ),
     Option(("-j", "--jobs"), NUMBER, "Use N processes (default: 1).", "N", default=1),
