@@ -9,7 +9,7 @@ import click
 
 from lpmangle.cli.complete import command_words
 from lpmangle.cli.mangle_one import reply_of
-from lpmangle.cli.mangle_options import AGAINST, NAMING, NOTES, STRICT
+from lpmangle.cli.mangle_options import AGAINST, EMBED, FORCE, NAMING, NOTES, STRICT, WORDINESS
 from lpmangle.cli.mangle_report import entry, report
 from lpmangle.cli.options import add_options, read_options
 from lpmangle.cli.output import print_json, print_message
@@ -99,13 +99,9 @@ livepatch-build -k diff builds no payload.
     metavar="PAYLOAD",
     help="For --check: a payload that is loaded and applied already; may be repeated.",
 )
-@add_options(AGAINST)
-@click.option("--force", is_flag=True, help="Mangle even if the payload is signed or has bytes appended.")
-@click.option("--embed", is_flag=True, help="Put the manifest into the payload as well, as section .debug_lpmangle.")
-@add_options(*NOTES, STRICT)
+@add_options(AGAINST, FORCE, EMBED, *NOTES, STRICT)
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON; the output of COMMAND goes to stderr.")
-@click.option("-v", "--verbose", is_flag=True, help="List the renamed symbols, and where settings came from.")
-@click.option("-q", "--quiet", is_flag=True, help="Print only warnings and errors.")
+@add_options(*WORDINESS)
 @click.pass_context
 def command(
     ctx: click.Context,

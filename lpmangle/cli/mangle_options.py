@@ -73,6 +73,12 @@ NOTES = (
     Option(("--source",), FILE, "Keep the digest of this file, usually the patch, in the manifest.", "FILE"),
 )
 STRICT = Option(("--strict",), FLAG, "Treat warnings as errors: nothing is written.")
+FORCE = Option(("--force",), FLAG, "Mangle even if the payload is signed or has bytes appended.")
+EMBED = Option(("--embed",), FLAG, "Put the manifest into the payload as well, as section .debug_lpmangle.")
+WORDINESS = (
+    Option(("-v", "--verbose"), FLAG, "List the renamed symbols, and where settings came from."),
+    Option(("-q", "--quiet"), FLAG, "Print only warnings and errors."),
+)
 OPTIONS = (
     *NAMING,
     Option(
@@ -84,8 +90,8 @@ OPTIONS = (
     Option(("--manifest",), OUTPUT_OR_FOLDER, "Write the manifest to this file or folder.", "FILE"),
     Option(("--depfile",), OUTPUT, "With -o: write a dependency rule for make or ninja.", "FILE"),
     Option(("--if-changed",), FLAG, "Do not rewrite files whose content would stay the same."),
-    Option(("--force",), FLAG, "Mangle even if the payload is signed or has bytes appended."),
-    Option(("--embed",), FLAG, "Put the manifest into the payload as well, as section .debug_lpmangle."),
+    FORCE,
+    EMBED,
     AGAINST,
     Option(
         ("--xen",),
@@ -99,6 +105,5 @@ OPTIONS = (
     STRICT,
     Option(("--dry-run",), FLAG, "Show the new name of each symbol, or why it keeps its name; write nothing."),
     Option(("--json", "as_json"), FLAG, "Report as JSON."),
-    Option(("-v", "--verbose"), FLAG, "List the renamed symbols, and where settings came from."),
-    Option(("-q", "--quiet"), FLAG, "Print only warnings and errors."),
+    *WORDINESS,
 )
