@@ -47,7 +47,7 @@ def test_options_of_lpmangle(folder: Path) -> None:
     [
         ("--suffix=text:a#b", "suffix 'a#b' cannot be part"),
         ("--suffix=buildid:3", "--suffix buildid:3: N must be a number"),
-        ("--suffix=fix", "--suffix 'fix' is none of"),
+        ("--suffix=fix", "--suffix 'fix' is not one of"),
         ("--template={symbol}", "template '{symbol}' must contain {suffix}"),
         (f"--suffix=text:{'a' * 120}", "bytes for the name itself"),
     ],
