@@ -1,1 +1,1 @@
-"""The operating system: files, processes."""
+"""The operating system: files, processes; and what Python has, but quicker to load (`records`)."""
