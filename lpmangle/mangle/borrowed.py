@@ -81,7 +81,7 @@ def _check_borrowed(plan: Plan, stack: Stack, names: list[bytes], mark: Mark | N
         found = [name for name in names if name in originals]
         if count != len(found):
             raise MangledError(
-                f"was mangled when {layer.payload} had other names: of "
+                f"was mangled when the names in {layer.payload} were different: of "
                 f"{counted(count, 'name')} that it borrows from there, {counted(len(found), 'fits', 'fit')}",
                 hint=again,
             )

@@ -19,7 +19,7 @@ NOUNS = (
 PLURAL = re.compile(rf"(?: [a-zA-Z-]+){{0,2}} (?:{NOUNS})\b(?! the)")
 # More than one by what was asked before, or no number.
 FINE = {
-    "MAX_MISSES", "MAX_NAME", "MAX_NAME_BYTES", "count", "e_shnum", "entry.size", "len(content)", "len(data)",
+    "MAX_MISSES", "MAX_NAME", "MAX_NAME_BYTES", "count", "e_shnum", "entry", "entry.size", "len(content)", "len(data)",
     "len(entries)", "len(globs)", "len(names)", "len(os.fsencode(name))", "len(paths)",
     "len(plan.renames)", "len(suffix)", "len(tables)", "len(view.sections)", "one.borrowed", "section.size", "sections",
     "size", "state.st_size", "accepted",

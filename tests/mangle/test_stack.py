@@ -359,7 +359,7 @@ def test_a_lower_payload_that_was_mangled_anew(tmp_path: Path, pair: tuple[Path,
     lpmangle("restore", a)
     lpmangle("--suffix", "name", a)
     error = lpmangle("--against", a, b, code=3).stderr
-    assert "was mangled when a had other names: of 3 names that it borrows from there, 0 fit" in error
+    assert "was mangled when the names in a were different: of 3 names that it borrows from there, 0 fit" in error
     assert "restore the original first" in error
     assert b.read_bytes() == before
     lpmangle("restore", a)
