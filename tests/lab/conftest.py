@@ -33,7 +33,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests of which no selected lab is, or not every one, and scenarios that are none for Arm, are not run."""
+    """Leave out tests whose labs are not selected, and scenarios that do not exist on Arm."""
     every = "all" in os.environ.get("LPMANGLE_LABS", "").split()
     left_out = [
         item
@@ -51,7 +51,7 @@ def _lab_of(item: pytest.Item) -> Lab | None:
 
 
 def _has_no_lab(item: pytest.Item) -> bool:
-    """pytest makes one, to be skipped, for a test that is to run with none."""
+    """For a test without any lab, pytest makes one item, which it would skip."""
     return isinstance(item, pytest.Function) and "lab" in item.fixturenames and _lab_of(item) is None
 
 
@@ -68,7 +68,7 @@ def lab(request: pytest.FixtureRequest) -> Lab:
     try:
         return prepare(wanted)
     except LabError as error:
-        # An archive keeps old sources for a limited time: nobody's fault.
+        # The archive keeps old sources only for a limited time, so this is not a failure.
         if REQUIRED and not isinstance(error, SourceMissing):
             pytest.fail(f"the lab {wanted} is required here, but: {error}", pytrace=False)
         pytest.skip(f"no lab {wanted}: {' '.join(str(error).split())}")

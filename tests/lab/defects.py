@@ -1,7 +1,7 @@
 """Single defects (and harmless oddities) for a payload built from payloads/upload.c.
 
-Each is a function of an Editor and a source of random numbers, so that one name stands for many payloads, of any
-machine: what does not fit the payload at hand raises KeyError, or does nothing.
+Each is a function of an Editor and a random generator, so that one name means many payloads, for any machine: if it
+does not fit a payload, it raises KeyError, or does nothing.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ MAX_SIZE = 2 << 20
 FUNCS, DEPENDS = ".livepatch.funcs", ".livepatch.depends"
 NOTES = (DEPENDS, ".livepatch.xen_depends", ".note.gnu.build-id")
 HOOKS = ("load", "unload", "preapply", "apply", "postapply", "prerevert", "revert", "postrevert")
-SPARE = ".note.GNU-stack"  # a section that nobody looks at
+SPARE = ".note.GNU-stack"  # a section that nothing reads
 LOCALS = ("upload.c#helper", "upload.c#calls", "upload.c#other", "lp_data")
-# Names of hypervisors; not every one has all of them.
+# Names in hypervisors; not every one has all of them.
 HYPERVISOR = ("printk", "xen_major_version", "domain_create", "common/version.c#build_id_p", "__2M_rwdata_end")
 
 

@@ -1,4 +1,4 @@
-"""Edits single fields of a little-endian payload, 64-bit or 32-bit, the wrong ones too."""
+"""Edits single fields of a little-endian payload, 64-bit or 32-bit, also to wrong values."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Format(NamedTuple):
     shdr_size: int
     sym: Fields
     sym_size: int
-    relocation: Fields  # of the kind that Xen takes on the machine
+    relocation: Fields  # of the kind that Xen supports on the machine
     relocation_size: int
     relocation_kind: int  # SHT_RELA or SHT_REL
     relocation_prefix: str
@@ -79,7 +79,7 @@ FORMAT_32 = Format(
 
 
 class Editor:
-    """The fields are named as in the ELF specification, without their prefix; sections by name or number."""
+    """Fields have the names of the ELF specification, without prefix; sections are given by name or number."""
 
     def __init__(self, data: bytes) -> None:
         self.data = bytearray(data)
@@ -144,7 +144,7 @@ class Editor:
         return self
 
     def replace(self, section: str | int, content: bytes) -> Editor:
-        """Another content, of any length, at the end of the file."""
+        """New content, of any length, at the end of the file."""
         self.data += bytes(-len(self.data) % 16)
         self.edit(section, offset=len(self.data), size=len(content))
         self.data += content
@@ -171,7 +171,7 @@ class Editor:
         return self.edit(self.count - 1, addralign=align, **values)
 
     def add_relocation(self, target: str, offset: int, symbol: int, kind: int | None = None, addend: int = 0) -> Editor:
-        """A relocation section of one entry for section `target`; of a pointer, unless told otherwise."""
+        """A relocation section with one entry for section `target`, by default of a pointer."""
         form = self.format
         row = Editor(bytes(self.data[:20]) + bytes(form.relocation_size))
         row.put(form.relocation, 20, offset=offset, type=self.kinds.pointer if kind is None else kind, symbol=symbol)
@@ -241,7 +241,7 @@ class Editor:
         return self.put(form.relocation, at, **values)
 
     def drop_relocation(self, section: str, number: int) -> Editor:
-        """As if it were not there. Where no type says nothing the first one is done twice."""
+        """Make a relocation ineffective. If there is no type for that, the first one is applied twice."""
         if self.kinds.none is not None:
             return self.relocation(section, number, type=self.kinds.none)
         rows, size = self.content(self.relocations_of(section)), self.format.relocation_size
@@ -262,7 +262,7 @@ class Editor:
 
 
 class Kinds(NamedTuple):
-    """A machine's relocation types, by what the tests want of them."""
+    """A machine's relocation types, by the purpose in the tests."""
 
     none: int | None
     relative: int  # 32 bits, relative to the place

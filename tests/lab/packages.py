@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lab.qemu import LabError
 
-# If the machine's own sources name no Debian mirror.
+# Used if the machine's own sources have no Debian mirror.
 MIRRORS = {"debian": "http://deb.debian.org/debian/", "debian-security": "http://deb.debian.org/debian-security/"}
 SOURCES = """\
 Types: {types}
@@ -29,7 +29,7 @@ Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
 
 
 class Packages:
-    """All are unpacked into `root`. apt has folders of its own here and sees nothing of the machine's packages."""
+    """All are unpacked into `root`. apt uses its own folders here, and does not see the machine's packages."""
 
     def __init__(self, folder: Path, suite: str, architecture: str, sources: bool = False) -> None:
         self.folder = folder
@@ -65,11 +65,11 @@ class Packages:
         self.trouble = ""
         try:
             self._apt("get", "update")
-        except LabError as error:  # a mirror that is being renewed may lack one list of several: the others will do
+        except LabError as error:  # a mirror that is being updated may lack one of several lists: the others are enough
             self.trouble = f"; before that: {error}"
 
     def _apt(self, tool: str, *words: str) -> str:
-        """What apt-get or apt-cache prints."""
+        """The output of apt-get or apt-cache."""
         try:
             return call(f"apt-{tool}", *self.options, *words, cwd=self.folder)
         except LabError as error:
@@ -100,7 +100,7 @@ class Packages:
         return list(found)
 
     def unpack(self, *names: str, only: Sequence[str] = ()) -> None:
-        """`only`: patterns of the files that are wanted."""
+        """`only`: patterns of the files to unpack."""
         self._apt("get", "download", *names)
         for archive in sorted(self.folder.glob("*.deb")):
             content = subprocess.Popen(["dpkg-deb", "--fsys-tarfile", archive], stdout=subprocess.PIPE)
@@ -123,7 +123,7 @@ class Packages:
         return sorted(path for path in self.root.glob(pattern) if path.is_file())
 
     def source(self, package: str) -> Path:
-        """The unpacked source package, patches applied: the newest version that the archive still has."""
+        """The unpacked source package with patches applied: the newest version that the archive still has."""
         listing = self._apt("cache", "showsrc", "--only-source", package)
         versions = dict.fromkeys(re.findall(r"^Version: (\S+)$", listing, re.MULTILINE))
         if not versions:
@@ -158,7 +158,7 @@ def _mirrors() -> dict[str, str]:
 
 
 def call(*command: str, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str:
-    """What a program prints. Raises LabError with the end of what it complains about."""
+    """The output of a program. Raises LabError with the end of its error messages."""
     environment = {**(os.environ if env is None else env), "LC_ALL": "C"}
     done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
     if done.returncode != 0:

@@ -1,4 +1,4 @@
-"""QEMU as a machine for Xen: started, listened to, typed to; it can be put into a file and go on from there."""
+"""QEMU as a machine for Xen: start it, read its console, type; save it to a file and continue from there."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from typing import Self
 
 from lab.labs import Machine
 
-# Seconds without a word on the console after which a machine is given up; 10 are usual on two idle cores.
+# Seconds without output on the console after which a machine is given up; 10 are usual on two idle cores.
 SILENCE = 120.0
 
 OPTIONS = ("-m", "1024", "-nographic", "-no-reboot", "-nodefaults", "-serial", "stdio", "-monitor")
-# Where QEMU's guest-loader puts dom0's parts; its device tree lies at 0x48000000.
+# Where QEMU's guest-loader puts dom0's parts; its device tree is at 0x48000000.
 KERNEL_AT, INITRAMFS_AT = 0x50000000, 0x54000000
 LINUX_OPTIONS = "console=hvc0 rdinit=/init panic=1 quiet mitigations=off"
 
-# Said at any time, in the middle of what dom0 prints.
+# These lines appear at any time, in the middle of dom0's output.
 NOISE = re.compile(r"\(XEN\) uart interrupt taking more than [^\n]*\n")
 
 
@@ -31,7 +31,7 @@ class LabError(Exception):
 
 
 class Qemu:
-    """One run of the machine whose parts (xen, vmlinuz, initramfs) are in a folder, or of one that `save` put there."""
+    """One run of the machine whose parts (xen, vmlinuz, initramfs) are in a folder, or of one that `save` has saved."""
 
     def __init__(self, machine: Machine, work: Path, saved: Path | None = None) -> None:
         command = [*machine.qemu, *OPTIONS, "unix:monitor,server,nowait", "-kernel", "xen", "-append"]
@@ -46,7 +46,7 @@ class Qemu:
         self._monitor = work / "monitor"
         self._monitor.unlink(missing_ok=True)
         self._console = bytearray()
-        # With setpriv QEMU dies with us, whatever kills us.
+        # With setpriv, QEMU ends with us, whatever kills us.
         self._process = subprocess.Popen(
             ("setpriv", "--pdeathsig", "KILL", *command),
             cwd=work,
@@ -69,11 +69,11 @@ class Qemu:
 
     @property
     def console(self) -> str:
-        """All that was said so far."""
+        """Everything on the console so far."""
         return NOISE.sub("", self._console.decode(errors="replace").replace("\r", ""))
 
     def listen(self, end: re.Pattern[bytes]) -> bool:
-        """Until a line fits `end`. False if nothing more is said before."""
+        """Wait until a line matches `end`. False if there is no more output before."""
         assert self._process.stdout
         while select.select([self._process.stdout], [], [], SILENCE)[0]:
             data = os.read(self._process.stdout.fileno(), 1 << 16)
@@ -86,13 +86,13 @@ class Qemu:
         return False
 
     def type(self, line: str) -> None:
-        """Into dom0's console."""
+        """Type into dom0's console."""
         assert self._process.stdin
         self._process.stdin.write(f"{line}\n".encode())
         self._process.stdin.flush()
 
     def wait_until_it_runs(self) -> None:
-        """What is typed before a machine has come out of its file is lost."""
+        """Wait for a machine from a file: what is typed before is lost."""
         end = time.monotonic() + SILENCE
         while time.monotonic() < end and self._process.poll() is None:
             if self._monitor.is_socket() and "VM status: running" in self._command("info status"):
@@ -101,7 +101,7 @@ class Qemu:
         raise LabError("QEMU does not go on with the machine that is in a file")
 
     def save(self, file: Path) -> None:
-        """Put the machine as it stands into `file`, in the folder of its parts; then it goes on."""
+        """Save the running machine to `file`, in the folder of its parts; then it continues."""
         self._command("migrate_set_parameter max-bandwidth 10G", f'migrate "exec:cat >{file.name}"', "cont")
         if not file.exists() or not file.stat().st_size:
             raise LabError("QEMU cannot put the machine into a file")

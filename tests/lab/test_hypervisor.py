@@ -1,4 +1,4 @@
-"""What a real Xen says to unmangled, mangled and restored payloads.
+"""How a real Xen answers to unmangled, mangled and restored payloads.
 
 Each scenario writes down its steps; all run in one boot (see conftest.py).
 """
@@ -59,7 +59,7 @@ def seed(xen: Scenario) -> None:
 
 @scenario
 def static_hooks(xen: Scenario) -> None:
-    """Hooks are static and named alike in every payload that has them."""
+    """Hooks are static and have the same names in every payload."""
     one, two = (xen.build(name, source("hooks", f'NAME="{name}"', file="lp-hooks.c")) for name in ("one", "two"))
     xen.load(one, console="one: apply_hook check_fnc 1\n")
     xen.refused(two, local_symbols(two)[0])  # which one comes first depends on the machine
@@ -73,7 +73,7 @@ def static_hooks(xen: Scenario) -> None:
 
 @scenario
 def chain_of_five(xen: Scenario) -> None:
-    """Each cumulative payload replaces the one before; in the end all go."""
+    """Each cumulative payload replaces the previous one; in the end all are removed."""
     xen.run("cat /sys/hypervisor/version/extra >before")
     names = [f"hotfix{number}" for number in range(1, 6)]
     for name in names:
@@ -194,7 +194,7 @@ def every_form(xen: Scenario) -> None:
 
 @scenario
 def embedded_manifest(xen: Scenario) -> None:
-    """A payload with its manifest inside: Xen takes and replaces it, also when strip -g has taken it out again."""
+    """A payload with its manifest inside: Xen accepts and replaces it, also after strip -g has removed it."""
     base, other, third = (extra(xen, name) for name in ("base", "other", "third"))
     xen.load(base)
     mangled = xen.mangle(other, "--embed")
@@ -218,7 +218,7 @@ def embedded_manifest(xen: Scenario) -> None:
 
 @x86_only("the copy of livepatch-build compiles for x86_64")
 def livepatch_build(xen: Scenario) -> None:
-    """What `lpmangle build` leaves of a cumulative pair is loaded and replaced; what the tool left is refused."""
+    """A cumulative pair from `lpmangle build` is loaded and replaced; the tool's own output is refused."""
     builds.make_tree(xen.folder / "tree")
     (xen.folder / "config").touch()
     identity = build_id(xen.xen_syms).hex()
@@ -285,10 +285,10 @@ def symbol_table(xen: Scenario) -> None:
     def check(result: Result) -> str:
         if xen.lab.machine.x86:
             captured = captured_symbols(gzip.decompress(bytes.fromhex(result.output)))
-        else:  # there is no /proc/xen/xensyms: what the build has put into the hypervisor stands for it
+        else:  # there is no /proc/xen/xensyms: the build's own table is used
             captured = captured_symbols(xen.lab.xen_map.read_bytes())
         rebuilt = hypervisor_symbols(xen.xen_syms.read_bytes())
-        # At one address the order is left to chance: the build sorts with qsort.
+        # The order at one address is not defined: the build sorts with qsort.
         different = sorted(set(captured) ^ set(rebuilt))
         if different or len(captured) != len(rebuilt):
             return f"{len(captured)} symbols, {len(rebuilt)} rebuilt; different: {different[:20]}"

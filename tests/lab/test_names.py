@@ -1,4 +1,4 @@
-"""What names mean to a real Xen: which symbols count as new, and which one is found by a name."""
+"""What names mean for a real Xen: which symbols count as new, and which one a name finds."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def source(name: str, *defines: str, file: str = "") -> Source:
 
 @scenario
 def overriding_by_chance(xen: Scenario) -> None:
-    """A label at a replacement's address in some layouts only is new in others: mangled, it collides in none."""
+    """A label that is at a replacement's address only in some layouts is new in others: mangled, it never collides."""
     one, two = (xen.build(name, source("edge", f'VERSION="-{name}"')) for name in ("one", "two"))
     xen.load(one)
     xen.upload(two, error=errno.EEXIST, console="(XEN) livepatch: two: duplicate new symbol: edge_")
@@ -56,7 +56,7 @@ def hidden_by_a_template(xen: Scenario) -> None:
 
 @scenario
 def twins(xen: Scenario) -> None:
-    """Of two symbols of one name Xen finds the first; mangled, that is still so."""
+    """Of two symbols of one name Xen finds the first, before and after mangling."""
     lower = xen.build("lower", source("twins", "FIRST"), source("twins", "SECOND", file="second.c"))
     upper = xen.build("upper", source("twins"), depends=build_id(lower))
     for mangled in (False, True):
@@ -72,7 +72,7 @@ def twins(xen: Scenario) -> None:
 
 @scenario
 def copied_variable(xen: Scenario) -> None:
-    """A variable that the hypervisor has under another folder is a copy with a value of its own; `check` says so."""
+    """A variable that the hypervisor has under another folder is a copy with its own value; `check` says so."""
     names = Hypervisor.at(str(xen.xen_syms)).symbols
     original, copy = "common/version.c", "version.c"
     if f"{original}#build_id_len".encode() not in names:

@@ -1,4 +1,5 @@
-"""Payloads that stand on others and refer to what those introduced: what a real Xen says, and `lpmangle check` before.
+"""Payloads that are put on others and refer to their symbols: the answers of a real Xen, and of `lpmangle check`
+before.
 
 Each scenario writes down its steps; all run in one boot (see conftest.py).
 """
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.xen
 
 @scenario
 def stack_as_built(xen: Scenario) -> None:
-    """Without lpmangle each finds what it wants of those below: the control."""
+    """Without lpmangle, each finds what it needs in those below: the control."""
     a, b, *others = four(Stack(xen))
     up_and_down(Stack(xen), [a, b, *others])
     stack = Stack(xen)  # b's own names may be others
@@ -36,7 +37,7 @@ def four(stack: Stack) -> list[Path]:
 
 
 def up_and_down(stack: Stack, payloads: list[Path]) -> None:
-    """Loads one on top of the other, takes them away again, and sees at each step whose code runs."""
+    """Loads one on top of the other, removes them again, and checks at each step whose code runs."""
     effects = [("-a by a", "a"), ("-b by a", "b1"), ("-c by a", "cb"), ("-d by a", "dD")]
     for payload, effect in zip(payloads, effects, strict=True):
         stack.load(payload)
@@ -53,7 +54,7 @@ def up_and_down(stack: Stack, payloads: list[Path]) -> None:
 
 @scenario
 def stack_not_against(xen: Scenario) -> None:
-    """Once a is mangled Xen refuses what refers to it: by an undefined symbol, by the name of a function."""
+    """After a is mangled, Xen refuses payloads that refer to it: by an undefined symbol, by a function's name."""
     stack = Stack(xen)
     a = stack.build("a")
     b, by_name = stack.build("b", on=a), stack.build("by-name", on=a)
@@ -100,7 +101,7 @@ def stack_of_two_strings(xen: Scenario) -> None:
 
 @scenario
 def stack_of_two_globals(xen: Scenario) -> None:
-    """a's new GLOBAL is renamed too."""
+    """a's new GLOBAL is renamed, too."""
     two(xen, scope="new")
 
 
@@ -134,7 +135,7 @@ def stack_of_four(xen: Scenario) -> None:
 
 @scenario
 def stack_from_a_catalog(xen: Scenario) -> None:
-    """In a catalog and in a folder the chain of depends leads down by itself, to the same bytes."""
+    """In a catalog and in a folder, the chain of depends is followed down, with the same bytes as a result."""
     stack = Stack(xen)
     catalog = xen.folder / "shipped.db"
     first, *others = four(stack)
@@ -174,7 +175,7 @@ def stack_replaced(xen: Scenario) -> None:
 
 @x86_only(NOT_ON_ARM)
 def stack_of_the_examples(xen: Scenario) -> None:
-    """The story of docs/stacked.md: 8d4a1c7 on 617712b, then fbab204 in the place of both."""
+    """The example of docs/stacked.md: 8d4a1c7 on 617712b, then fbab204 replaces both."""
     stack = Stack(xen)
 
     def example(name: str, *foreign: str, on: Path | None = None) -> Path:
@@ -203,7 +204,7 @@ def stack_of_the_examples(xen: Scenario) -> None:
 
 @scenario
 def stack_embedded(xen: Scenario) -> None:
-    """Manifests inside the payloads are enough, for what stands on them and for the way back."""
+    """Manifests inside the payloads are enough, for payloads on top and for restoring."""
     stack = Stack(xen)
     a = stack.build("a")
     b = stack.build("b", on=a)
@@ -268,7 +269,7 @@ def stack_rebuilt(xen: Scenario) -> None:
 
 @x86_only(NOT_ON_ARM)
 def stack_out_of_order(xen: Scenario) -> None:
-    """b wants a to be there at its upload, and to be the last one applied when it is applied."""
+    """b needs a to be loaded at its upload, and to be the last one applied when b is applied."""
     stack = Stack(xen)
     a = stack.build("a")
     b, also_on_a = stack.build("b", on=a), stack.build("other", on=a, file="by-name")
@@ -278,14 +279,14 @@ def stack_out_of_order(xen: Scenario) -> None:
     stack.load(lower, upper)
     stack.not_applied(other, error=errno.EINVAL, says="check against b build-id failed")
 
-    # What has data of its own is applied once: reverted, it is to be unloaded.
+    # A payload with data is applied only once: after revert, it must be unloaded.
     xen.tool("revert b")
     again = "(XEN) livepatch: b: can't revert as payload has .data. Please unload\n"
     xen.tool("apply b", error=errno.EINVAL, console=again)
     xen.tool("unload b")
     stack.loaded.pop()
 
-    # A stacked payload replaces nothing. Xen does not keep a from going while `other`, which refers to it, is there.
+    # A stacked payload cannot replace. Xen unloads a although `other`, which refers to it, is loaded.
     wrong = "(XEN) livepatch: other: check against hypervisor build-id failed\n"
     stack.upload(other)
     xen.tool("replace other", error=errno.EINVAL, console=wrong)

@@ -16,9 +16,9 @@ from lpmangle.loader.findings import Finding
 from lpmangle.loader.upload import perform
 from lpmangle.xen.machines import ENDBR64
 
-# So many scenarios beside one for each defect alone.
+# The number of scenarios besides one for each defect alone.
 PAIRS, SEQUENCES, STACKS = 85, 45, 12
-# What a payload of a stack is like. Where it expects code it is never on top: what is patched there is not known.
+# Kinds of payloads in a stack. One that expects code is never on top: the patched code there is not known.
 STACKED = (
     "plain", "on top", "on top", "on another", "on nothing", "hook", "expects the code", "expects other code",
     "expects reserved bits", "expects too much", "expects nothing",
@@ -36,7 +36,7 @@ class Step:
     message: str = ""  # what Xen prints about the payload, without `(XEN) `
     rule: str = ""
     detail: str = ""
-    crash: bool = False  # it takes the hypervisor down
+    crash: bool = False  # it crashes the hypervisor
 
 
 @dataclass
@@ -49,12 +49,12 @@ class Uploads:
 
     @property
     def crashes(self) -> str:
-        """The rule by which `check` says that it takes the hypervisor down, and at what."""
+        """The rule by which `check` says that it crashes the hypervisor, and the detail."""
         return next((f"{step.rule} {step.detail}" for step in self.steps if step.crash), "")
 
 
 def make_scenarios(seed: int, base: bytes, xen: Hypervisor, vendor: str = "") -> Iterator[Uploads]:
-    """All scenarios of a seed. Those that would take the hypervisor down are marked."""
+    """All scenarios of a seed. Those that would crash the hypervisor are marked."""
     maker = _Maker(Random(seed), base, xen, vendor)
     special = targeted(Editor(base).machine, maker.endbr, maker.init)
     for name, defect in {**DEFECTS, **special}.items():
@@ -84,7 +84,7 @@ class _Maker:
         self.base = base
         start, end = (xen.symbols.get(name, 0) for name in (b"_sinittext", b"_einittext"))
         names = sorted((_text(name), at) for name, at in xen.symbols.items())
-        # One that begins with ENDBR64, one that is no longer there once the hypervisor has booted.
+        # One that begins with ENDBR64, one that is gone after the hypervisor has booted.
         self.endbr = next((name for name, at in names if not start <= at < end and xen.read(at, 4) == ENDBR64), "")
         self.init = next((name for name, at in names if start < at < end), "")
         self.lp_data = Editor(base).symbol("lp_data")
@@ -179,7 +179,7 @@ class _Maker:
         return self._end()
 
     def long_names(self) -> Uploads:
-        """What is kept of a long name is found and clashes, the whole of it is not and does."""
+        """The kept part of a long name is found and clashes; the whole name is not found, but clashes."""
         self._begin("long names")
         for name, shndx in (
             ("n" * 127, None),
@@ -202,7 +202,7 @@ class _Maker:
         return Editor(self.base).build_id(self.random.randbytes(20))
 
     def _spoil(self, editor: Editor, defect: Defect) -> None:
-        # What it needs may have been renamed or destroyed before.
+        # Something that it needs may have been renamed or destroyed.
         with suppress(KeyError, StopIteration, IndexError, ValueError, struct.error):
             defect(editor, self.random)
 
@@ -234,7 +234,7 @@ class _Maker:
         return verdict
 
     def _act(self, verdict: Verdict) -> None:
-        """Apply it, or whatever `check` says can be done; if it can't, Xen must say why."""
+        """Apply it, or do what `check` says; if that is not possible, Xen must say why."""
         assert verdict.loaded
         wrong = next((finding for finding in verdict.then if finding.fatal), None)
         step = Step(verdict.attempt, verdict.loaded.name)
