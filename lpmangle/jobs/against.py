@@ -38,7 +38,7 @@ class Against:
 
     @cached_property
     def stores(self) -> Sources | None:
-        """The folders, catalogs and servers. Raises LpmangleError for a word that is no source."""
+        """The folders, catalogs and servers. Raises LpmangleError for a word that is not a source."""
         words = [word for word in self._words if word not in self.named]
         return open_sources(words) if words else None
 

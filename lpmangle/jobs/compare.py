@@ -19,7 +19,7 @@ def compare_files(
     """What changes for a host that runs the payload at `old` and gets the one at `new`.
 
     `xen`, `xen_version` and `vendor` are those of `check_files`, `source` is that of `show_file`, for both. Raises
-    LpmangleError for files that cannot be read or are no payloads.
+    LpmangleError for files that cannot be read or are not payloads.
     """
     return compare_in(state_of(xen, xen_version, vendor), old, new, source)
 

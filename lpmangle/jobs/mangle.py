@@ -49,8 +49,8 @@ def mangle_file(path: str, options: Options) -> Result:
         result.plan.renames                 # {9: b"x86_emulate.c#_get_fpu_fbab204", ...}, by symbol number
         result.warnings                     # what still can go wrong, in words
 
-    Raises LpmangleError: NamingError for a suffix or template that makes no good names, ElfError and PayloadError for
-    what is no payload, PlanError where new names would clash, FileError. Then all files are as they were.
+    Raises LpmangleError: NamingError for a suffix or template that does not make valid names, ElfError and PayloadError
+    for files that are not payloads, PlanError where new names would clash, FileError. Then all files are as they were.
     """
     return mangle(Request(path, options, below(options)))
 

@@ -17,7 +17,7 @@ from lpmangle.xen.versions import NEWEST, Version, nearest
 
 # Where payloads are mapped on x86 if no table says where the hypervisor ends.
 _BEHIND_XEN = XEN_VIRT_START + 0x600000
-_MOST_LIKE = 3  # so many names that may have been meant
+_MOST_LIKE = 3  # this many names that may have been meant
 # vm_init_type uses the first pages of the area for its bitmap, with a bit for each page: of 1 GiB on x86, 2 MiB on Arm.
 _BITMAP_PAGES_X86, _BITMAP_PAGES_ARM = 8, 1
 

@@ -20,7 +20,7 @@ from lpmangle.mangle.mark import Mark
 from lpmangle.xen.machines import Machine, machine_of
 from lpmangle.xen.versions import version_text
 
-# Behind the status of what is accepted as far as can be told.
+# Follows the status of what is accepted as far as could be checked.
 NOT_ALL_CHECKED = " (not all checked)"
 
 

@@ -69,7 +69,7 @@ def _check_borrowed(plan: Plan, stack: Stack, names: list[bytes], mark: Mark | N
     if not mark and made.isdisjoint(names) and made:
         raise PlanError(
             "is already mangled, and was changed since by objcopy or strip: whether it should have names from the "
-            "payloads below cannot be told",
+            "payloads below is not known",
             hint="start from the payload as the linker left it",
         )
     if plan.changes:

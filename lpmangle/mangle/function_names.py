@@ -87,13 +87,13 @@ def prove(payload: Payload, after: bytes, names: Mapping[int, bytes]) -> None:
         strings = dict.fromkeys(names[entry.entry] for entry in entries)
         expected = kept + b"".join(name + b"\0" for name in strings)
         if place < len(before) or size != len(expected) or masked[place : place + size] != expected:
-            raise ProofError(f"{view.sections[number]} is not the old one with the new names of functions behind")
+            raise ProofError(f"{view.sections[number]} is not the old one followed by the new names of functions")
         masked[place : place + size] = bytes(size)
     if masked[: len(before)] != before:
         at = next(at for at, (old, new) in enumerate(zip(before, masked, strict=False)) if old != new)
         raise ProofError(f"byte {at:#x} differs, which no new name of a function touches")
     if any(memoryview(masked)[len(before) :]):
-        raise ProofError("bytes were appended that are no names of functions")
+        raise ProofError("bytes were appended that are not names of functions")
     wanted = [(entry.entry, names.get(entry.entry, entry.name)) for entry in payload.looked_up]
     try:
         result = Payload(elf.parse(after))

@@ -153,7 +153,7 @@ def prove(before: elf.Object, after: bytes, content: bytes) -> None:
             raise ProofError(f"the {what} are not where the section headers say")
         rest[at : at + len(data)] = bytes(len(data))
     if any(memoryview(rest)[len(old) :]):
-        raise ProofError("there is more behind the old file than manifest, section names and headers")
+        raise ProofError("more follows the old file than manifest, section names and headers")
     elf.parse(after)
 
 
@@ -166,7 +166,7 @@ def extract(view: elf.Object) -> bytes | None:
 
 
 def may_have_manifest(path: str, data: bytes) -> bool:
-    """Whether a payload may have a manifest inside or beside it; told so quickly that nothing need be loaded for it."""
+    """Whether a payload may have a manifest inside or beside it: a quick test without further imports."""
     beside = (path_beside(one) for one in (path, os.path.realpath(path)))
     return SECTION.encode() in data or any(map(os.path.exists, beside))
 

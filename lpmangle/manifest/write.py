@@ -165,7 +165,7 @@ def _kind(info: int) -> str:
 
 
 def _escaped(name: bytes) -> str:
-    """What stands in quotes for a name."""
+    """A name as it is written between quotes."""
     return quoted(name.decode())[1:-1]
 
 

@@ -46,8 +46,8 @@ _MOST = 1e9
 # What is requested.
 _SECTION = f"section/{embed.SECTION}"
 _DEBUGINFO = "debuginfo"
-# Its names in the cache: that of elfutils 0.192 and newer, where a hash (djb2) stands before a section's name
-# (debuginfod-client.c, path_escape), and the older one. Both are read and written: which elfutils is here is not known.
+# Its names in the cache: that of elfutils 0.192 and newer, where a hash (djb2) precedes a section's name
+# (debuginfod-client.c, path_escape), and the older one. Both are read and written: elfutils here may be either.
 _FILES = {_SECTION: (f"section-4f232649-{embed.SECTION}", f"section-{embed.SECTION}"), _DEBUGINFO: ("debuginfo",)}
 _Check = Callable[[bytes, str], bytes]
 _BUILD_ID = re.compile(r"[0-9a-f]{40}")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 # Far above any payload (Xen accepts 2 MiB); keeps a file given by mistake, such as a disk image, out of memory.
 MAX_BYTES = 1 << 30
-# So many bytes are hashed in the time in which OpenSSL, which is quicker, is loaded.
+# OpenSSL hashes faster, but loading it takes as long as hashing this many bytes without it.
 _OPENSSL_BYTES = 1 << 19
 _hashed = [0]  # bytes, by this process
 # What can be at a path (`kind`).

@@ -79,7 +79,7 @@ def _read(view: elf.Object, section: elf.Section) -> Note:
         return Note("it is cut short", blank)
     # gABI, note section: descriptors are padded to whole words; the last padding may be missing.
     if any(data[at + size : end]) or end - at - size >= _NAME_AT:
-        return Note("there are two notes, or bytes behind the one", blank and not any(data[at + size : end]))
+        return Note("there are two notes, or bytes after the first", blank and not any(data[at + size : end]))
     if kind:
         version, algorithm, digest = kind & 0xFFFF, kind >> 16 & 0xFF, kind >> 24
     else:

@@ -8,7 +8,7 @@ from lpmangle.xen.versions import Version, parse_version
 
 _LONGEST = 64  # XEN_EXTRAVERSION_LEN is 16
 
-# Reads at most so many bytes at an address.
+# Reads at most this many bytes at an address.
 Read = Callable[[int, int], bytes]
 
 

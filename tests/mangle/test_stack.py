@@ -717,7 +717,7 @@ def test_a_mangled_payload_without_its_mark(pair: tuple[Path, Path]) -> None:
     lpmangle("restore", a)
     lpmangle("--suffix", "text:v2", a)
     before = b.read_bytes()
-    assert "cannot be told" in lpmangle("--against", a, b, code=3).stderr
+    assert "payloads below is not known" in lpmangle("--against", a, b, code=3).stderr
     assert b.read_bytes() == before
 
 

@@ -90,7 +90,7 @@ def test_another_key(payload: Path) -> None:
     [
         (None, "is not signed: it has no .note.Xen.signature"),
         (note(bytes(SIZE)), "is not signed yet: its .note.Xen.signature is blank"),
-        (note(b"x" * SIZE) * 2, "malformed: there are two notes, or bytes behind the one"),
+        (note(b"x" * SIZE) * 2, "malformed: there are two notes, or bytes after the first"),
         (note(b"x" * 1024), "malformed: its signature has 1024 bytes, 1024 or more"),
         (note(b"x" * SIZE, 2), "malformed: version 2 is not known, only 1"),
         (note(b"x" * SIZE, 1 | 1 << 16), "malformed: algorithm 1 is not known"),
