@@ -99,13 +99,14 @@ class Catalog:
                 yield Match(original, name, names.payload, names.build_id)
 
     def shapes(self) -> list[Shape]:
+        queries = [
+            "SELECT template, suffix FROM manifest "
+            "GROUP BY template, CASE WHEN suffix IS build_id AND length(suffix) = 40 THEN '' ELSE suffix END"
+        ]
         with self.file.errors():
-            below = "" if self.file.is_older() else " UNION SELECT template, suffix, NULL FROM below"
-            query = (
-                f"SELECT template, suffix FROM (SELECT template, suffix, build_id FROM manifest{below}) "
-                "GROUP BY template, CASE WHEN suffix IS build_id AND length(suffix) = 40 THEN '' ELSE suffix END"
-            )
-            return [Shape(*row) for row in self.file.select((str, str), query, {})]
+            if not self.file.is_older():
+                queries.append("SELECT DISTINCT template, suffix FROM below")
+            return [Shape(*row) for query in queries for row in self.file.select((str, str), query, {})]
 
     def with_suffix(self, suffix: str) -> list[Found]:
         with self.file.errors():

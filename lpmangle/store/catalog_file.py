@@ -57,21 +57,21 @@ CREATE INDEX manifest_suffix ON manifest (suffix);
 """
 # The index of manifests. It is made from their text, and can be made again.
 _INDEX = """
-CREATE TABLE below (                        -- a payload below, of which a manifest has names
+CREATE TABLE below (                        -- a payload from which the manifest borrows names
     suffix TEXT NOT NULL,
     template TEXT NOT NULL,
     manifest INTEGER NOT NULL,
     PRIMARY KEY (suffix, template, manifest)
 ) WITHOUT ROWID;
-CREATE TABLE name (                         -- those that `catalog_names` says
+CREATE TABLE name (                         -- see catalog_names
     name TEXT NOT NULL,
     manifest INTEGER NOT NULL,
     PRIMARY KEY (name, manifest)
 ) WITHOUT ROWID;
-CREATE TABLE ending (                       -- each name once, its last character first
+CREATE TABLE ending (                       -- each name once, spelt backwards
     name TEXT NOT NULL PRIMARY KEY
 ) WITHOUT ROWID;
-CREATE TABLE file (                         -- what is before the part behind the last '#', with it; may be empty
+CREATE TABLE file (                         -- the beginning of a name up to its last '#'; may be empty
     prefix TEXT NOT NULL PRIMARY KEY
 ) WITHOUT ROWID;
 """

@@ -138,7 +138,7 @@ def _numbers(file: CatalogFile, query: str, **values: str) -> Iterator[int]:
 
 
 def _key(text: str) -> str:
-    """A name, or a pattern, as it is looked up: SQLite's GLOB ends at NUL, and no name has half a surrogate pair."""
+    """A name or pattern as it is looked up: SQLite's GLOB stops at NUL, and surrogates cannot be stored."""
     if not text.isprintable():
         text = text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
     return text
