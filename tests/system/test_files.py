@@ -316,8 +316,10 @@ def test_eight_at_once(payload: Path) -> None:
         codes = [process.returncode for process in processes]
         manifest = decode(payload.with_name(payload.name + ".manifest.json").read_bytes())
         winner = manifest.suffix
-        for suffix, code, (_, stderr) in zip(suffixes, codes, outputs, strict=True):
-            assert code in ((0,) if suffix == winner else (0, 3)), stderr
+        won = [code for suffix, code in zip(suffixes, codes, strict=True) if suffix == winner]
+        # Who sees the payload of one and the manifest of another refuses: then nothing can be restored.
+        assert set(codes) <= ({0} if len(set(suffixes)) == 1 else {0, 3}), outputs
+        assert 0 in won, outputs
         assert files.read(str(payload)).data.count(f"_get_fpu_{winner}".encode()) == 1
         assert manifest.output.sha256 == sha256(payload.read_bytes())
         assert manifest.input.sha256 == sha256(plain().data)
