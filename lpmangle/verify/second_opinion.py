@@ -50,6 +50,9 @@ def on_embedding(bare: elf.Object, view: elf.Object) -> Iterator[str]:
         return
     if old["symbols"] != new["symbols"]:
         yield "LIEF: symbols differ with the manifest embedded"
+    if len(new["sections"]) != len(old["sections"]) + 1:
+        yield "LIEF: the number of sections differs with the manifest embedded"
+        return
     *sections, last = new["sections"]
     for index, (was, is_now) in enumerate(zip(old["sections"], sections, strict=True)):
         if index == bare.section_names.number:
@@ -108,7 +111,7 @@ def tables(data: bytes) -> Tables | None:
 
 
 def _tables(binary: Any) -> Tables | None:
-    if binary is None:
+    if binary is None or not binary.sections:  # a machine that it knows only in the other byte order
         return None
     return {
         "symbols": [

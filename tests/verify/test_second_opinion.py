@@ -17,8 +17,8 @@ from lpmangle.verify.second_opinion import on_embedding, on_names
 from lpmangle.xen.payload import Payload
 
 
-def mangled(*, embedded: bool = False) -> tuple[elf.Object, elf.Object, Manifest, bytes]:
-    view = elf.parse(plain().data)
+def mangled(*, embedded: bool = False, big: bool = False) -> tuple[elf.Object, elf.Object, Manifest, bytes]:
+    view = elf.parse(plain(big=big).data)
     payload = Payload(view)
     plan = make_plan(payload, Options("text:SUF"), "p")
     after = bytes(apply(Payload(view), plan))
@@ -67,6 +67,19 @@ def test_it_agrees_with_an_embedded_manifest() -> None:
     view.put_place(out, 1, view.sections[1].offset, view.sections[1].size - 1)
     (line,) = on_embedding(after, elf.parse(bytes(out)))
     assert line.startswith("LIEF: section 1 is ")
+
+
+def test_it_sees_another_number_of_sections_with_an_embedded_manifest() -> None:
+    _, after, _, _ = mangled()
+    assert list(on_embedding(after, after)) == ["LIEF: the number of sections differs with the manifest embedded"]
+
+
+def test_a_file_of_which_it_reads_nothing() -> None:
+    """LIEF knows no big-endian x86_64, and says so only by finding no section: that is not agreement."""
+    before, after, manifest, text = mangled(embedded=True, big=True)
+    assert list(on_names(before.data, after.data, manifest)) == ["LIEF cannot read it"]
+    embedded = elf.parse(embed.add(after, text))
+    assert list(on_embedding(after, embedded)) == ["LIEF cannot read it with the manifest embedded"]
 
 
 def test_a_damaged_embedded_manifest_is_a_finding() -> None:
