@@ -86,10 +86,10 @@ def test_wheel_of_the_tree_is_that_of_the_sdist(dist: dict[str, Path], clone: Pa
 
 def test_wheel_has_the_package_and_share(dist: dict[str, Path], clone: Path) -> None:
     with zipfile.ZipFile(dist["wheel"]) as wheel:
-        found = {re.sub(r"^lpmangle-[^/]*\.(data/data|data|dist-info)/", "", name) for name in wheel.namelist()}
+        found = {re.sub(r"^lpmangle-[^/]*\.(data/data|dist-info)/", "", name) for name in wheel.namelist()}
     listed = subprocess.run(["git", "ls-files", "lpmangle", "share"], cwd=clone, capture_output=True, text=True).stdout
-    metadata = {"METADATA", "WHEEL", "RECORD", "licenses/LICENSE"}
-    assert found == {*listed.splitlines(), "scripts/lpmangle", *metadata}
+    metadata = {"METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE"}
+    assert found == {*listed.splitlines(), *metadata}
     assert {"lpmangle/py.typed", "lpmangle/manifest/manifest.schema.json"} <= found
 
 
@@ -130,6 +130,16 @@ def test_installed_demo(installed: Path, dist: dict[str, Path], tmp_path: Path) 
     assert done.stderr == ""
     run([str(installed / "bin" / "pip"), "check"], tmp_path)
     assert "make demo" in run(["scripts/demo"], source, env={"PATH": "/usr/bin:/bin"}, code=127).stderr
+
+
+def test_installed_in_a_folder_with_a_blank(dist: dict[str, Path], tmp_path: Path) -> None:
+    """As workspaces of build servers have them. (The common call needs no other package.)"""
+    venv, payload = tmp_path / "a folder" / "venv", tmp_path / "fbab204.livepatch"
+    run([PYTHON, "-m", "venv", str(venv)], tmp_path)
+    run([str(venv / "bin" / "pip"), "-q", "install", "--no-index", "--no-deps", str(dist["wheel"])], tmp_path)
+    shutil.copyfile(ROOT / "examples" / payload.name, payload)
+    run([str(venv / "bin" / "lpmangle"), str(payload)], tmp_path)
+    assert is_mangled(payload)
 
 
 def test_installed_drop_in(installed: Path, tmp_path: Path) -> None:
