@@ -208,7 +208,7 @@ def _check_symbols(view: Object) -> None:
         raise ElfError(f"symbol {index}: its name is outside the string table ({st_name:#x} of {names_size:#x})")
     # livepatch_elf.c:livepatch_elf_resolve_symbols: "Out of bounds symbol section"
     count, st_shndx = len(view.sections), view.symbol_column("st_shndx")
-    for number in sorted(set(st_shndx)):
-        if number >= count and number not in (SHN_ABS, SHN_COMMON):
-            index = st_shndx.index(number)
-            raise ElfError(f"symbol {index}: st_shndx {number:#x} is not one of the {count} sections")
+    wrong = [number for number in set(st_shndx) if number >= count and number not in (SHN_ABS, SHN_COMMON)]
+    if wrong:
+        index = min(map(st_shndx.index, wrong))
+        raise ElfError(f"symbol {index}: st_shndx {st_shndx[index]:#x} is not one of the {count} sections")

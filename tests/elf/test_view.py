@@ -157,6 +157,13 @@ def test_corrupt(case: str) -> None:
         elf.parse(data)
 
 
+def test_the_first_wrong_section_number_is_named() -> None:
+    """As by Xen, which stops there."""
+    data = build([Sec(".text")], [Sym(b"f"), Sym(b"g", 0x3000), Sym(b"h", 9), Sym(b"i", 0x3000)]).data
+    with pytest.raises(ElfError, match="symbol 2: st_shndx 0x3000 is not one of the 5 sections"):
+        elf.parse(data)
+
+
 def test_group_signature_out_of_range() -> None:
     group = Sec(".group", struct.pack("<II", 1, 1), flags=0, type=17, link=".symtab", info=3, entsize=4)
     with pytest.raises(ElfError, match="sh_info 3 is not one of the 2 symbols"):
