@@ -1,6 +1,6 @@
 """`python -m lpmangle`, and the console script."""
 
-import signal
+from lpmangle.system.light import signal
 
 # While modules are being loaded there is nothing to clean up: Ctrl-C just ends the process, without a traceback.
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler:

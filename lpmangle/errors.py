@@ -4,8 +4,7 @@ Each carries what is wrong (`message`), what to do about it (`hint`, may be empt
 in by `about`) and the exit code of the command line. Only `lpmangle.cli` turns them into messages.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 EXIT_NO = 1  # the answer is no: not found, verify failed, Xen would refuse
 EXIT_USAGE = 2
@@ -155,11 +154,15 @@ def listed(names: Sequence[str], most: int) -> str:
     return ", ".join(names[:most]) + more
 
 
-@contextmanager
-def about(path: str) -> Iterator[None]:
+class about:  # not a generator: contextlib is slow to load
     """Name `path` in every error that leaves the block without a path of its own."""
-    try:
-        yield
-    except LpmangleError as error:
-        error.path = error.path or path
-        raise
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, LpmangleError):
+            error.path = error.path or self._path

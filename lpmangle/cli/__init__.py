@@ -3,13 +3,13 @@
 import gc
 import io
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 
 from lpmangle.cli.commands import COMMANDS, DEFAULT_COMMAND, QUERY
 from lpmangle.cli.output import error_lines, forget_stdout, note_lines, print_line
 from lpmangle.errors import LpmangleError
+from lpmangle.system.light import signal
 from lpmangle.system.records import TYPE_CHECKING
 
 if TYPE_CHECKING:

@@ -1,7 +1,5 @@
 """From bytes to the view: every bound is checked here, once, before it is used."""
 
-from contextlib import suppress
-
 from lpmangle.elf.other import ONLY, linux_module, not_elf, not_relocatable
 from lpmangle.elf.view import (
     ELFCLASS32,
@@ -29,6 +27,7 @@ from lpmangle.elf.view import (
     text,
 )
 from lpmangle.errors import ElfError, counted
+from lpmangle.system.light import suppress
 
 
 def parse(data: bytes, accept: int = ET_REL) -> Object:

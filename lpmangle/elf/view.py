@@ -9,9 +9,9 @@ import struct
 import sys
 from array import array
 from collections.abc import Iterable, Iterator
-from functools import cached_property
 
 from lpmangle.errors import ElfError, counted
+from lpmangle.system.light import cached_property
 from lpmangle.system.records import NamedTuple
 
 ELFMAG = b"\x7fELF"

@@ -2,8 +2,6 @@
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
-from functools import partial
 
 from lpmangle import elf
 from lpmangle.errors import FileError, LpmangleError, MangledError, StrictError, about
@@ -17,6 +15,7 @@ from lpmangle.manifest import format as manifest_format
 from lpmangle.manifest import write
 from lpmangle.system import files, writing
 from lpmangle.system.files import sha256
+from lpmangle.system.light import suppress
 from lpmangle.system.records import TYPE_CHECKING, NamedTuple
 from lpmangle.xen.payload import Payload
 from lpmangle.xen.signature import signed
@@ -308,7 +307,7 @@ def _existing_manifest(result: Result, file: files.File) -> bytes | None:
         return text
     for path in (result.manifest_path, manifest_format.path_beside(file.path)):
         with suppress(LpmangleError):
-            data = files.read(writing.fitting(path, partial(_fit, file.data))).data
+            data = files.read(writing.fitting(path, lambda other: _fit(file.data, other))).data
             if _fit(file.data, data):  # it may have been signed since
                 return data
     return None

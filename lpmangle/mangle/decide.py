@@ -39,7 +39,7 @@ def make_plan(payload: Payload, options: Options, stem: str, stack: "Stack | Non
     # Every new name contains the suffix: if the string table does not, no old name can clash with a new one.
     suffix_occurs = view.data.find(suffix.encode(), view.strtab.offset, view.strtab.end) >= 0
     st_names, new = view.symbol_column("st_name"), plan.indices(Kind.NEW)
-    stays: dict[int, Outcome] = {}
+    stays: dict[int, int] = {}
     if only.globs or keep.globs or signatures:
         for index in new:
             name = view.string(st_names[index])

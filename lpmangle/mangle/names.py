@@ -2,9 +2,9 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
 
 from lpmangle.errors import NamingError, PayloadError, counted
+from lpmangle.system.light import cached_property
 from lpmangle.xen.abi import MAX_NAME
 
 DEFAULT_SUFFIX = "buildid"

@@ -1,6 +1,5 @@
 """What was decided for a payload: for each symbol its new name, or why it keeps its own."""
 
-from enum import IntEnum
 from itertools import compress, count
 
 from lpmangle.mangle import mark
@@ -10,7 +9,7 @@ from lpmangle.system.records import NamedTuple
 from lpmangle.xen.symbols import Kind
 
 
-class Outcome(IntEnum):
+class Outcome:
     """What was decided for a symbol that Xen counts as new; the outcome of other symbols is their `xen.Kind`.
 
     REFERENCE is for undefined symbols: they get the name that a payload below has given to the symbol.

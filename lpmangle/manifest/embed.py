@@ -12,11 +12,11 @@ section, as it was before `embed`, byte for byte. That and the section's own byt
 import os
 import struct
 import zlib
-from contextlib import suppress
 
 from lpmangle import elf
 from lpmangle.errors import ElfError, ManifestError, PlanError, ProofError
 from lpmangle.manifest.format import path_beside
+from lpmangle.system.light import suppress
 from lpmangle.xen.abi import MAX_SECTIONS
 
 SECTION = ".debug_lpmangle"

@@ -5,7 +5,6 @@ programs read comes last.
 """
 
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from itertools import islice
 
 from lpmangle import elf
@@ -14,6 +13,7 @@ from lpmangle.manifest.format import FORMAT, VERSION, payload_name
 from lpmangle.manifest.frame import encode as encode_frame
 from lpmangle.manifest.text import indented, is_plain, quoted
 from lpmangle.system.files import sha256
+from lpmangle.system.light import suppress
 from lpmangle.system.records import TYPE_CHECKING
 from lpmangle.xen.payload import Payload
 

@@ -2,9 +2,8 @@
 
 import os
 import stat
+import sys
 from collections.abc import Callable
-from contextlib import suppress
-from functools import cache
 
 from lpmangle.errors import FileError
 from lpmangle.system.records import TYPE_CHECKING, NamedTuple
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
 MAX_BYTES = 1 << 30
 # OpenSSL hashes faster, but loading it takes as long as hashing this many bytes without it.
 _OPENSSL_BYTES = 1 << 19
+_OWN_SHA256 = "_sha2" if sys.version_info >= (3, 12) else "_sha256"
 _hashed = [0]  # bytes, by this process
 # What can be at a path (`kind`).
 REGULAR, FOLDER = "a regular file", "a folder"
@@ -143,17 +143,15 @@ def sha256(data: bytes | bytearray) -> str:
     return digest
 
 
-@cache
 def _own_sha256() -> "Callable[[bytes | bytearray], Any] | None":
     """Python's own, without what is slow to load (as its random.py does)."""
-    for name in ("_sha2", "_sha256"):  # of Python 3.12 and newer, of 3.11
-        with suppress(ImportError):
-            found: Callable[[bytes | bytearray], Any] = __import__(name).sha256
-            return found
-    return None
+    try:
+        own: Callable[[bytes | bytearray], Any] = __import__(_OWN_SHA256).sha256
+    except ImportError:
+        return None
+    return own
 
 
-@cache
 def _openssl_sha256() -> "Callable[[bytes | bytearray], Any]":
     import hashlib
 

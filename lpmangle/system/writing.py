@@ -8,15 +8,13 @@ If the process is killed between two renames, the old payload's manifest is wher
 import errno
 import fcntl
 import os
-import signal
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from functools import partial
+from collections.abc import Callable, Iterable, Sequence
 
 from lpmangle.errors import FileError
 from lpmangle.system.files import File, content, file_error, kind_of, not_regular
+from lpmangle.system.light import signal, suppress
 from lpmangle.system.records import NamedTuple
 
 # Others hold the lock for two renames; a process that holds it longer is not lpmangle.
@@ -63,7 +61,7 @@ def replace(
             links = [next(waiting) for _ in output.links]
             _write(next(waiting), output, links)
         # An interrupt between the renames would leave a manifest without its payload.
-        with _folder_locked(outputs[-1].path), _signals_held():
+        with _FolderLocked(outputs[-1].path), _SignalsHeld():
             if unchanged is not None:
                 for path in (unchanged.path, *outputs[-1].links):
                     _check_unchanged(unchanged._replace(path=path))
@@ -83,7 +81,7 @@ def place_new(temporary: str, path: str) -> bool:
         except FileExistsError:
             return False
         except OSError:  # no hard links on this file system
-            with _folder_locked(path):
+            with _FolderLocked(path):
                 if os.path.lexists(path):
                     return False
                 os.rename(temporary, path)
@@ -177,7 +175,8 @@ def _keep(path: str, last: str, fit: Callable[[bytes, bytes], int]) -> bool:
     kept = _kept(path)
     if os.path.lexists(kept):  # by a process that was killed
         with suppress(FileError):
-            if fitting(path, partial(fit, content(last))) == kept:
+            newest = content(last)
+            if fitting(path, lambda other: fit(newest, other)) == kept:
                 return True
         os.unlink(kept)
     try:
@@ -239,17 +238,25 @@ def _close(folder: int) -> None:
         os.close(folder)
 
 
-@contextmanager
-def _folder_locked(path: str) -> Iterator[None]:
-    try:
-        folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise file_error("cannot write", path, error) from None
-    try:
-        _lock(folder, path)
-        yield
-    finally:
-        _close(folder)
+class _FolderLocked:
+    """Other processes that write into the folder of `path` wait."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        try:
+            self._folder = os.open(os.path.dirname(self._path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise file_error("cannot write", self._path, error) from None
+        try:
+            _lock(self._folder, self._path)
+        except BaseException:
+            _close(self._folder)
+            raise
+
+    def __exit__(self, *error: object) -> None:
+        _close(self._folder)
 
 
 def _lock(folder: int, path: str) -> None:
@@ -266,11 +273,11 @@ def _lock(folder: int, path: str) -> None:
             return
 
 
-@contextmanager
-def _signals_held() -> Iterator[None]:
-    held = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, held)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+class _SignalsHeld:
+    """Signals that ask us to stop come after the block."""
+
+    def __enter__(self) -> None:
+        self._before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+
+    def __exit__(self, *error: object) -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._before)

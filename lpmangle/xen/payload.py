@@ -4,11 +4,10 @@ Each rule names the function of Xen that it follows (in xen/common/livepatch.c, 
 between the supported versions of Xen must not matter to a build: everything here holds for all of them.
 """
 
-from functools import cached_property
-
 from lpmangle import elf
 from lpmangle.elf.other import linux_module
 from lpmangle.errors import PayloadError, counted
+from lpmangle.system.light import cached_property
 from lpmangle.system.records import TYPE_CHECKING, NamedTuple
 from lpmangle.xen.abi import (
     ABSOLUTE_RELOCATION,
@@ -189,10 +188,10 @@ class Payload:
             layouts.append((bases, at, set[int]()))
         rules = SymbolRules([section.flags for section in view.sections], view.machine)
         st_names, st_shndx = view.symbol_column("st_name"), view.symbol_column("st_shndx")
-        # Nearly all symbols are what their section says. Plain numbers: there may be a million.
-        usual = {number: int(rules.kind(number, USUAL)) for number in set(st_shndx)}
+        # Nearly all symbols are what their section says.
+        usual = {number: rules.kind(number, USUAL) for number in set(st_shndx)}
         kinds = bytearray(map(usual.__getitem__, st_shndx))
-        new, strings = int(Kind.NEW), bytes(view.section_data(view.strtab))
+        new, strings = Kind.NEW, bytes(view.section_data(view.strtab))
         for index, st_name in enumerate(st_names):
             if strings[st_name] in UNUSUAL and kinds[index] == new:
                 kinds[index] = rules.kind(st_shndx[index], view.string(st_name))

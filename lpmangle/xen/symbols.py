@@ -4,12 +4,11 @@ ELF binding and symbol type do not matter.
 """
 
 from collections.abc import Sequence
-from enum import IntEnum
 
 from lpmangle import elf
 
 
-class Kind(IntEnum):
+class Kind:  # plain numbers: enum is slow to load
     """Only the last two kinds are registered, and only NEW symbols can collide or be found by name."""
 
     NULL = 0
@@ -39,7 +38,7 @@ class SymbolRules:
         self._mergeable = [bool(flags & elf.SHF_MERGE) for flags in section_flags]
         self._machine = machine
 
-    def kind(self, shndx: int, name: bytes) -> Kind:
+    def kind(self, shndx: int, name: bytes) -> int:
         """NEW for every symbol that is registered: its address then decides whether it overrides."""
         if shndx >= len(self.by_section):
             return Kind.ABSOLUTE if shndx == elf.SHN_ABS else Kind.COMMON

@@ -131,6 +131,7 @@ SLOW = {
     "click", "typing", "re", "json", "hashlib", "inspect", "dataclasses", "importlib.metadata", "pathlib", "tempfile",
     "subprocess", "shutil", "datetime", "uuid", "gettext", "random", "fnmatch", "difflib", "ast", "warnings",
     "argparse", "msgspec", "lief", "sqlite3", "urllib", "multiprocessing", "threading", "logging", "jinja2",
+    "enum", "functools", "contextlib", "signal", "types",
 }  # fmt: skip
 
 
