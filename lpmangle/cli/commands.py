@@ -1,4 +1,11 @@
-"""The names of the commands, and what to say about a word that is in the wrong place or misspelt."""
+"""Words of the command line as far as they need no click.
+
+The names of the commands; what to say about a word that is in the wrong place or misspelt; how the common calls read
+theirs. These read only what is certainly right. For everything else the answer is None, and click reads the words
+again: it alone prints help and errors.
+"""
+
+from collections.abc import Container, Iterable, Sequence
 
 from lpmangle.errors import WordError
 
@@ -18,6 +25,8 @@ COMMANDS = {
     "build": "Run livepatch-build, or any command, and mangle the payload that it builds.",
 }
 HELP = "help"  # lpmangle help COMMAND: COMMAND --help
+# Environment variables that begin like this are click's: settings, and completion for a shell.
+_VARIABLES = ("LPMANGLE_", "_LPMANGLE_")
 
 
 def refuse_command(word: str) -> None:
@@ -53,3 +62,41 @@ def _nearest(word: str) -> str:
     from difflib import get_close_matches  # only for an error
 
     return next(iter(get_close_matches(word.lower(), [*COMMANDS, HELP], n=1)), "")
+
+
+def are_plain(words: Sequence[str], environment: Iterable[str], apart: Container[str] = ()) -> bool:
+    """Whether only the words count, and all are plain; `environment` has the names of the variables.
+
+    Those in `apart` are not settings.
+    """
+    settings = (name for name in environment if name.startswith(_VARIABLES) and name not in apart)
+    return not any(settings) and all(map(str.isprintable, words))
+
+
+def split(
+    words: Sequence[str], flags: Container[str], valued: Container[str]
+) -> tuple[list[str], list[tuple[str, str]]] | None:
+    """The arguments, and the options in their order, each with its value; that of a flag is empty.
+
+    `flags` and `valued` are the names of the options, as typed.
+    """
+    arguments: list[str] = []
+    options: list[tuple[str, str]] = []
+    waiting = list(reversed(words))
+    while waiting:
+        word = waiting.pop()
+        if not word.startswith("-"):
+            arguments.append(word)
+            continue
+        if word in flags:
+            options.append((word, ""))
+            continue
+        name, equals, value = word.partition("=")
+        if name not in valued or (equals and not name.startswith("--")):
+            return None
+        if not equals:
+            value = waiting.pop() if waiting else ""
+        if not value or value.startswith("-"):
+            return None
+        options.append((name, value))
+    return (arguments, options) if all(arguments) else None

@@ -1,12 +1,8 @@
-"""The common call, one payload and plain options, read without click: loading click takes longer than mangling.
-
-Only calls that are certainly right are read here. For everything else the answer is None, and click reads the words
-again: it alone prints help and errors.
-"""
+"""The common call, one payload and plain options, read without click: loading click takes longer than mangling."""
 
 from collections.abc import Iterable, Sequence
 
-from lpmangle.cli.commands import COMMANDS, DEFAULT_COMMAND, HELP
+from lpmangle.cli.commands import COMMANDS, DEFAULT_COMMAND, HELP, are_plain, split
 from lpmangle.cli.mangle_one import what_does_not_fit
 from lpmangle.cli.mangle_options import CHOICE, FLAG, OPTIONS, OUTPUT, OUTPUT_OR_FOLDER, TEXT, TEXTS, Option
 from lpmangle.cli.places import check_output, check_payload
@@ -20,8 +16,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 _BY_NAME = {name: option for option in OPTIONS for name in option.names if name.startswith("-")}
-# Environment variables that begin like this are click's: settings, and completion for a shell.
-VARIABLES = ("LPMANGLE_", "_LPMANGLE_")
+_FLAGS = {name for name, option in _BY_NAME.items() if option.kind == FLAG}
+_VALUED = _BY_NAME.keys() - _FLAGS
 
 
 class CommonCall(NamedTuple):
@@ -41,38 +37,29 @@ def read(words: Sequence[str], environment: Iterable[str]) -> CommonCall | None:
 
 
 def _read(words: Sequence[str], environment: Iterable[str]) -> CommonCall | None:
-    if any(name.startswith(VARIABLES) for name in environment) or not all(map(str.isprintable, words)):
+    if not are_plain(words, environment):
         return None
-    waiting = list(reversed(words[words[:1] == [DEFAULT_COMMAND] :]))
+    found = split(words[words[:1] == [DEFAULT_COMMAND] :], _FLAGS, _VALUED)
+    if found is None:
+        return None
+    arguments, options = found
+    if len(arguments) > 1 or any(word.startswith("@") or word == HELP or word in COMMANDS for word in arguments):
+        return None
     given: dict[str, Any] = {}
-    payload = ""
-    while waiting:
-        word = waiting.pop()
-        if not word.startswith("-"):
-            if not word or payload or word.startswith("@") or word == HELP or word in COMMANDS:
-                return None
-            payload = word
-            continue
-        name, equals, value = word.partition("=")
-        option = _BY_NAME.get(name)
-        if option is None or (equals and (option.kind == FLAG or not name.startswith("--"))):
-            return None
+    for name, value in options:
+        option = _BY_NAME[name]
         if option.kind == FLAG:
             given[option.parameter] = True
             continue
-        if not equals:
-            value = waiting.pop() if waiting else ""
         if not _is_sound(option, value):
             return None
         before = given.get(option.parameter, ())
         given[option.parameter] = (*before, value) if option.kind == TEXTS else value
-    return _call(payload, given)
+    return _call(arguments[0] if arguments else "", given)
 
 
 def _is_sound(option: Option, value: str) -> bool:
     """Whether click would certainly accept the value. Raises WordError for a place that cannot be written to."""
-    if not value or value.startswith("-"):
-        return False
     if option.kind in (OUTPUT, OUTPUT_OR_FOLDER):
         check_output(value, folders=option.kind == OUTPUT_OR_FOLDER)
         return True

@@ -111,6 +111,8 @@ def test_loads_nothing_slow(place: Path) -> None:
         "urllib",
         "urllib.request",
         "lpmangle.store.catalog_writing",
+        "lpmangle.jobs.mangle",
+        "lpmangle.mangle",
         "difflib",
         "glob",
     }
