@@ -194,12 +194,8 @@ def without(view: elf.Object) -> elf.Object:
         view.layout.ehdr.pack_into(out, 16, *fields)
         bare = elf.parse(bytes(out))
         return bare if embed(bare, bytes(view.section_data(section))) == view.data else view
-    except (
-        ElfError,
-        ManifestError,
-        PlanError,
-        struct.error,
-    ):  # struct.error: a number that does not fit into its field
+    # struct.error: a number that does not fit into its field.
+    except (ElfError, ManifestError, PlanError, struct.error):
         return view
 
 
