@@ -71,6 +71,12 @@ class Scenario:
             )
         return said
 
+    def retrace(self, console: str, *sources: Path) -> str:
+        """What Xen said, with the original names by these manifests or payloads."""
+        log = self.folder / "console"
+        log.write_text(console)
+        return self.lpmangle("retrace", *(word for source in sources for word in ("-m", source)), log)
+
     def mangle(self, payload: Path, *options: str | Path, says: str = "", to: str = "mangled") -> Path:
         """The mangled copy of a payload, under the same name in a folder of its own."""
         (self.folder / to).mkdir(exist_ok=True)

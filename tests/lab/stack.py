@@ -93,9 +93,7 @@ class Stack:
         """The console lines of the last step, with the original names."""
 
         def check(result: Result) -> str:
-            log = self.xen.folder / "console"
-            log.write_text(result.console)
-            said = self.xen.lpmangle("retrace", *(word for path in manifests for word in ("-m", path)), log)
+            said = self.xen.retrace(result.console, *manifests)
             return "" if words in said else f"retrace does not give {words!r} but {said!r}"
 
         self.xen.steps[-1].checks.append(check)

@@ -97,9 +97,7 @@ def crash_in_a_stack(xen: Scenario) -> None:
         names.pop()
 
     def check(console: str) -> str:
-        log = xen.folder / "console"
-        log.write_text(console)
-        retraced = xen.lpmangle("retrace", "-m", below, "-m", above, log)
+        retraced = xen.retrace(console, below, above)
         for new, original, payload in names:
             if not any(new in line and payload in line for line in console.splitlines()):
                 return f"no line has {new} and {payload}"

@@ -43,9 +43,7 @@ def signed(xen: Scenario) -> None:
     assert original.read_bytes() == built[1].read_bytes()
 
     def check(console: str) -> str:
-        log = xen.folder / "console"
-        log.write_text(console)
-        retraced = xen.lpmangle("retrace", "-m", second, log)
+        retraced = xen.retrace(console, second)
         for name in ("x86_emulate.c#_get_fpu", "lp_helper"):
             if f"{name}_{suffix}+0x" not in console or f"{name}+0x" not in retraced:
                 return f"{name} is not named, or not turned back: {retraced}"

@@ -67,22 +67,21 @@ static int privcmd;
 
 static int call(uint32_t operation)
 {
-    static uint32_t interface;
+    static uint32_t interface = 1;
     struct hypercall hypercall = { HYPERVISOR_SYSCTL, { (uintptr_t)&memory->sysctl } };
-    int result;
 
     memory->sysctl.command = SYSCTL_LIVEPATCH_OP;
     memory->sysctl.operation = operation;
-    if (interface) {
-        memory->sysctl.interface_version = interface;
-        return ioctl(privcmd, IOCTL_HYPERCALL, &hypercall) < 0 ? errno : 0;
-    }
     /* A hypervisor takes its own version only, and says EACCES to all others before it looks at anything. */
-    do {
-        memory->sysctl.interface_version = ++interface;
+    for (;;) {
+        int result;
+
+        memory->sysctl.interface_version = interface;
         result = ioctl(privcmd, IOCTL_HYPERCALL, &hypercall) < 0 ? errno : 0;
-    } while (result == EACCES && interface < 64);
-    return result;
+        if (result != EACCES || interface == 64)
+            return result;
+        interface++;
+    }
 }
 
 static struct name named(const char *text)
