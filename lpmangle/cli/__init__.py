@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from lpmangle.cli.commands import COMMANDS, DEFAULT_COMMAND, QUERY
+from lpmangle.cli.commands import COMMANDS, DEFAULT_COMMAND, QUERY, RETRACE
 from lpmangle.cli.output import error_lines, forget_stdout, note_lines, print_line
 from lpmangle.errors import LpmangleError
 from lpmangle.system.light import signal
@@ -57,6 +57,13 @@ def _meant_by(words: Sequence[str]) -> Callable[[], int]:
             from lpmangle.cli.query_answer import answer
 
             return lambda: answer(*asked)
+    if command == RETRACE:
+        from lpmangle.cli import common_retrace
+
+        if traced := common_retrace.read(words, os.environ):
+            from lpmangle.cli.retrace_log import put_back
+
+            return lambda: put_back(traced)
     from lpmangle.cli import group
 
     return lambda: group.run(words)

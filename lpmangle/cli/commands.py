@@ -11,13 +11,14 @@ from lpmangle.errors import WordError
 
 DEFAULT_COMMAND = "mangle"
 QUERY = "query"
+RETRACE = "retrace"
 # name -> what it does; the module is lpmangle.cli.<name>. They are here so that --help need not load every command.
 COMMANDS = {
     "mangle": "Make the names of a payload's new symbols unique (the default command).",
     "show": "Say what a payload is and does.",
     "compare": "Say what changes for a host from one payload to the next.",
     QUERY: "Find the original name of a symbol, or its new name.",
-    "retrace": "Put the original names back into a console log.",
+    RETRACE: "Put the original names back into a console log.",
     "catalog": "Keep the manifests of all shipped payloads in one file.",
     "restore": "Turn a mangled payload back into the original, byte for byte.",
     "check": "Say what Xen will answer to an upload, before it is made.",
@@ -25,6 +26,9 @@ COMMANDS = {
     "build": "Run livepatch-build, or any command, and mangle the payload that it builds.",
 }
 HELP = "help"  # lpmangle help COMMAND: COMMAND --help
+# The option of query and retrace that names a source of manifests, and its variable, which is not a setting of these
+# commands (`store.open`).
+SOURCE_OPTION, SOURCE_VARIABLE = ("-m", "--manifest"), "LPMANGLE_MANIFESTS"
 # Environment variables that begin like this are click's: settings, and completion for a shell.
 _VARIABLES = ("LPMANGLE_", "_LPMANGLE_")
 
@@ -100,3 +104,8 @@ def split(
             return None
         options.append((name, value))
     return (arguments, options) if all(arguments) else None
+
+
+def values(options: Iterable[tuple[str, str]], *names: str) -> tuple[str, ...]:
+    """The values of the option with these names, in their order."""
+    return tuple([value for name, value in options if name in names])

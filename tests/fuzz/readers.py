@@ -31,7 +31,7 @@ from lpmangle import elf
 from lpmangle.cli.check_report import print_findings, record, says
 from lpmangle.cli.compare_report import page as compare_page
 from lpmangle.cli.compare_report import record as compare_record
-from lpmangle.cli.retrace import report
+from lpmangle.cli.retrace_log import report
 from lpmangle.cli.show import page as show_page
 from lpmangle.cli.show import record as show_record
 from lpmangle.elf import appended as tail
