@@ -87,7 +87,7 @@ def prove(
         raise ProofError(f"there is no symbol {max(renames)}")
     names = b"\0".join([*renames.values(), b""])
     mark_at, first = table_offset + strtab.size, len(after) - len(names)
-    if after[table_offset:mark_at] != before[strtab.offset : strtab.end]:
+    if not after.startswith(view.section_data(strtab), table_offset):
         raise ProofError("the new string table does not begin with the old one")
     if not after.endswith(names) or after.find(b"\0", mark_at) != first - 1 or names.count(b"\0") != len(renames):
         raise ProofError("the new string table holds not just the old strings, one mark and the new names")

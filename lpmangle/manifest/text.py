@@ -6,9 +6,9 @@ from collections.abc import Mapping
 _PLAIN = bytes(set(range(0x20, 0x7F)) - set(b'"\\'))
 
 
-def is_plain(content: bytes) -> bool:
-    """Whether text that consists of bytes of `content` needs no escapes in JSON."""
-    return not content.translate(None, _PLAIN)
+def is_plain(content: bytes, separator: bytes = b"") -> bool:
+    """Whether text that consists of bytes of `content`, but for the `separator`, needs no escapes in JSON."""
+    return not content.translate(None, _PLAIN + separator)
 
 
 def quoted(text: str) -> str:

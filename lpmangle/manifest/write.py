@@ -141,7 +141,7 @@ def _symbol_lines(view: elf.Object, plan: Plan) -> Iterator[list[str]]:
     )
     kinds = {info: _kind(info) for info in set(st_info)}
     strings = bytes(view.section_data(view.strtab))
-    plain = is_plain(strings.replace(b"\0", b"") + f"{plan.options.template}{plan.suffix}".encode())
+    plain = is_plain(strings, b"\0") and is_plain(f"{plan.options.template}{plan.suffix}".encode())
     table = strings.decode("ascii") if plain else ""
     renames = iter(plan.renames.items())
     while some := list(islice(renames, _LINES)):
