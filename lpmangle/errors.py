@@ -148,10 +148,9 @@ def counted(number: int, one: str, several: str = "") -> str:
     return f"{number} {one if number == 1 else several or one + 's'}"
 
 
-def listed(names: Sequence[str], most: int) -> str:
-    """The first names in one text, and how many there are besides: `a, b and 3 more`."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+def listed(first: Sequence[str], count: int) -> str:
+    """The first of `count` names in one text, and how many there are besides: `a, b and 3 more`."""
+    return ", ".join(first) + (f" and {count - len(first)} more" if count > len(first) else "")
 
 
 class about:  # not a generator: contextlib is slow to load

@@ -88,7 +88,7 @@ def add_warnings(result: Result, size: int) -> None:
         ),
     ):
         if indices := plan.indices(outcome):
-            names = listed([elf.text(result.name(index)) for index in indices], MOST_NAMES)
+            names = listed([elf.text(result.name(index)) for index in indices[:MOST_NAMES]], len(indices))
             symbols = counted(
                 len(indices),
                 f"new symbol keeps its name ({one}) and clashes with the same name",

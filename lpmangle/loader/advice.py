@@ -104,4 +104,4 @@ def _debug_size(image: Image, report: Report) -> None:
 
 
 def _some(names: list[bytes]) -> str:
-    return listed(list(map(text, names)), _MOST_NAMES)
+    return listed(list(map(text, names[:_MOST_NAMES])), len(names))

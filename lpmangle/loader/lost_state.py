@@ -26,7 +26,8 @@ class LostState(NamedTuple):
     @property
     def words(self) -> str:
         """The variables with their sizes, and the hooks that may copy them; not escaped."""
-        shown = listed([f"{text(one.name)} ({counted(one.size, 'byte')})" for one in self.variables], MOST_NAMES)
+        first = [f"{text(one.name)} ({counted(one.size, 'byte')})" for one in self.variables[:MOST_NAMES]]
+        shown = listed(first, len(self.variables))
         carried = f"; unless its {self.carriers} hook carries {'it' if len(self.variables) == 1 else 'them'} over"
         return shown + (carried if self.hooks else "")
 

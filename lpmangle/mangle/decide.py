@@ -40,13 +40,14 @@ def make_plan(payload: Payload, options: Options, stem: str, stack: "Stack | Non
     suffix_occurs = view.data.find(suffix.encode(), view.strtab.offset, view.strtab.end) >= 0
     st_names, new = view.symbol_column("st_name"), plan.indices(Kind.NEW)
     stays: dict[int, int] = {}
-    if only.globs or keep.globs or signatures:
+    if only.globs or keep.globs:
         for index in new:
             name = view.string(st_names[index])
             if (only.globs and not only.match(name)) or keep.match(name):
                 stays[index] = Outcome.EXCLUDED
-            elif index in signatures:
-                stays[index] = Outcome.GROUP_SIGNATURE
+    for index in signatures:
+        if outcomes[index] == Kind.NEW:
+            stays.setdefault(index, Outcome.GROUP_SIGNATURE)
     if options.scope == "local":
         infos = compress(view.symbol_column("st_info"), plan.flags(Kind.NEW))
         for index in [index for index, info in zip(new, infos, strict=True) if info >> 4 != elf.STB_LOCAL]:
@@ -57,7 +58,7 @@ def make_plan(payload: Payload, options: Options, stem: str, stack: "Stack | Non
     names = view.strings(compress(st_names, plan.flags(Outcome.RENAMED)))
     renames.update(zip(plan.indices(Outcome.RENAMED), namer.rename_all(names), strict=True))
     if stays:
-        _keep_twins(view, plan, {view.symbol_name(index)[:MAX_NAME] for index in stays})
+        _keep_twins(plan, names, view.strings(map(st_names.__getitem__, stays)))
     plan.already = there is not None or (suffix_occurs and _lost_its_mark(plan, payload, namer))
     if plan.already:
         for index in renames:
@@ -80,14 +81,16 @@ def make_plan(payload: Payload, options: Options, stem: str, stack: "Stack | Non
     return plan
 
 
-def _keep_twins(view: elf.Object, plan: Plan, kept: set[bytes]) -> None:
+def _keep_twins(plan: Plan, names: Iterable[bytes], kept: Iterable[bytes]) -> None:
     """If one symbol keeps its name, others of the same name have to keep it, too.
 
     Look-ups by name find the first of them in table order; if it were renamed, they would find another one. Keeping it
     causes no new collision, because the name is introduced in any case. For Xen, names are equal if their first 126
-    bytes are.
+    bytes are. `names` are those of the symbols to rename, in table order; `kept` those of new symbols that stay.
     """
-    for index in [index for index in plan.renames if view.symbol_name(index)[:MAX_NAME] in kept]:
+    found = {name[:MAX_NAME] for name in kept}
+    twins = [index for index, name in zip(plan.renames, names, strict=True) if name[:MAX_NAME] in found]
+    for index in twins:
         plan.outcomes[index] = Outcome.TWIN
         del plan.renames[index]
 

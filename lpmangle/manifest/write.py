@@ -5,7 +5,7 @@ programs read comes last.
 """
 
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import compress, islice
 
 from lpmangle import elf
 from lpmangle.mangle.plan import Outcome, Plan
@@ -13,7 +13,6 @@ from lpmangle.manifest.format import FORMAT, VERSION, payload_name
 from lpmangle.manifest.frame import encode as encode_frame
 from lpmangle.manifest.text import indented, is_plain, quoted
 from lpmangle.system.files import sha256
-from lpmangle.system.light import suppress
 from lpmangle.system.records import TYPE_CHECKING
 from lpmangle.xen.payload import Payload
 
@@ -119,18 +118,20 @@ def _references(payload: Payload, plan: Plan, stack: "Stack") -> dict[str, objec
 
 def _kept(view: elf.Object, plan: Plan) -> Iterator[bytes]:
     """The names of new symbols that were not renamed."""
+    st_names = view.symbol_column("st_name")
     for outcome in (Outcome.GLOBAL, Outcome.GROUP_SIGNATURE, Outcome.EXCLUDED, Outcome.TWIN):
-        for index in plan.indices(outcome):
-            yield view.symbol_name(index)
+        yield from view.strings(compress(st_names, plan.flags(outcome)))
 
 
 def _as_text(names: Iterable[bytes]) -> list[str]:
     """Each name once; names that are not text cannot be in a manifest."""
-    found: dict[str, None] = {}
-    for name in names:
-        with suppress(UnicodeDecodeError):
-            found[name.decode()] = None
-    return list(found)
+    texts = []
+    for name in dict.fromkeys(names):
+        try:
+            texts.append(name.decode())
+        except UnicodeDecodeError:
+            continue
+    return texts
 
 
 def _symbol_lines(view: elf.Object, plan: Plan) -> Iterator[list[str]]:

@@ -108,9 +108,8 @@ def resolve_symbols(image: Image, state: State, report: Report) -> None:
             rule = Rule.SYMBOL_SECTION if shndx < elf.SHN_LORESERVE else Rule.RESERVED_SYMBOL_SECTION
             report.refuse(rule, f"Out of bounds symbol section {shndx:#x}", symbol=text(name))
     if missing:
-        report.not_checked(
-            Rule.NO_HYPERVISOR_TABLE, f"undefined symbols: {listed(list(map(text, missing)), _MOST_NAMES)}"
-        )
+        shown = listed(list(map(text, missing[:_MOST_NAMES])), len(missing))
+        report.not_checked(Rule.NO_HYPERVISOR_TABLE, f"undefined symbols: {shown}")
 
 
 def did_you_mean(name: bytes, state: State, report: Report, rule: Rule) -> str:
