@@ -209,5 +209,5 @@ def _check_symbols(view: Object) -> None:
     count, st_shndx = len(view.sections), view.symbol_column("st_shndx")
     wrong = [number for number in set(st_shndx) if number >= count and number not in (SHN_ABS, SHN_COMMON)]
     if wrong:
-        index = min(map(st_shndx.index, wrong))
-        raise ElfError(f"symbol {index}: st_shndx {st_shndx[index]:#x} is not one of the {count} sections")
+        index, number = next(pair for pair in enumerate(st_shndx) if pair[1] in wrong)
+        raise ElfError(f"symbol {index}: st_shndx {number:#x} is not one of the {count} sections")

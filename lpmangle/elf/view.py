@@ -7,12 +7,16 @@ Sections are few (Xen accepts fewer than 1024) and become objects; symbols may b
 
 import struct
 import sys
-from array import array
 from collections.abc import Iterable, Iterator
 
 from lpmangle.errors import ElfError, counted
 from lpmangle.system.light import cached_property
-from lpmangle.system.records import NamedTuple
+from lpmangle.system.records import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+    Format = Literal["B", "H", "I", "Q"]
 
 ELFMAG = b"\x7fELF"
 ELFCLASS32, ELFCLASS64 = 1, 2
@@ -124,14 +128,35 @@ class Layout:
         self.r_sym_shift, self.r_type_mask = (32, 0xFFFFFFFF) if is_64 else (8, 0xFF)
         # Byte offset of sh_offset in Elf_Shdr; sh_size follows it. st_name is the first field of Elf_Sym.
         self.sh_offset_at = 24 if is_64 else 16
-        # Byte offset of each field in Elf_Sym, and the type code that array has for it.
-        self.sym_fields = {
+        # Byte offset of each field in Elf_Sym, and its format (struct).
+        self.sym_fields: dict[str, tuple[int, Format]] = {
             "st_name": (0, "I"),
             "st_info": (4 if is_64 else 12, "B"),
             "st_shndx": (6 if is_64 else 14, "H"),
             "st_value": (8, "Q") if is_64 else (4, "I"),
             "st_size": (16, "Q") if is_64 else (8, "I"),
         }
+
+    def symbol_column(self, table: bytes | bytearray, field: str) -> "memoryview[int]":
+        """One field, such as st_shndx, of all symbols of a table: much cheaper than all fields of each."""
+        at, code = self.sym_fields[field]
+        size = struct.calcsize(code)
+        column = bytearray(len(table) // self.sym.size * size)
+        for byte, source in self._bytes_of(at, size):
+            column[byte::size] = table[source :: self.sym.size]
+        return memoryview(column).cast(code)
+
+    def put_symbol_column(self, table: bytearray, field: str, column: "memoryview[int]") -> None:
+        """The reverse: write one field of all symbols of a table."""
+        at, code = self.sym_fields[field]
+        size, content = struct.calcsize(code), column.tobytes()
+        for byte, target in self._bytes_of(at, size):
+            table[target :: self.sym.size] = content[byte::size]
+
+    def _bytes_of(self, at: int, size: int) -> Iterator[tuple[int, int]]:
+        """For each byte of a number, in this machine's order, where it is in an entry that has the field at `at`."""
+        reverse = self.big_endian != (sys.byteorder == "big")
+        return ((byte, at + (size - 1 - byte if reverse else byte)) for byte in range(size))
 
 
 class Object:
@@ -167,15 +192,9 @@ class Object:
             return rows
         return ((name, info, other, shndx, value, size) for name, value, size, info, other, shndx in rows)
 
-    def symbol_column(self, field: str) -> "array[int]":
+    def symbol_column(self, field: str) -> "memoryview[int]":
         """One field of all symbols, such as st_shndx, in table order: much cheaper than all fields of each."""
-        at, typecode = self.layout.sym_fields[field]
-        items = array(typecode)
-        items.frombytes(memoryview(self.data)[self.symtab.offset : self.symtab.end])
-        column = items[at // items.itemsize :: self.layout.sym.size // items.itemsize]
-        if self.layout.big_endian != (sys.byteorder == "big"):
-            column.byteswap()
-        return column
+        return self.layout.symbol_column(bytes(self.section_data(self.symtab)), field)
 
     def symbol(self, index: int) -> Symbol:
         """Symbol number `index`; the caller knows that 0 <= index < symbol_count."""

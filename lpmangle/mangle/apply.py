@@ -6,16 +6,16 @@ where it was, unused. It is never edited in place: names share tails and offsets
 entries of .livepatch.funcs get other names, `functions` has done that before, and its sections are in between.
 """
 
-import sys
-from array import array
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import chain, islice
 
-from lpmangle import elf
 from lpmangle.errors import PlanError, ProofError
 from lpmangle.mangle.plan import Plan
 from lpmangle.xen.payload import Payload
 
 ALIGNMENT = 8  # of the new string table in the file; it needs none, but offsets are easier to read
+# This many names are joined at once, so that those of a million symbols are never in memory twice.
+_NAMES = 1024
 
 
 def apply(payload: Payload, plan: Plan) -> bytes | bytearray:
@@ -27,10 +27,10 @@ def apply(payload: Payload, plan: Plan) -> bytes | bytearray:
         from lpmangle.mangle import function_names as functions  # few payloads are stacked
 
         view = functions.rename(payload, plan.function_names).elf
-    renames = plan.names
-    names, mark = b"\0".join([*renames.values(), b""]), plan.mark.encode()
+    renames, mark = plan.names, plan.mark.encode()
     table_offset = aligned(len(view.data))
-    table_size = view.strtab.size + len(mark) + 1 + len(names)
+    st_name = view.strtab.size + len(mark) + 1
+    table_size = st_name + _size(renames.values())
     limit = 2**64 if view.layout.is_64 else 2**32
     if table_size >= 2**32 or table_offset + table_size > limit:
         raise PlanError("the new names do not fit into an ELF string table")
@@ -38,17 +38,17 @@ def apply(payload: Payload, plan: Plan) -> bytes | bytearray:
     out = bytearray(table_offset + table_size)
     with memoryview(out) as into:  # a bytearray would copy what is assigned to it first
         into[: len(view.data)] = view.data
-        at, st_name = table_offset, table_size - len(names)
-        for part in (view.section_data(view.strtab), mark, b"\0", names):
+        at = table_offset
+        kept: tuple[memoryview | bytes, ...] = (view.section_data(view.strtab), mark, b"\0")
+        for part in chain(kept, _joined(renames.values())):
             into[at : at + len(part)] = part
             at += len(part)
-    del names, part  # large ones
-
-    words, column = _symbol_words(view, view.data)
-    for index, name in renames.items():
-        column[index] = st_name
-        st_name += len(name) + 1
-    _put_symbol_words(out, view, words, column)
+        symbols, column = bytearray(view.section_data(view.symtab)), view.symbol_column("st_name")
+        for index, name in renames.items():
+            column[index] = st_name
+            st_name += len(name) + 1
+        view.layout.put_symbol_column(symbols, "st_name", column)
+        into[view.symtab.offset : view.symtab.end] = symbols
     view.put_place(out, view.strtab.number, table_offset, table_size)
     return out
 
@@ -72,7 +72,7 @@ def prove(
     .livepatch.funcs are renamed, too, and what `functions.prove` allows may also differ.
     """
     view = payload.elf
-    before, layout, strtab = view.data, view.layout, view.strtab
+    before, layout, strtab, symtab = view.data, view.layout, view.strtab, view.symtab
     if not renames and not function_names:
         if after != before:
             raise ProofError("nothing was to be renamed, but bytes differ")
@@ -85,19 +85,15 @@ def prove(
         raise ProofError("the new string table is not what was appended")
     if renames and max(renames) >= view.symbol_count:
         raise ProofError(f"there is no symbol {max(renames)}")
-    names = b"\0".join([*renames.values(), b""])
-    mark_at, first = table_offset + strtab.size, len(after) - len(names)
+    mark_at, first = table_offset + strtab.size, len(after) - _size(renames.values())
     if not after.startswith(view.section_data(strtab), table_offset):
         raise ProofError("the new string table does not begin with the old one")
-    if not after.endswith(names) or after.find(b"\0", mark_at) != first - 1 or names.count(b"\0") != len(renames):
+    if not mark_at < first == after.find(b"\0", mark_at) + 1 or not _are_at(after, first, renames.values()):
         raise ProofError("the new string table holds not just the old strings, one mark and the new names")
-    del names
 
-    # The file without the new table, and with everything that may differ undone.
-    masked = bytearray(memoryview(after)[: table_offset if function_names else len(before)])
+    symbols = bytearray(memoryview(after)[symtab.offset : symtab.end])
+    column, expected = layout.symbol_column(symbols, "st_name"), view.symbol_column("st_name")
     st_name = first - table_offset
-    (words, column), old_column = _symbol_words(view, masked), view.symbol_column("st_name")
-    expected = old_column[:]
     for index, name in renames.items():
         expected[index] = st_name
         st_name += len(name) + 1
@@ -105,32 +101,59 @@ def prove(
         index = next(index for index, pair in enumerate(zip(column, expected, strict=True)) if pair[0] != pair[1])
         what = f"is not called {renames[index]!r}" if index in renames else "has another name"
         raise ProofError(f"symbol {index} {what}")
-    _put_symbol_words(masked, view, words, old_column)
-    masked[header : header + 2 * layout.address.size] = before[header : header + 2 * layout.address.size]
+
+    # The file without the new table, and with everything that may differ undone.
+    layout.put_symbol_column(symbols, "st_name", view.symbol_column("st_name"))
+    undone = [
+        (symtab.offset, memoryview(symbols)),
+        (header, memoryview(before)[header : header + 2 * layout.address.size]),
+    ]
+    end = table_offset if function_names else len(before)
+    masked = list(_patched(memoryview(after)[:end], sorted(undone)))
     if function_names:
         from lpmangle.mangle import function_names as functions
 
-        functions.prove(payload, bytes(masked), function_names)
+        functions.prove(payload, b"".join(masked), function_names)
         return
     if any(memoryview(after)[len(before) : table_offset]):
         raise ProofError("bytes were appended outside the new string table")
-    if masked != before:
-        at = next(at for at, (old, new) in enumerate(zip(before, masked, strict=True)) if old != new)
-        raise ProofError(f"byte {at:#x} differs, which no rename touches")
+    at = 0
+    for part in masked:
+        if not before.startswith(part, at):
+            at += next(n for n, byte in enumerate(part) if before[at + n] != byte)
+            raise ProofError(f"byte {at:#x} differs, which no rename touches")
+        at += len(part)
+    assert at == len(before)
 
 
-def _symbol_words(view: elf.Object, data: bytes | bytearray) -> tuple["array[int]", "array[int]"]:
-    """The symbol table in `data`, which has the layout of `view`, as 32-bit words; and the st_name of each symbol."""
-    words = array("I")
-    words.frombytes(memoryview(data)[view.symtab.offset : view.symtab.end])
-    if view.layout.big_endian != (sys.byteorder == "big"):
-        words.byteswap()
-    return words, words[:: view.layout.sym.size // words.itemsize]
+def _size(names: Collection[bytes]) -> int:
+    """The number of bytes that the names take in a string table."""
+    return sum(map(len, names)) + len(names)
 
 
-def _put_symbol_words(out: bytearray, view: elf.Object, words: "array[int]", column: "array[int]") -> None:
-    """Write the symbol table into `out`, with `column` for st_name."""
-    words[:: view.layout.sym.size // words.itemsize] = column
-    if view.layout.big_endian != (sys.byteorder == "big"):
-        words.byteswap()
-    memoryview(out)[view.symtab.offset : view.symtab.end] = memoryview(words).cast("B")
+def _joined(names: Iterable[bytes]) -> Iterator[bytes]:
+    """The names as a string table has them, many in one piece."""
+    rest = iter(names)
+    while some := list(islice(rest, _NAMES)):
+        yield b"\0".join([*some, b""])
+
+
+def _are_at(data: bytes | bytearray, at: int, names: Collection[bytes]) -> bool:
+    """Whether the names, and no other strings, are from `at` to the end of `data`."""
+    ends = 0
+    for piece in _joined(names):
+        if not data.startswith(piece, at):
+            return False
+        at += len(piece)
+        ends += piece.count(b"\0")
+    return at == len(data) and ends == len(names)
+
+
+def _patched(data: memoryview, patches: Iterable[tuple[int, memoryview]]) -> Iterator[memoryview]:
+    """`data` in pieces, with other content at these offsets; they are in order, and nothing overlaps."""
+    at = 0
+    for start, content in patches:
+        yield data[at:start]
+        yield content
+        at = start + len(content)
+    yield data[at:]

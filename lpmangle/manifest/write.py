@@ -4,7 +4,7 @@ The head is indented and each symbol is on one line, so that a diff or grep of t
 programs read comes last.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import compress, islice
 
 from lpmangle import elf
@@ -141,17 +141,10 @@ def _symbol_lines(view: elf.Object, plan: Plan) -> Iterator[list[str]]:
         view.symbol_column, ("st_name", "st_info", "st_shndx", "st_value", "st_size")
     )
     kinds = {info: _kind(info) for info in set(st_info)}
-    strings = bytes(view.section_data(view.strtab))
-    plain = is_plain(strings, b"\0") and is_plain(f"{plan.options.template}{plan.suffix}".encode())
-    table = strings.decode("ascii") if plain else ""
     renames = iter(plan.renames.items())
     while some := list(islice(renames, _LINES)):
-        if plain:
-            olds = [table[(at := st_name[index]) : table.find("\0", at)] for index, _ in some]
-            news = [name.decode() for _, name in some]
-        else:
-            olds = [_escaped(view.string(st_name[index])) for index, _ in some]
-            news = [_escaped(name) for _, name in some]
+        olds = _escaped(view.strings(st_name[index] for index, _ in some))
+        news = _escaped([name for _, name in some])
         yield [
             f'{{"index":{index},"original":"{old}","name":"{new}","section":{sections[st_shndx[index]]},'
             f'"value":{st_value[index]},"size":{st_size[index]},{kinds[st_info[index]]},"st_name":{st_name[index]}}}'
@@ -165,9 +158,12 @@ def _kind(info: int) -> str:
     return f'"type":"{elf.STT_NAMES.get(kind, kind)}","binding":"{elf.STB_NAMES.get(binding, binding)}"'
 
 
-def _escaped(name: bytes) -> str:
-    """A name as it is written between quotes."""
-    return quoted(name.decode())[1:-1]
+def _escaped(names: Sequence[bytes]) -> list[str]:
+    """Names as they are written between quotes."""
+    joined = b"\0".join(names)
+    if is_plain(joined, b"\0"):
+        return joined.decode().split("\0")
+    return [quoted(name.decode())[1:-1] for name in names]
 
 
 def _hex(build_id: bytes | None) -> str | None:

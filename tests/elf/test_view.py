@@ -36,6 +36,21 @@ def test_reads_what_was_built(shape: dict[str, bool]) -> None:
     assert view.strings(view.symbol_column("st_name")) == names
 
 
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("field", ["st_name", "st_info", "st_shndx", "st_value", "st_size"])
+def test_one_field_of_all_symbols_is_written(shape: dict[str, bool], field: str) -> None:
+    view = elf.parse(plain(**shape).data)
+    out, column = bytearray(view.data), view.symbol_column(field)
+    column[3] ^= 0x7B
+    symbols = bytearray(view.section_data(view.symtab))
+    view.layout.put_symbol_column(symbols, field, column)
+    out[view.symtab.offset : view.symtab.end] = symbols
+    changed = [*view.symbols()]
+    changed[3] = changed[3]._replace(**{field: getattr(changed[3], field) ^ 0x7B})
+    assert list(view.moved(bytes(out)).symbols()) == changed
+    assert list(view.layout.symbol_column(symbols, field)) == list(column)
+
+
 def _second_symtab(built: Built) -> bytes:
     return built.edit("shdr", "sh_type", 2, ".text")
 

@@ -8,7 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from elfbuild import GLOBAL, TEXT, Built, Sym, build, build_id, plain
+from elfbuild import GLOBAL, TEXT, Built, Sec, Sym, build, build_id, plain
+from memory import allocated
 
 from lpmangle import elf
 from lpmangle.errors import ElfError, ManifestError, ProofError
@@ -80,9 +81,10 @@ def test_nothing_to_rename_is_the_very_input() -> None:
         prove(Payload(view), after + b"\0", plan.renames)
 
 
-def test_the_proof_sees_every_changed_byte() -> None:
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_the_proof_sees_every_changed_byte(shape: dict[str, bool]) -> None:
     """A change in any byte of the output is noticed, except in the mark, which nothing refers to."""
-    view, plan, after, _ = mangled(plain())
+    view, plan, after, _ = mangled(plain(**shape))
     start = after.index(b"lpmangle 2 ")
     mark = range(start, start + len(plan.mark.encode()))
     for at in range(len(after)):
@@ -93,6 +95,28 @@ def test_the_proof_sees_every_changed_byte() -> None:
         else:
             with pytest.raises(ProofError):
                 prove(Payload(view), out, plan.renames)
+
+
+def test_the_proof_says_which_byte_differs() -> None:
+    view, plan, after, _ = mangled(plain())
+    for at in (view.sections[1].offset, view.symbol_offset(1) + 4, view.place_at(1), len(view.data) - 1):
+        out = bytearray(after)
+        out[at] ^= 1
+        with pytest.raises(ProofError, match=f"byte {at:#x} differs, which no rename touches"):
+            prove(Payload(view), out, plan.renames)
+
+
+def test_a_large_payload_is_not_copied() -> None:
+    """There are the input and the output; the proof needs no other copy of data or names."""
+    symbols = [Sym(f"file.c#{index}".encode().ljust(40, b"_")) for index in range(10_000)]
+    payload = Payload(elf.parse(build([Sec(".text", bytes(4 << 20))], symbols).data))
+    plan = make_plan(payload, SUF, "stem")
+    with allocated() as peak:
+        after = apply(payload, plan)
+    assert peak() < len(after) + (1 << 20)
+    with allocated() as peak:
+        prove(payload, after, plan.renames)
+    assert peak() < 1 << 20
 
 
 def test_the_proof_sees_what_is_missing_or_too_much() -> None:
