@@ -48,7 +48,6 @@ def put_back(call: RetraceCall) -> int:
         from lpmangle.trace.source_lines import Lines  # reads payloads, starts addr2line
 
         lines = Lines(with_servers(sources) if call.words else sources, call.debug_files, lookup.trouble)
-    line_of = lines.line_of if lines else None
     records = None
     if call.as_json:
         from lpmangle.cli.log_records import Records  # seldom asked for
@@ -57,7 +56,8 @@ def put_back(call: RetraceCall) -> int:
     retracer = Retracer(
         lookup,
         annotate=call.annotate,
-        line_of=line_of,
+        line_of=lines.line_of if lines else None,
+        prepare=lines.prepare if lines else None,
         tell_ambiguous=_tell_ambiguous,
         tell_found=records.found if records else None,
         highlight=HIGHLIGHT if not (call.as_json or call.output) and _is_colourful() else None,

@@ -6,7 +6,7 @@ processed in pieces, never cut inside a name: memory does not grow with the inpu
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import add
 from typing import NamedTuple
 
@@ -58,9 +58,9 @@ class Retracer:
     """Replaces names in a stream.
 
     With `annotate`, the mangled name stays, in parentheses after the original. `line_of` (candidate, spot) says what to
-    add for a place in the code: empty for nothing, None if the candidate's payload has no such place. `tell_ambiguous`
-    is called once for each name that is ambiguous, `tell_found` for each that was put back. `highlight` is put before
-    and after an original.
+    add for a place in the code: empty for nothing, None if the candidate's payload has no such place. `prepare` is told
+    of many such places at once, before `line_of` is asked for each. `tell_ambiguous` is called once for each name that
+    is ambiguous, `tell_found` for each that was put back. `highlight` is put before and after an original.
     """
 
     def __init__(
@@ -69,6 +69,7 @@ class Retracer:
         *,
         annotate: bool = False,
         line_of: Callable[[Candidate, Spot], str | None] | None = None,
+        prepare: Callable[[Iterable[tuple[Candidate, Spot]]], None] | None = None,
         tell_ambiguous: Callable[[bytes, list[Candidate]], None] | None = None,
         tell_found: Callable[[Replaced], None] | None = None,
         highlight: tuple[bytes, bytes] | None = None,
@@ -77,6 +78,7 @@ class Retracer:
         self._lookup = lookup
         self._annotate = annotate
         self._line_of = line_of
+        self._prepare = prepare
         self._tell_ambiguous = tell_ambiguous
         self._tell_found = tell_found
         self._before, self._behind = highlight or (b"", b"")
@@ -168,6 +170,8 @@ class Retracer:
 
     def _careful(self, text: bytes, limit: int) -> tuple[list[bytes], int]:
         """The same for all names whose suffix ends before `limit`, and how far the pieces reach."""
+        if self._prepare:
+            self._prepare(self._places(text, limit))
         pieces: list[bytes] = []
         at = self._written
         for match in self._lookup.anchor.finditer(text, max(0, self._seen - MAX_LENGTH)):
@@ -202,9 +206,7 @@ class Retracer:
             return high, self._shown(original, name)
         tail = _TAIL.match(text, high)
         assert tail is not None  # it may be empty
-        candidates = self._lookup.candidates(name)
-        if len(candidates) > 1:
-            candidates = _of_payload(candidates, text, low, high, tail[3]) or candidates
+        candidates = self._meant(text, known, tail[3])
         originals = {candidate.original for candidate in candidates}
         if len(originals) > 1:
             if self._tell_ambiguous and name not in self._told:
@@ -213,9 +215,7 @@ class Retracer:
             return high, name
         new, end, place = self._shown(originals.pop(), name), high, ""
         if self._line_of and tail[1]:
-            # The analyser of crash dumps does not know sizes, only where the next symbol is.
-            is_size = tail[2] and not any(is_prefixed(text, low, candidate.payload) for candidate in candidates)
-            spot = Spot(name, _number(tail[1]), int(tail[2], 16) if is_size else None)
+            spot = _spot(text, known, tail, candidates)
             lines = {self._line_of(candidate, spot) for candidate in candidates} - {None}
             if len(lines) == 1 and (line := lines.pop()):
                 end, place = tail.end(), line
@@ -223,6 +223,27 @@ class Retracer:
         if self._tell_found:
             self._tell_found(Replaced(name, candidates[0], place))
         return end, new
+
+    def _places(self, text: bytes, limit: int) -> Iterator[tuple[Candidate, Spot]]:
+        """What `_careful` will ask the lines of, and perhaps some that it will not."""
+        for match in self._lookup.anchor.finditer(text, max(0, self._seen - MAX_LENGTH)):
+            low, high = match.span()
+            if high > limit:
+                break
+            known = text[high - 1] != NEWLINE and (
+                self._plain(text, low, high, 0) or self._lookup.find(text, low, high)
+            )
+            if known and (tail := _TAIL.match(text, known.high)) and tail[1]:
+                candidates = self._meant(text, known, tail[3])
+                spot = _spot(text, known, tail, candidates)
+                yield from [(candidate, spot) for candidate in candidates]
+
+    def _meant(self, text: bytes, known: Known, behind: bytes | None) -> list[Candidate]:
+        """The meanings of a known name; if a payload is named with it, before or `behind` it, only those of that."""
+        candidates = self._lookup.candidates(text[known.low : known.high])
+        if len(candidates) > 1:
+            return _of_payload(candidates, text, known.low, known.high, behind) or candidates
+        return candidates
 
     def _shown(self, original: bytes, name: bytes) -> bytes:
         new = self._before + original + self._behind
@@ -271,6 +292,13 @@ def _of_payload(candidates: list[Candidate], text: bytes, low: int, high: int, b
     payloads = [behind] if behind else _in_brackets(text, low, high)
     named = {payload.decode("utf-8", "replace") for payload in payloads}
     return [candidate for candidate in candidates if candidate.payload in named]
+
+
+def _spot(text: bytes, known: Known, tail: re.Match[bytes], candidates: list[Candidate]) -> Spot:
+    """The place that the name and its tail mean."""
+    # The analyser of crash dumps does not know sizes, only where the next symbol is.
+    is_size = tail[2] and not any(is_prefixed(text, known.low, candidate.payload) for candidate in candidates)
+    return Spot(text[known.low : known.high], _number(tail[1]), int(tail[2], 16) if is_size else None)
 
 
 def _number(digits: bytes) -> int:

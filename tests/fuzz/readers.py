@@ -287,7 +287,7 @@ def read_console(data: bytes) -> None:
         with redirect_output():
             report(missed)
         _retraced(lookup, [log], annotate=True, tell_ambiguous=lambda name, candidates: None)
-        _retraced(lookup, [log], line_of=lambda candidate, spot: f"{candidate.payload}:{spot.offset}")
+        _retraced(lookup, [log], line_of=lambda candidate, spot: f"{candidate.payload}:{spot.offset}", prepare=list)
 
 
 def _retraced(lookup: Lookup, chunks: list[bytes], **options: Any) -> tuple[bytes, Missed]:

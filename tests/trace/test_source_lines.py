@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -301,25 +302,73 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("script", BAD.values(), ids=BAD)
-def test_strange_addr2line(payload: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
-    """No line, or the right one; the log passes."""
-    monkeypatch.setattr("lpmangle.trace.source_lines.TIMEOUT", 0.2)
+@pytest.fixture
+def bad_addr2line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file for a script that is called instead of addr2line."""
     (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "addr2line").write_text(f"#!/bin/bash\n{script}\n")
-    (tmp_path / "bin" / "addr2line").chmod(0o755)
+    (tmp_path / "bin" / "addr2line").touch(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
-    get = symbols(payload)["fpu.c#_get_fpu"]["name"]
+    return tmp_path / "bin" / "addr2line"
+
+
+def with_lines(payload: Path, text: str, *, ahead: bool) -> list[str]:
+    """The lines of a text; `ahead`: many places are asked for at once, as the command does."""
     sources = open_sources([str(payload)])
     lookup = Lookup(sources)
     lines = Lines(sources, [], lookup.trouble)
-    made = Retracer(lookup, line_of=lines.line_of)
-    text = b"".join(b"%b+%#x\n" % (get.encode(), offset) for offset in range(3, 9))
-    said = made.text(text).decode().splitlines()
+    made = Retracer(lookup, line_of=lines.line_of, prepare=lines.prepare if ahead else None)
+    said = made.text(text.encode()).decode().splitlines()
     lines.close()
+    assert not lookup.trouble
+    return said
+
+
+@pytest.mark.parametrize("ahead", [True, False])
+@pytest.mark.parametrize("script", BAD.values(), ids=BAD)
+def test_strange_addr2line(
+    payload: Path, bad_addr2line: Path, monkeypatch: pytest.MonkeyPatch, script: str, ahead: bool
+) -> None:
+    """No line, or the right one; the log passes."""
+    monkeypatch.setattr("lpmangle.trace.source_lines.TIMEOUT", 0.2)
+    bad_addr2line.write_text(f"#!/bin/bash\n{script}\n")
+    get = symbols(payload)["fpu.c#_get_fpu"]["name"]
+    said = with_lines(payload, "".join(f"{get}+{offset:#x}\n" for offset in range(3, 9)), ahead=ahead)
     for offset, line in enumerate(said, 3):
         assert line in (f"fpu.c#_get_fpu+{offset:#x}", f"fpu.c#_get_fpu+{offset:#x} (x.c)")
-    assert not lookup.trouble
+
+
+def test_a_strange_answer_costs_only_its_own(payload: Path, bad_addr2line: Path) -> None:
+    """One place is in a file with a newline in its name: the others have their lines."""
+    bad_addr2line.write_text(
+        f"#!{sys.executable} -I\nimport os, sys\nfor line in sys.stdin:\n"
+        "    os.write(1, line.encode() + (b'x\\ny.c:1\\n' if line == '0x5\\n' else b'x.c:1\\n'))\n"
+    )
+    get = symbols(payload)["fpu.c#_get_fpu"]
+    said = with_lines(payload, "".join(f"{get['name']}+{at:#x}\n" for at in range(300)), ahead=True)
+    assert said == [f"fpu.c#_get_fpu+{at:#x}" + " (x.c:1)" * (at != 5) for at in range(300)]
+
+
+def test_places_are_asked_for_together(payload: Path, bad_addr2line: Path) -> None:
+    """Waiting for each answer takes ten times as long. Here the first comes when all have been asked for."""
+    bad_addr2line.write_text(
+        "#!/bin/bash\nfor i in {1..200}; do read a; said+=$a$'\\n'x.c:1$'\\n'; done; echo -n \"$said\"; exec cat\n"
+    )
+    get = symbols(payload)["fpu.c#_get_fpu"]["name"]
+    said = with_lines(payload, "".join(f"<{get}+{at:#x}>\n" for at in range(200)), ahead=True)
+    assert said == [f"<fpu.c#_get_fpu+{at:#x} (x.c:1)>" for at in range(200)]
+
+
+def test_asking_ahead_changes_nothing(payload: Path, tmp_path: Path) -> None:
+    """For more places than are asked for at once, in functions, between and behind them, in all forms."""
+    forms = ("S {}+{:#x}/0x33 [p]\n", "<{}+{}>: {}+{:#x} [x_{}+0x1]\n", "{}+{:#x} {}\n", "p.{}+{:#x}/0x99\n")
+    text = ""
+    for symbol in symbols(payload).values():
+        for at in (*range(350), 1 << 31, 1 << 63):
+            name = symbol["name"]
+            text += forms[at % 4].format(name, at, name, at, name)
+    said = with_lines(payload, text, ahead=True)
+    assert said == with_lines(payload, text, ahead=False)
+    assert sum("fpu.c:" in line for line in said) > 100
 
 
 def gdb(payload: Path, text: int, *commands: str) -> str:
