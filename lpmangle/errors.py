@@ -4,8 +4,6 @@ Each carries what is wrong (`message`), what to do about it (`hint`, may be empt
 in by `about`) and the exit code of the command line. Only `lpmangle.cli` turns them into messages.
 """
 
-from collections.abc import Sequence
-
 EXIT_NO = 1  # the answer is no: not found, verify failed, Xen would refuse
 EXIT_USAGE = 2
 EXIT_REFUSED = 3
@@ -148,7 +146,7 @@ def counted(number: int, one: str, several: str = "") -> str:
     return f"{number} {one if number == 1 else several or one + 's'}"
 
 
-def listed(first: Sequence[str], count: int) -> str:
+def listed(first: list[str], count: int) -> str:
     """The first of `count` names in one text, and how many there are besides: `a, b and 3 more`."""
     return ", ".join(first) + (f" and {count - len(first)} more" if count > len(first) else "")
 

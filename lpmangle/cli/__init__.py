@@ -4,12 +4,11 @@ import gc
 import io
 import os
 import sys
-from collections.abc import Callable, Sequence
 
 from lpmangle.cli.commands import COMMANDS, DEFAULT_COMMAND, QUERY, RETRACE
 from lpmangle.cli.output import error_lines, forget_stdout, note_lines, print_line
 from lpmangle.errors import LpmangleError
-from lpmangle.system.light import signal
+from lpmangle.system.light import Callable, Sequence, signal
 from lpmangle.system.records import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,7 +18,10 @@ if TYPE_CHECKING:
 
 def main() -> "NoReturn":
     """Entry point of the console script."""
+    gc.disable()  # nothing of what is loaded becomes garbage
     act = _meant_by(sys.argv[1:])
+    gc.freeze()
+    gc.enable()
     # Leave through Python, so that temporary files are removed.
     if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)

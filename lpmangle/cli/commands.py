@@ -5,9 +5,8 @@ theirs. These read only what is certainly right. For everything else the answer 
 again: it alone prints help and errors.
 """
 
-from collections.abc import Container, Iterable, Sequence
-
 from lpmangle.errors import WordError
+from lpmangle.system.light import Container, Iterable, Sequence
 
 DEFAULT_COMMAND = "mangle"
 QUERY = "query"

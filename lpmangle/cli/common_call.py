@@ -1,7 +1,5 @@
 """The common call, one payload and plain options, read without click: loading click takes longer than mangling."""
 
-from collections.abc import Iterable, Sequence
-
 from lpmangle.cli.commands import COMMANDS, DEFAULT_COMMAND, HELP, are_plain, split
 from lpmangle.cli.mangle_one import what_does_not_fit
 from lpmangle.cli.mangle_options import CHOICE, FLAG, OPTIONS, OUTPUT, OUTPUT_OR_FOLDER, TEXT, TEXTS, Option
@@ -10,6 +8,7 @@ from lpmangle.cli.reply import Wanted
 from lpmangle.errors import LpmangleError
 from lpmangle.mangle.names import check_naming
 from lpmangle.mangle.options import Options, is_note
+from lpmangle.system.light import Iterable, Sequence
 from lpmangle.system.records import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:

@@ -1,13 +1,12 @@
 """What to say about a payload that was mangled: lines for people, and an entry of the JSON report."""
 
-from collections.abc import Iterator
-
 from lpmangle.cli.output import shown, table_lines
 from lpmangle.cli.reply import entry_of
 from lpmangle.elf import text
 from lpmangle.errors import counted
 from lpmangle.jobs.result import Result
 from lpmangle.mangle.plan import REASONS, Reference
+from lpmangle.system.light import Iterator
 from lpmangle.system.records import TYPE_CHECKING
 from lpmangle.xen.symbols import Kind
 

@@ -1,9 +1,8 @@
 """What to say about one payload, whatever the command did with it."""
 
-from collections.abc import Callable
-
 from lpmangle.cli.output import error_lines, print_line
 from lpmangle.errors import LpmangleError
+from lpmangle.system.light import Callable
 from lpmangle.system.records import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:

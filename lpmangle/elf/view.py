@@ -7,10 +7,9 @@ Sections are few (Xen accepts fewer than 1024) and become objects; symbols may b
 
 import struct
 import sys
-from collections.abc import Iterable, Iterator
 
 from lpmangle.errors import ElfError, counted
-from lpmangle.system.light import cached_property
+from lpmangle.system.light import Iterable, Iterator, cached_property
 from lpmangle.system.records import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:

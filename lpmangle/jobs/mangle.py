@@ -1,7 +1,6 @@
 """The main job from file to file: read, decide, apply, prove, write."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
 
 from lpmangle import elf
 from lpmangle.errors import FileError, LpmangleError, MangledError, StrictError, about
@@ -15,7 +14,7 @@ from lpmangle.manifest import format as manifest_format
 from lpmangle.manifest import write
 from lpmangle.system import files, writing
 from lpmangle.system.files import sha256
-from lpmangle.system.light import suppress
+from lpmangle.system.light import Callable, Iterable, Sequence, suppress
 from lpmangle.system.records import TYPE_CHECKING, NamedTuple
 from lpmangle.xen.payload import Payload
 from lpmangle.xen.signature import signed

@@ -1,11 +1,11 @@
 """What is at the places where payload, manifest and reports will be written, and must not be lost."""
 
 import os
-from collections.abc import Iterable
 
 from lpmangle.errors import FileError, LpmangleError, PlanError
 from lpmangle.manifest import format as manifest_format
 from lpmangle.system import files, writing
+from lpmangle.system.light import Iterable
 from lpmangle.system.records import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:

@@ -1,10 +1,9 @@
 """What was done with one payload, and what people should know about it."""
 
-from collections.abc import Iterator
-
 from lpmangle import elf
 from lpmangle.errors import counted, listed
 from lpmangle.mangle.plan import Outcome, Plan
+from lpmangle.system.light import Iterator
 from lpmangle.system.records import TYPE_CHECKING
 from lpmangle.xen.abi import FUNCS_SECTION, HOOKS_PREFIX, LIVEPATCH_MAX_SIZE
 from lpmangle.xen.payload import Payload

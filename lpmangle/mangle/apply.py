@@ -6,11 +6,11 @@ where it was, unused. It is never edited in place: names share tails and offsets
 entries of .livepatch.funcs get other names, `functions` has done that before, and its sections are in between.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import chain, islice
 
 from lpmangle.errors import PlanError, ProofError
 from lpmangle.mangle.plan import Plan
+from lpmangle.system.light import Collection, Iterable, Iterator, Mapping
 from lpmangle.xen.payload import Payload
 
 ALIGNMENT = 8  # of the new string table in the file; it needs none, but offsets are easier to read

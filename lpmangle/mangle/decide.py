@@ -1,6 +1,5 @@
 """Decides for each symbol its new name, or why it keeps its own; finds clashes before anything is written."""
 
-from collections.abc import Callable, Iterable
 from itertools import compress
 
 from lpmangle import elf
@@ -9,6 +8,7 @@ from lpmangle.mangle import mark
 from lpmangle.mangle.names import Namer, field_of, resolve_suffix
 from lpmangle.mangle.options import Options
 from lpmangle.mangle.plan import Outcome, Plan
+from lpmangle.system.light import Callable, Iterable
 from lpmangle.system.records import TYPE_CHECKING
 from lpmangle.xen.abi import MAX_NAME
 from lpmangle.xen.payload import Payload

@@ -10,9 +10,8 @@ borrowed from it, and a digest of its template and suffix. Version 1 is still re
 whatever had been typed, and GLOBS before the payloads; these had no CHECK, and were only those with borrowed names.
 """
 
-from collections.abc import Iterable, Iterator
-
 from lpmangle import elf
+from lpmangle.system.light import Iterable, Iterator
 from lpmangle.system.records import NamedTuple
 
 # Characters of --only and --keep that are written into the mark; if there are more, a digest is written.

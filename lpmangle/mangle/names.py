@@ -1,10 +1,9 @@
 """How a new name is made: the forms of a suffix, the template, and the limit of 126 bytes."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
 
 from lpmangle.errors import NamingError, PayloadError, counted
-from lpmangle.system.light import cached_property
+from lpmangle.system.light import Callable, Iterator, Sequence, cached_property
 from lpmangle.xen.abi import MAX_NAME
 
 DEFAULT_SUFFIX = "buildid"

@@ -12,11 +12,11 @@ bytes that are in none of the above, in order. Numbers are little endian.
 
 import zlib
 from binascii import a2b_base64, b2a_base64
-from collections.abc import Iterable, Iterator
 from struct import Struct
 
 from lpmangle import elf
 from lpmangle.errors import ElfError, ManifestError
+from lpmangle.system.light import Iterable, Iterator
 from lpmangle.xen.abi import BUILD_ID_SECTION, SIGNATURE_SECTION
 
 # Half of what Xen accepts. Most of a large payload is in its sections.

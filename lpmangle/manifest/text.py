@@ -1,6 +1,6 @@
 """JSON as json.dumps writes it, for texts that rarely need escapes: json is slow to load."""
 
-from collections.abc import Mapping
+from lpmangle.system.light import Mapping
 
 # Bytes that need no escape in JSON: printable ASCII without quote and backslash.
 _PLAIN = bytes(set(range(0x20, 0x7F)) - set(b'"\\'))

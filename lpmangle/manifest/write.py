@@ -4,7 +4,6 @@ The head is indented and each symbol is on one line, so that a diff or grep of t
 programs read comes last.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
 from itertools import compress, islice
 
 from lpmangle import elf
@@ -13,6 +12,7 @@ from lpmangle.manifest.format import FORMAT, VERSION, payload_name
 from lpmangle.manifest.frame import encode as encode_frame
 from lpmangle.manifest.text import indented, is_plain, quoted
 from lpmangle.system.files import sha256
+from lpmangle.system.light import Iterable, Iterator, Sequence
 from lpmangle.system.records import TYPE_CHECKING
 from lpmangle.xen.payload import Payload
 

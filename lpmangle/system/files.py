@@ -3,9 +3,9 @@
 import os
 import stat
 import sys
-from collections.abc import Callable
 
 from lpmangle.errors import FileError
+from lpmangle.system.light import Callable
 from lpmangle.system.records import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:

@@ -3,13 +3,12 @@
 Importing typing takes as long as mangling a payload. To mypy these are typing's own.
 """
 
-from operator import itemgetter
-
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from typing import NamedTuple as NamedTuple
 else:
+    from _operator import itemgetter  # what operator loads
 
     class _Type(type):
         """That of NamedTuple and its subclasses: a direct one gets fields, none has room for other attributes."""

@@ -10,11 +10,10 @@ import fcntl
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable, Sequence
 
 from lpmangle.errors import FileError
 from lpmangle.system.files import File, content, file_error, kind_of, not_regular
-from lpmangle.system.light import signal, suppress
+from lpmangle.system.light import Callable, Iterable, Sequence, signal, suppress
 from lpmangle.system.records import NamedTuple
 
 # Others hold the lock for two renames; a process that holds it longer is not lpmangle.

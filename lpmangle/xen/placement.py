@@ -1,8 +1,7 @@
 """Where a payload's sections are placed in the hypervisor's memory: livepatch.c:move_payload, calc_section."""
 
-from collections.abc import Sequence
-
 from lpmangle import elf
+from lpmangle.system.light import Sequence
 from lpmangle.system.records import TYPE_CHECKING, NamedTuple
 from lpmangle.xen.abi import PAGE_SIZE
 

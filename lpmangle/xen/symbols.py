@@ -3,9 +3,8 @@
 ELF binding and symbol type do not matter.
 """
 
-from collections.abc import Sequence
-
 from lpmangle import elf
+from lpmangle.system.light import Sequence
 
 
 class Kind:  # plain numbers: enum is slow to load

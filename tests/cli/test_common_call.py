@@ -3,6 +3,8 @@
 import os
 import random
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -131,7 +133,7 @@ SLOW = {
     "click", "typing", "re", "json", "hashlib", "inspect", "dataclasses", "importlib.metadata", "pathlib", "tempfile",
     "subprocess", "shutil", "datetime", "uuid", "gettext", "random", "fnmatch", "difflib", "ast", "warnings",
     "argparse", "msgspec", "lief", "sqlite3", "urllib", "multiprocessing", "threading", "logging", "jinja2",
-    "enum", "functools", "contextlib", "signal", "types",
+    "enum", "functools", "contextlib", "signal", "types", "collections", "operator",
 }  # fmt: skip
 
 
@@ -147,3 +149,9 @@ def test_loads_nothing_slow(words: list[str], place: Path) -> None:
 
 def test_embedding_loads_little_more(place: Path) -> None:
     assert not SLOW & loaded(["--embed", PAYLOAD], place)
+
+
+def test_garbage_is_collected_again(place: Path) -> None:
+    """While modules are loaded, the collector is off: it would only take time."""
+    code = "import gc; from lpmangle import cli; cli._status_of = lambda act: 40 + gc.isenabled(); cli.main()"
+    assert subprocess.run([sys.executable, "-c", code, PAYLOAD], cwd=place, check=False).returncode == 41

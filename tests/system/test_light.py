@@ -1,5 +1,6 @@
-"""What takes the place of contextlib, functools and signal does the same."""
+"""What takes the place of collections.abc, contextlib, functools and signal is or does the same."""
 
+import collections.abc
 import contextlib
 import functools
 import signal
@@ -33,6 +34,13 @@ def steps(
 @pytest.mark.parametrize("raised", RAISED)
 def test_suppress(errors: tuple[type[Exception], ...], raised: type[BaseException] | None) -> None:
     assert steps(light.suppress, errors, raised) == steps(contextlib.suppress, errors, raised)
+
+
+def test_types_of_collections() -> None:
+    names = [name for name in light.__all__ if name[0].isupper()]
+    assert "Iterable" in names
+    for name in names:
+        assert getattr(light, name) is getattr(collections.abc, name)
 
 
 @pytest.mark.parametrize("kind", [light.cached_property, functools.cached_property])
