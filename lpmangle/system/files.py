@@ -120,8 +120,11 @@ def _read(path: str) -> tuple[bytes, os.stat_result]:
 def start_of(path: str) -> bytes:
     """The first 4096 bytes of the file at `path`; empty if there is none, or it cannot be read."""
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb", buffering=0) as file:
-            return file.read(4096) or b""
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:  # without a file object: a folder may have a thousand manifests
+            return os.read(file, 4096)
+        finally:
+            os.close(file)
     except OSError:  # errors of the path are reported when it is written
         return b""
 

@@ -59,7 +59,7 @@ class _Suffix:
 
 
 class Lookup:
-    """`anchor` finds the places in a text where a name may be, `ends` is the same as a group.
+    """`anchor` finds the places in a text where a name may be; it is a group, so that `split` keeps them.
 
     Nearly all names are their original, `_` and the suffix: these are `plain`. If all templates end with the suffix
     (`simple`), such a name with a blank before it needs no other search.
@@ -76,9 +76,7 @@ class Lookup:
         suffixes = {shape.suffix.encode() for shape in shapes}
         self._overlap = any(map(_has_other, suffixes, repeat(suffixes)))
         self.simple = all(shape.template.endswith("{suffix}") for shape in shapes)
-        anchor = pattern(shapes)
-        self.anchor = re.compile(anchor)
-        self.ends = re.compile(b"(%b)" % anchor)
+        self.anchor = re.compile(b"(%b)" % pattern(shapes))
         self._sizes = sorted({BUILD_ID_DIGITS} | set(map(len, suffixes)), reverse=True)
         for suffix in sorted(suffixes):
             if not BUILD_ID.fullmatch(suffix):

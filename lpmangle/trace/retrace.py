@@ -159,9 +159,9 @@ class Retracer:
         lookup = self._lookup
         if not (self._is_plain and lookup.simple):
             return None
-        parts = lookup.ends.split(text)
+        parts = lookup.anchor.split(text)
         heads, anchors = parts[:-1:2], parts[1::2]
-        words = [head.rsplit(b" ", 1)[-1] for head in heads]
+        words = [head.rpartition(b" ")[2] for head in heads]
         if lookup.plain.issuperset(map(add, words, anchors)):
             return parts[::2]
         if lookup.load_for(anchors) and lookup.plain.issuperset(map(add, words, anchors)):
