@@ -11,6 +11,7 @@ import os
 import resource
 import signal
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
@@ -28,6 +29,8 @@ _PYTHON_IGNORES = (signal.SIGPIPE, signal.SIGXFSZ)
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 # How often we look for new processes while we halt the others; only a fork bomb still has some then.
 _ROUNDS = 50
+# The state in which a process that was told to halt can still start another one: it finishes a fork first (proc(5)).
+_RUNNING = b"R"
 
 
 class End(NamedTuple):
@@ -105,12 +108,14 @@ def _tell_all(number: int, child: int, not_started_by_it: set[int]) -> None:
     halted = [child]
     _kill(child, signal.SIGSTOP)
     for _ in range(_ROUNDS):
-        found = [process for process in _descendants() if process not in {*halted, *not_started_by_it}]
-        if not found:
-            break
+        states = _descendants()
+        found = [process for process in states if process not in {*halted, *not_started_by_it}]
         for process in found:
             _kill(process, signal.SIGSTOP)
         halted += found
+        if not found and _RUNNING not in map(states.get, halted):
+            break
+        time.sleep(0.001)  # lets them halt
     for process in halted:
         _kill(process, number)
     for process in reversed(halted):
@@ -122,9 +127,13 @@ def _kill(process: int, number: int) -> None:
         os.kill(process, number)
 
 
-def _descendants() -> list[int]:
-    """Our children, their children and so on, in this order; without those with their own session: daemons."""
+def _descendants() -> dict[int, bytes]:
+    """Our children, their children and so on, in this order, with their states (proc(5)).
+
+    Those with their own session, daemons, are left out.
+    """
     children: dict[int, list[int]] = {}
+    states: dict[int, bytes] = {}
     session = os.getsid(0)
     with suppress(FileNotFoundError):  # no /proc
         for name in os.listdir("/proc"):
@@ -135,10 +144,11 @@ def _descendants() -> list[int]:
                         fields = file.read().rpartition(b")")[2].split()
                     if int(fields[3]) == session:
                         children.setdefault(int(fields[1]), []).append(int(name))
+                        states[int(name)] = fields[0]
     found: list[int] = [os.getpid()]
     for process in found:
         found += children.get(process, ())
-    return found[1:]
+    return {process: states[process] for process in found[1:]}
 
 
 @contextmanager
