@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from lab.boot import Job, Result, boot_again
+from lab.boot import Job, Result, boot
 from lab.labs import Lab
 from lab.uploads import Step, Uploads
 
@@ -56,7 +56,7 @@ def ask(lab: Lab, scenarios: Sequence[Uploads], folder: Path) -> dict[int, list[
     for left_behind in folder.iterdir():
         left_behind.unlink()
     jobs = [_job(f"s{number}", scenario) for number, scenario in enumerate(scenarios)]
-    run = boot_again(lab, jobs, keep=folder / "console")
+    run = boot(lab, jobs, keep=folder / "console")
     return {number: run.results[job.name] for number, job in enumerate(jobs)}
 
 

@@ -1,4 +1,7 @@
-"""The labs: which hypervisors the tests ask. A lab is data; prepare.py makes it ready, boot.py boots it."""
+"""The labs: which hypervisors the tests ask. A lab is data.
+
+prepare.py makes it ready, dom0.py boots it, boot.py runs jobs in it.
+"""
 
 from __future__ import annotations
 
@@ -101,7 +104,7 @@ LABS = (
     Lab(ARM32, "4.17", "bookworm", built=True),
     Lab(ARM64, "4.17", "bookworm", built=True, vendor=XENSERVER),
 )
-USUAL = LABS[:2]  # what `make test` boots; `make labs` boots all
+USUAL = LABS[:2]  # what `make test` asks; `make labs` asks all
 
 
 def cache() -> Path:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from toolchain import MACHINES, package_of
 
-from lab.boot import cpio
+from lab.dom0 import cpio
 from lab.labs import Lab, Machine
 from lab.packages import Packages, call
 from lab.qemu import LabError

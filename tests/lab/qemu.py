@@ -17,10 +17,19 @@ from lab.labs import Machine
 # Seconds without output on the console after which a machine is given up; 10 are usual on two idle cores.
 SILENCE = 120.0
 
-OPTIONS = ("-m", "1024", "-nographic", "-no-reboot", "-nodefaults", "-serial", "stdio", "-monitor")
+INBOX_SIZE = 64 << 20
+OPTIONS = (
+    *("-m", "1024", "-nographic", "-no-reboot", "-nodefaults", "-serial", "stdio"),
+    *("-monitor", "unix:monitor,server,nowait"),
+    # A device whose memory is a file: inbox.c reads it. Only a master's state can be saved.
+    *("-object", f"memory-backend-file,id=inbox,mem-path=inbox,size={INBOX_SIZE},share=on"),
+    *("-device", "ivshmem-plain,memdev=inbox,master=on"),
+)
 # Where QEMU's guest-loader puts dom0's parts; its device tree is at 0x48000000.
 KERNEL_AT, INITRAMFS_AT = 0x50000000, 0x54000000
-LINUX_OPTIONS = "console=hvc0 rdinit=/init panic=1 quiet mitigations=off"
+SAVED = "saved"
+# Without random addresses, QEMU translates the code of a program only once.
+LINUX_OPTIONS = "console=hvc0 rdinit=/init panic=1 quiet mitigations=off norandmaps"
 
 # These lines appear at any time, in the middle of dom0's output.
 NOISE = re.compile(r"\(XEN\) uart interrupt taking more than [^\n]*\n")
@@ -30,25 +39,31 @@ class LabError(Exception):
     """The lab cannot be prepared, or dom0 did not start; the message says why."""
 
 
-class Qemu:
-    """One run of the machine whose parts (xen, vmlinuz, initramfs) are in a folder, or of one that `save` has saved."""
+def command(machine: Machine) -> list[str]:
+    """How QEMU is called, in the folder of the machine's parts."""
+    words = [*machine.qemu, *OPTIONS, "-kernel", "xen", "-append", machine.xen_options]
+    if machine.guest_loader:
+        words += ["-device", f"guest-loader,addr={KERNEL_AT:#x},kernel=vmlinuz,bootargs={LINUX_OPTIONS}"]
+        words += ["-device", f"guest-loader,addr={INITRAMFS_AT:#x},initrd=initramfs"]
+    else:
+        words += ["-initrd", f"vmlinuz {LINUX_OPTIONS},initramfs"]
+    return words
 
-    def __init__(self, machine: Machine, work: Path, saved: Path | None = None) -> None:
-        command = [*machine.qemu, *OPTIONS, "unix:monitor,server,nowait", "-kernel", "xen", "-append"]
-        command.append(machine.xen_options)
-        if machine.guest_loader:
-            command += ["-device", f"guest-loader,addr={KERNEL_AT:#x},kernel=vmlinuz,bootargs={LINUX_OPTIONS}"]
-            command += ["-device", f"guest-loader,addr={INITRAMFS_AT:#x},initrd=initramfs"]
-        else:
-            command += ["-initrd", f"vmlinuz {LINUX_OPTIONS},initramfs"]
-        if saved:
-            command += ["-incoming", f"exec:cat {saved.name}"]
+
+class Qemu:
+    """One run of the machine whose parts (xen, vmlinuz, initramfs) are in a folder: from its boot, or from the state
+    that `save` has put there."""
+
+    def __init__(self, machine: Machine, work: Path, saved: bool = False) -> None:
+        words = [*command(machine), *(("-incoming", f"exec:cat {SAVED}") if saved else ())]
+        self._inbox = work / "inbox"
+        self._saved = work / SAVED
         self._monitor = work / "monitor"
         self._monitor.unlink(missing_ok=True)
         self._console = bytearray()
         # With setpriv, QEMU ends with us, whatever kills us.
         self._process = subprocess.Popen(
-            ("setpriv", "--pdeathsig", "KILL", *command),
+            ("setpriv", "--pdeathsig", "KILL", *words),
             cwd=work,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -85,14 +100,18 @@ class Qemu:
         self._console += f"\n[lab: no word in {SILENCE:.0f} s]\n".encode()
         return False
 
-    def type(self, line: str) -> None:
-        """Type into dom0's console."""
+    def begin(self, inbox: bytes, line: str) -> None:
+        """Let a saved machine go on, with data in its inbox and a line typed into dom0's console."""
+        self._wait_until_it_runs()  # what is there before is lost
+        with self._inbox.open("r+b") as file:
+            file.write(len(inbox).to_bytes(8, "little") + inbox)
+            if file.tell() > INBOX_SIZE:
+                raise LabError(f"{len(inbox)} bytes are too much for the inbox")
         assert self._process.stdin
         self._process.stdin.write(f"{line}\n".encode())
         self._process.stdin.flush()
 
-    def wait_until_it_runs(self) -> None:
-        """Wait for a machine from a file: what is typed before is lost."""
+    def _wait_until_it_runs(self) -> None:
         end = time.monotonic() + SILENCE
         while time.monotonic() < end and self._process.poll() is None:
             if self._monitor.is_socket() and "VM status: running" in self._command("info status"):
@@ -100,10 +119,10 @@ class Qemu:
             time.sleep(0.05)
         raise LabError("QEMU does not go on with the machine that is in a file")
 
-    def save(self, file: Path) -> None:
-        """Save the running machine to `file`, in the folder of its parts; then it continues."""
-        self._command("migrate_set_parameter max-bandwidth 10G", f'migrate "exec:cat >{file.name}"', "cont")
-        if not file.exists() or not file.stat().st_size:
+    def save(self) -> None:
+        """Save the running machine, in the folder of its parts."""
+        self._command("migrate_set_parameter max-bandwidth 10G", f'migrate "exec:cat >{SAVED}"')
+        if not self._saved.exists() or not self._saved.stat().st_size:
             raise LabError("QEMU cannot put the machine into a file")
 
     def dump(self, core: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 from commands import run_lpmangle
 from livepatch import Source, build_id, cached_payload
 
-from lab.boot import Job, Result, Run, boot_again
+from lab.boot import Job, Result, Run, boot
 from lab.labs import Lab
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -45,7 +45,6 @@ class Scenario:
         self.folder = folder
         self.files: dict[str, bytes] = {}
         self.steps: list[Step] = []
-        self.run("xen-livepatch list", output=EMPTY)
 
     # Payloads
 
@@ -224,7 +223,7 @@ class Shared:
             except Exception as error:  # of this scenario alone: the others are run
                 self.errors[name] = error
         jobs = [s.job() for name, s in self.scenarios.items() if name not in self.errors]
-        self.run = boot_again(lab, jobs) if jobs else Run("", {})
+        self.run = boot(lab, jobs) if jobs else Run("", {})
 
     def check(self, name: str) -> None:
         error = self.errors.get(name)

@@ -44,7 +44,7 @@ def test_crash(lab: Lab, tmp_path: Path) -> None:
     core = tmp_path / "core"
     run = boot(lab, [xen.job()], core=core if lab.machine.x86 else None)
 
-    _, load, fault, _ = run.results["crash"]
+    load, fault, _ = run.results["crash"]
     assert load.code == 0, run.console
     assert fault.code == -1, run.console  # dom0 did not live to see it
     suffix = build_id(payload).hex()

@@ -24,7 +24,7 @@ from theorem.stacks import ENTRY, random_stack, random_way
 
 from lab.answers import Answer
 from lab.answers import read as read_answer
-from lab.boot import Job, Result, boot_again
+from lab.boot import Job, Result, boot
 from lab.editor import Editor
 from lab.labs import LABS, Lab
 from lpmangle.errors import LpmangleError
@@ -167,7 +167,7 @@ def test_the_theorem(lab: Lab, tmp_path: Path, record_property: Callable[[str, o
     pairs = choose(xen)
     every = [asked for pair in pairs for asked in pair]
     wanted = {asked.title: list(places(asked, xen)) for asked in every}
-    run = boot_again(lab, [job(asked, wanted[asked.title], eye) for asked in every])
+    run = boot(lab, [job(asked, wanted[asked.title], eye) for asked in every])
     counts: Counter[str] = Counter()
     wrong = []
     for before, after in pairs:
