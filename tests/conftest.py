@@ -67,7 +67,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Schedul
 
 
 # The files that take longest begin early, so that no core is still busy with one when the others are done.
-LONG = ("test_packaging.py", "test_buildsystems.py", "test_faults.py", "test_properties.py", "test_oracles.py")
+LONG = (
+    "test_offline.py",
+    "test_packaging.py",
+    "test_buildsystems.py",
+    "test_faults.py",
+    "test_properties.py",
+    "test_oracles.py",
+)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -388,9 +388,9 @@ def test_name_where_a_long_line_is_cut(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_memory_does_not_grow_with_the_input(tmp_path: Path) -> None:
-    """100 MB in a single line, and in many, with 60 MiB for all data."""
+    """40 MB in a single line, and in many, with 30 MiB for all data."""
     folder = write(tmp_path / "m", plain("p", FPU))
-    script = "import sys; data = bytes.fromhex(sys.argv[1]) * 1000\nfor _ in range(100): sys.stdout.buffer.write(data)"
+    script = "import sys; data = bytes.fromhex(sys.argv[1]) * 1000\nfor _ in range(40): sys.stdout.buffer.write(data)"
     for unit in (b"x" * 1000, f" {FPU}_{ID}".encode() * 15, f"{FPU}_{ID}\n".encode() * 15):
         command = [sys.executable, "-c", script, unit.hex()]
         with subprocess.Popen(command, stdout=subprocess.PIPE) as feeder:
@@ -399,7 +399,7 @@ def test_memory_does_not_grow_with_the_input(tmp_path: Path) -> None:
                 stdin=feeder.stdout,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
-                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (60 << 20, 60 << 20)),
+                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (30 << 20, 30 << 20)),
             )
         assert done.returncode == 0, done.stderr
 
