@@ -17,6 +17,8 @@ from lpmangle.xen.symbols import UNUSUAL, Kind, SymbolRules
 if TYPE_CHECKING:
     from lpmangle.mangle.stack import Stack
 
+_IS_NOT_LOCAL = bytes(info >> 4 != elf.STB_LOCAL for info in range(256))
+
 
 def make_plan(payload: Payload, options: Options, stem: str, stack: "Stack | None" = None) -> Plan:
     """Decide for every symbol. `stem` is the payload's file name without its ending, for `--suffix name`.
@@ -49,8 +51,8 @@ def make_plan(payload: Payload, options: Options, stem: str, stack: "Stack | Non
         if outcomes[index] == Kind.NEW:
             stays.setdefault(index, Outcome.GROUP_SIGNATURE)
     if options.scope == "local":
-        infos = compress(view.symbol_column("st_info"), plan.flags(Kind.NEW))
-        for index in [index for index, info in zip(new, infos, strict=True) if info >> 4 != elf.STB_LOCAL]:
+        not_local = view.symbol_column("st_info").tobytes().translate(_IS_NOT_LOCAL)
+        for index in compress(new, compress(not_local, plan.flags(Kind.NEW))):
             stays.setdefault(index, Outcome.GLOBAL)
     for index, reason in stays.items():
         outcomes[index] = reason

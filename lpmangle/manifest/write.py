@@ -12,7 +12,7 @@ from lpmangle.manifest.format import FORMAT, VERSION, payload_name
 from lpmangle.manifest.frame import encode as encode_frame
 from lpmangle.manifest.text import indented, is_plain, quoted
 from lpmangle.system.files import sha256
-from lpmangle.system.light import Iterable, Iterator, Sequence
+from lpmangle.system.light import Iterable, Iterator
 from lpmangle.system.records import TYPE_CHECKING
 from lpmangle.xen.payload import Payload
 
@@ -141,10 +141,16 @@ def _symbol_lines(view: elf.Object, plan: Plan) -> Iterator[list[str]]:
         view.symbol_column, ("st_name", "st_info", "st_shndx", "st_value", "st_size")
     )
     kinds = {info: _kind(info) for info in set(st_info)}
+    # A new name consists of an old one, and of these.
+    plain = is_plain(f"{plan.options.template}{plan.suffix}".encode())
     renames = iter(plan.renames.items())
     while some := list(islice(renames, _LINES)):
-        olds = _escaped(view.strings(st_name[index] for index, _ in some))
-        news = _escaped([name for _, name in some])
+        names = view.strings([st_name[index] for index, _ in some])
+        joined = b"\0".join(names)
+        if plain and is_plain(joined, b"\0"):
+            olds, news = joined.decode().split("\0"), [name.decode() for _, name in some]
+        else:
+            olds, news = list(map(_escaped, names)), [_escaped(name) for _, name in some]
         yield [
             f'{{"index":{index},"original":"{old}","name":"{new}","section":{sections[st_shndx[index]]},'
             f'"value":{st_value[index]},"size":{st_size[index]},{kinds[st_info[index]]},"st_name":{st_name[index]}}}'
@@ -158,12 +164,9 @@ def _kind(info: int) -> str:
     return f'"type":"{elf.STT_NAMES.get(kind, kind)}","binding":"{elf.STB_NAMES.get(binding, binding)}"'
 
 
-def _escaped(names: Sequence[bytes]) -> list[str]:
-    """Names as they are written between quotes."""
-    joined = b"\0".join(names)
-    if is_plain(joined, b"\0"):
-        return joined.decode().split("\0")
-    return [quoted(name.decode())[1:-1] for name in names]
+def _escaped(name: bytes) -> str:
+    """A name as it is written between quotes."""
+    return quoted(name.decode())[1:-1]
 
 
 def _hex(build_id: bytes | None) -> str | None:
