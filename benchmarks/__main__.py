@@ -1,7 +1,6 @@
 """Benchmark lpmangle: medians and ratios of one run, as Markdown tables."""
 
 import argparse
-import compileall
 import platform
 import shutil
 import sys
@@ -11,18 +10,20 @@ from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks import catalogs, commands, renaming, report, retrace
-from benchmarks.measure import CPU_SECONDS, LPMANGLE, Contestant, Group, race, size
+from benchmarks.installed import PYTHON, install
+from benchmarks.measure import CPU_SECONDS, Contestant, Group, race, size
 
 PARTS = ("renaming", "commands", "catalogs", "retrace", "growth")
 ROOM = 3 << 30  # bytes for the files of 1,000,000 symbols
 NOTES = """
-Medians; the tools take turns. Ratios are to the first line of each input. Time is that of the whole process or script.
-Peak memory is the resident memory of its largest process; less than {floor} cannot be measured. Input and output are in
-{place}. Output: symbols and relocations, as nm and readelf print them, compared with those of lpmangle. nm loads all
-linker plugins that are installed, including LLVM's: with few symbols, these use most of the scripts' memory. LIEF finds
-a relocation's symbol by name, so with two symbols of one name it writes a wrong file; it is here only for time and
-memory. The logs are random, seed {seed}: retrace has the manifests of all payloads, sed a command for each name of the
-one payload, c++filt finds no names to replace. A tool is stopped after {limit} s of processor time.
+Medians; the tools take turns. lpmangle is installed from its wheel by uv, with bytecode. Ratios are to the first line
+of each input. Time is that of the whole process or script. Peak memory is the resident memory of its largest process;
+less than {floor} cannot be measured. Input and output are in {place}. Output: symbols and relocations, as nm and
+readelf print them, compared with those of lpmangle. nm loads all linker plugins that are installed, including LLVM's:
+with few symbols, these use most of the scripts' memory. LIEF finds a relocation's symbol by name, so with two symbols
+of one name it writes a wrong file; it is here only for time and memory. The logs are random, seed {seed}: retrace has
+the manifests of all payloads, sed a command for each name of the one payload, c++filt finds no names to replace. A
+tool is stopped after {limit} s of processor time.
 {versions}."""
 
 
@@ -46,13 +47,10 @@ def main() -> None:
     if options.compare:
         print(*report.compare(*options.compare), sep="\n")
         return
-    # As pip installs it; otherwise PYTHONDONTWRITEBYTECODE or a fresh checkout would measure Python's compiler.
-    compileall.compile_dir(Path(__file__).parent.parent / "lpmangle", quiet=1)
-    if not LPMANGLE.exists():
-        sys.exit("lpmangle is not installed beside this Python: run `make bench`")
+    install()
 
     nothing = Contestant("nothing", ["true"])
-    click = Contestant('python -c "import click"', [sys.executable, "-c", "import click"])
+    click = Contestant('python -c "import click"', [PYTHON, "-c", "import click"])
     # A disk would decide the race: only lpmangle waits until its output is on the disk.
     memory = Path("/dev/shm")
     in_memory = memory.is_dir() and shutil.disk_usage(memory).free > ROOM

@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 
 from benchmarks import inputs
-from benchmarks.measure import LPMANGLE, Contestant, Group, race
+from benchmarks.installed import LPMANGLE
+from benchmarks.measure import Contestant, Group, race
 
 QUERY_ROUNDS, ADD_ROUNDS = 21, 3
 SIZES = {"10,000 manifests of 100 symbols": (10_000, 100), "100,000 manifests of 10 symbols": (100_000, 10)}

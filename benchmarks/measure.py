@@ -13,7 +13,6 @@ from statistics import median
 from typing import NamedTuple
 
 CPU_SECONDS = 600
-LPMANGLE = Path(sys.executable).with_name("lpmangle")
 SPAWN = Path(__file__).with_name("spawn.py")
 
 

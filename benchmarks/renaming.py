@@ -7,7 +7,8 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import inputs
-from benchmarks.measure import LPMANGLE, Contestant, Group, race, size
+from benchmarks.installed import LPMANGLE, PYTHON
+from benchmarks.measure import Contestant, Group, race, size
 
 INPUT, OUTPUT = "../in.livepatch", "out.livepatch"
 # As good as a script gets: each name once, or objcopy refuses; a response file, which takes the '#' in names (after
@@ -28,7 +29,7 @@ LARGE = ((100_000, 7), (1_000_000, 3))  # symbols, rounds
 def groups(folder: Path, click: Contestant, nothing: Contestant) -> list[Group]:
     """A payload of real size, the start-up, and large inputs."""
     show_version = Contestant("lpmangle --version", [LPMANGLE, "--version"])
-    python = Contestant("python -c pass", [sys.executable, "-c", "pass"])
+    python = Contestant("python -c pass", [PYTHON, "-c", "pass"])
     small = _compare("payload of 60 symbols", partial(inputs.payload, fraction=5), folder / "small", ROUNDS)
     usual = _compare(
         "payload of 300 symbols", inputs.payload, folder / "payload", ROUNDS, (nothing, python, click, show_version)
@@ -45,7 +46,7 @@ def _renamers(arguments: Path) -> list[Contestant]:
         tools.append(Contestant(f"script: nm, awk, {tool}", ["sh", "-c", f"{LIST}{tool} @args {INPUT} {OUTPUT}"]))
         tools.append(Contestant(f"{tool} alone", [tool, f"@{arguments}", INPUT, OUTPUT]))
     script = Path(__file__).with_name("lief_rename.py")
-    return [*tools, Contestant("LIEF script", [sys.executable, script, INPUT, OUTPUT])]
+    return [*tools, Contestant("LIEF script", [PYTHON, script, INPUT, OUTPUT])]
 
 
 def _compare(

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import inputs
-from benchmarks.measure import LPMANGLE, Contestant, Group, race
+from benchmarks.installed import LPMANGLE
+from benchmarks.measure import Contestant, Group, race
 
 SEED = 5
 LOG_BYTES = 100_000_000
