@@ -56,7 +56,7 @@ def ask(lab: Lab, scenarios: Sequence[Uploads], folder: Path) -> dict[int, list[
     for left_behind in folder.iterdir():
         left_behind.unlink()
     jobs = [_job(f"s{number}", scenario) for number, scenario in enumerate(scenarios)]
-    run = boot(lab, jobs, keep=folder / "console")
+    run = boot(lab, jobs, uploader=True, keep=folder / "console")
     return {number: run.results[job.name] for number, job in enumerate(jobs)}
 
 
@@ -70,7 +70,7 @@ def _job(name: str, scenario: Uploads) -> Job:
             command += f" {len(files) - 1}"
         commands.append(command)
     rest = ", ".join(f"{step.command} {step.name}" for step in scenario.rest)
-    return Job(name, [*commands, f"tidy {rest}"], files, uploader=True)
+    return Job(name, [*commands, f"tidy {rest}"], files)
 
 
 def differences(scenarios: Sequence[Uploads], results: dict[int, list[Result]]) -> list[Difference]:

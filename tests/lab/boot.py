@@ -31,12 +31,11 @@ class Result:
 
 @dataclass
 class Job:
-    """Commands to run in dom0, in a folder that holds `files`: each by the shell, or all by uploader.c."""
+    """Commands to run in dom0, in a folder that holds `files`."""
 
     name: str
     commands: Sequence[str]
     files: Mapping[str, bytes] = field(default_factory=dict)
-    uploader: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,13 +44,15 @@ class Run:
     results: dict[str, list[Result]]  # by job
 
 
-def boot(lab: Lab, jobs: Sequence[Job], *, core: Path | None = None, keep: Path | None = None) -> Run:
+def boot(
+    lab: Lab, jobs: Sequence[Job], *, uploader: bool = False, core: Path | None = None, keep: Path | None = None
+) -> Run:
     """Runs all jobs in one dom0 that has just booted, and returns what each command did.
 
-    Where a job takes the hypervisor down, those after it are run in another such dom0. `core` gets the machine's memory
-    in the end (1 GiB), `keep` all that the console says.
+    The commands are the shell's, or uploader.c's. Where a job takes the hypervisor down, those after it are run in
+    another such dom0. `core` gets the machine's memory in the end (1 GiB), `keep` all that the console says.
     """
-    machine, data = booted(lab), cpio(_files(jobs))
+    machine, data = booted(lab), cpio(_files(jobs, uploader))
     left, results = list(jobs), dict[str, list[Result]]()
     console = (machine / "console").read_text()
     with tempfile.TemporaryDirectory(prefix="xen-run.") as name:
@@ -75,23 +76,22 @@ def boot(lab: Lab, jobs: Sequence[Job], *, core: Path | None = None, keep: Path 
     return Run(console, results)
 
 
-def _files(jobs: Sequence[Job]) -> dict[str, bytes]:
-    """What dom0 gets for them: their files, and a script that begins with the job that is typed."""
+def _files(jobs: Sequence[Job], uploader: bool) -> dict[str, bytes]:
+    """What dom0 gets for them: their files, and a script that begins with the job that is typed, `first`."""
     files: dict[str, bytes] = {}
-    script = []
+    lines = []
     for job in jobs:
-        place = f"jobs/{job.name}.d"
-        files |= {f"{place}/{name}": data for name, data in job.files.items()}
-        files[f"{place}/.job"] = b""
-        script += [f"if job {job.name}; then", f"cd /{place}"]
-        if job.uploader:
-            files[f"{place}/.steps"] = "\n".join([*job.commands, ""]).encode()
-            script += ["uploader <.steps", "fi"]
+        files |= {f"jobs/{job.name}.d/{name}": data for name, data in {".job": b"", **job.files}.items()}
+        if uploader:
+            lines += [f"job {job.name}", *job.commands]
         else:
             # The shell needs only one process for this, if it is a simple command.
-            script += [*(f"begin; out=$(exec 2>&1; {command}\n); end" for command in job.commands), "fi"]
-    files["jobs/run"] = "\n".join([*script, ""]).encode()
-    return files
+            commands = [f"begin; out=$(exec 2>&1; {command}\n); end" for command in job.commands]
+            lines += [f"if job {job.name}; then", *commands, "fi"]
+    text = "\n".join([*lines, ""]).encode()
+    if uploader:
+        return files | {"jobs/steps": text, "jobs/run": b"uploader $first </jobs/steps\n"}
+    return files | {"jobs/run": text}
 
 
 def _results(console: str, jobs: Sequence[Job]) -> dict[str, list[Result]]:

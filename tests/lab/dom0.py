@@ -40,7 +40,7 @@ echo 1 >${memory%/*}/enable
 begin() { echo "@@ begin"; }
 end() { code=$?; echo "@@ output"; [ -z "$out" ] || printf '%s\\n' "$out"; echo "@@ end $code"; }
 # Which job is the first one is typed, when all are there.
-job() { [ -z "$first" ] || [ "$first" = "$1" ] && first= && echo "@@ job $1"; }
+job() { [ -z "$first" ] || [ "$first" = "$1" ] && first= && echo "@@ job $1" && cd "/jobs/$1.d"; }
 echo "@@ ready"
 read -s -r first
 inbox $memory | cpio -i -d

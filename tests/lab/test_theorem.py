@@ -140,7 +140,7 @@ def job(asked: Asked, wanted: list[tuple[int, int]], eye: bytes) -> Job:
     files["eye"] = bytes(editor.data)
     taken = [number for number, answer in enumerate(asked.answers) if not answer.errno]
     rest = ", ".join(["revert eye", "unload eye", *(f"unload p{number}" for number in reversed(taken))])
-    return Job(asked.title, [*commands, "ask upload eye eye", "ask apply eye", f"tidy {rest}"], files, uploader=True)
+    return Job(asked.title, [*commands, "ask upload eye eye", "ask apply eye", f"tidy {rest}"], files)
 
 
 def problem(asked: Asked, wanted: list[tuple[int, int]], results: list[Result]) -> str:
@@ -167,7 +167,7 @@ def test_the_theorem(lab: Lab, tmp_path: Path, record_property: Callable[[str, o
     pairs = choose(xen)
     every = [asked for pair in pairs for asked in pair]
     wanted = {asked.title: list(places(asked, xen)) for asked in every}
-    run = boot(lab, [job(asked, wanted[asked.title], eye) for asked in every])
+    run = boot(lab, [job(asked, wanted[asked.title], eye) for asked in every], uploader=True)
     counts: Counter[str] = Counter()
     wrong = []
     for before, after in pairs:

@@ -1,8 +1,9 @@
 /* Asks the hypervisor for what xen-livepatch asks it for, step by step, in one process: under emulation each process
  * costs more than the hypercall that it makes. Reads its script from standard input, one step a line:
+ *     job NAME                                the steps below are in the folder /jobs/NAME.d
  *     ask upload NAME FILE, or ask apply|replace|revert|unload NAME
  *     tidy COMMAND NAME, COMMAND NAME, ...    does that unasked; fails, and unloads it, if a payload is left then
- * Each prints the marker lines that boot.py reads.
+ * Each prints the marker lines that boot.py reads. Usage: uploader [FIRST], the name of the job to begin with.
  * Structures and numbers: Xen's public headers, sysctl.h and xen.h; the ioctl: Linux's <xen/privcmd.h>.
  */
 #include <errno.h>
@@ -166,8 +167,21 @@ static int unload_what_is_left(void)
     return system("xen-livepatch list; unload-all >/dev/null") | 1;
 }
 
-int main(void)
+static void enter(const char *job)
 {
+    char folder[300];
+
+    snprintf(folder, sizeof(folder), "/jobs/%s.d", job);
+    if (chdir(folder)) {
+        perror(folder);
+        exit(2);
+    }
+    printf("@@ job %s\n", job);
+}
+
+int main(int argc, char **argv)
+{
+    const char *first = argc > 1 ? argv[1] : NULL;
     char command[16], name[256], path[256];
     static char line[1 << 16];
 
@@ -180,8 +194,14 @@ int main(void)
         return 2;
     }
     while (fgets(line, sizeof(line), stdin)) {
-        int error = 0, tidy = !strncmp(line, "tidy ", 5);
+        int error = 0, tidy = !strncmp(line, "tidy ", 5), job = sscanf(line, "job %255s", name) == 1;
 
+        if (job && first && !strcmp(first, name))
+            first = NULL;
+        if (job && !first)
+            enter(name);
+        if (job || first)
+            continue;
         printf("@@ begin\n");
         if (tidy)
             perform_all(line + 5);
