@@ -27,7 +27,7 @@ test-fast: lint ## the same without Xen
 	@scripts/setup test-fast
 	$(PYTEST) -m "not xen" $${K:+-k "$$K"}
 
-labs: ## ask every real hypervisor: x86_64 with Xen 4.14, 4.17 and 4.20, arm64, arm32 (a quarter of an hour)
+labs: ## ask every real hypervisor: x86_64 with Xen 4.14, 4.17 and 4.20, arm64, arm32 (12 minutes)
 	@scripts/setup labs
 	LPMANGLE_LABS=$${LPMANGLE_LABS:-all} $(PYTEST) tests/lab $${K:+-k "$$K"}
 

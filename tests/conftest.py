@@ -51,7 +51,7 @@ def corpus() -> dict[str, Item]:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
-    """Tests that share something slow stay together: those of a module; in the lab, those of one boot."""
+    """Tests that share something slow stay together: those of a module; in the lab, those of one run of Xen."""
     from xdist.scheduler import LoadScopeScheduling  # only here: there is none without xdist
 
     class Groups(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
@@ -59,7 +59,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Schedul
             file, _, test = nodeid.partition("::")
             if not file.startswith("tests/lab/"):
                 return file
-            # test_scenario[LAB-NAME]: those of one lab share a boot. All others boot for themselves.
+            # test_scenario[LAB-NAME]: those of one lab share a run of Xen. All others have their own.
             return test.rpartition("-")[0] if test.startswith("test_scenario[") else nodeid
 
     config.option.loadscopereorder = False  # but as `pytest_collection_modifyitems` has them
@@ -78,6 +78,6 @@ LONG = (
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The lab's boots begin first, because they take longest; the rest runs beside them, long files first."""
+    """The labs begin first, because they take longest; the rest runs beside them, long files first."""
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: (item.get_closest_marker("xen") is None, item.path.name not in LONG))
