@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from lpmangle.cli.common_retrace import RetraceCall
+from lpmangle.cli.log_file import STDIN, check_stdout, open_log
 from lpmangle.cli.output import error_lines, print_line, print_message, shown
 from lpmangle.errors import FileError, LpmangleError, counted
 from lpmangle.store.open import open_sources, with_servers
@@ -62,15 +63,13 @@ def put_back(call: RetraceCall) -> int:
         tell_found=records.found if records else None,
         highlight=HIGHLIGHT if not (call.as_json or call.output) and _is_colourful() else None,
     )
-    write = _write
+    paths, write = call.paths or (STDIN,), _write
     if call.output:
-        from lpmangle.cli.log_file import open_log  # seldom asked for
-
-        write = partial(
-            _write, path=call.output, fd=open_log(call.output, [path for path in call.paths if path != "-"])
-        )
+        write = partial(_write, path=call.output, fd=open_log(call.output, paths))
+    else:
+        check_stdout(paths)
     try:
-        _copy_all(call.paths or ("-",), retracer, write, records.copy if records else copy)
+        _copy_all(paths, retracer, write, records.copy if records else copy)
     except BrokenPipeError:
         # The reader has gone, and wants neither the rest nor the report.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -98,13 +97,13 @@ def _copy_all(paths: Sequence[str], retracer: Retracer, write: Write, copy: Copy
         try:
             # -1: it is closed, and its number may belong to another file now
             stdin = sys.stdin.fileno() if sys.stdin else -1
-            fd = stdin if path == "-" else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            copy("" if path == "-" else path, fd, write, retracer)
+            fd = stdin if path == STDIN else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            copy("" if path == STDIN else path, fd, write, retracer)
         except BrokenPipeError:
             raise
         except OSError as error:
             raise FileError(f"cannot read: {error.strerror}", path=path) from None
-        if path != "-":
+        if path != STDIN:
             os.close(fd)
 
 

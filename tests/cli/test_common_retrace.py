@@ -117,7 +117,6 @@ def test_loads_nothing_slow(place: Path) -> None:
         "subprocess",
         "json",
         "difflib",
-        "lpmangle.cli.log_file",
         "lpmangle.cli.log_records",
         "lpmangle.jobs.mangle",
         "lpmangle.trace.source_lines",

@@ -51,6 +51,22 @@ def test_lines_are_in_the_file_at_once(folder: Path) -> None:
             process.stdin.close()
 
 
+@pytest.mark.parametrize("words", [["log"], ["link"], ["-"], [], ["--json", "log"]])
+def test_an_input_is_not_the_output(folder: Path, words: list[str]) -> None:
+    """Neither for `>>log`, where reading would never end, nor for `-o log <log`, which would begin by emptying it."""
+    (folder / "link").symlink_to("log")
+    command = [sys.executable, "-m", "lpmangle", "retrace", "-m", PAYLOAD, *words]
+    for more, mode in (([], "ab"), (["-o", "log"], "rb")):
+        with (folder / "log").open("rb") as stdin, (folder / "log").open(mode) as out:
+            stdout = out if not more else subprocess.PIPE
+            done = subprocess.run(
+                [*command, *more], cwd=folder, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, timeout=60
+            )
+        assert done.returncode == 4
+        assert b"hint: name another file with -o" in done.stderr
+        assert (folder / "log").read_bytes() == LOG
+
+
 @pytest.mark.parametrize("place", ["log", "link", PAYLOAD, f"{PAYLOAD}.manifest.json", "catalog.db"])
 def test_what_it_does_not_write_over(folder: Path, place: str) -> None:
     """An input, and files with manifests."""
