@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def main() -> "NoReturn":
     """Entry point of the console script."""
-    gc.disable()  # nothing of what is loaded becomes garbage
+    gc.disable()  # nothing of what is loaded becomes garbage, so it need not be searched, now or later
     act = _meant_by(sys.argv[1:])
     gc.freeze()
     gc.enable()

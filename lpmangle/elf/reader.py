@@ -207,7 +207,7 @@ def _check_symbols(view: Object) -> None:
         raise ElfError(f"symbol {index}: its name is outside the string table ({st_name:#x} of {names_size:#x})")
     # livepatch_elf.c:livepatch_elf_resolve_symbols: "Out of bounds symbol section"
     count, st_shndx = len(view.sections), view.symbol_column("st_shndx")
-    wrong = [number for number in set(st_shndx) if number >= count and number not in (SHN_ABS, SHN_COMMON)]
+    wrong = {number for number in set(st_shndx) if number >= count and number not in (SHN_ABS, SHN_COMMON)}
     if wrong:
         index, number = next(pair for pair in enumerate(st_shndx) if pair[1] in wrong)
         raise ElfError(f"symbol {index}: st_shndx {number:#x} is not one of the {count} sections")

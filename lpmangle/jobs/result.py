@@ -63,8 +63,10 @@ class Result:
         return "would be mangled" if self.plan.options.dry_run else "mangled"
 
     def name(self, index: int) -> bytes:
-        """The name of symbol number `index` in the input."""
-        return self.view.symbol_name(index)
+        """The name of symbol number `index` in the input; only the start of one that is too long to be renamed."""
+        at = self.view.strtab.offset + self.view.symbol(index).st_name
+        end = self.view.data.find(b"\0", at, at + elf.MAX_NAME_BYTES)
+        return bytes(self.view.data[at : end if end >= 0 else at + elf.MAX_NAME_BYTES])
 
 
 def add_warnings(result: Result, size: int) -> None:

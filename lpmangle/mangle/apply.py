@@ -123,7 +123,8 @@ def prove(
             at += next(n for n, byte in enumerate(part) if before[at + n] != byte)
             raise ProofError(f"byte {at:#x} differs, which no rename touches")
         at += len(part)
-    assert at == len(before)
+    if at != len(before):
+        raise ProofError(f"{len(before) - at} bytes are missing")
 
 
 def _size(names: Collection[bytes]) -> int:

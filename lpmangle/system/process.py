@@ -105,14 +105,13 @@ def _tell_all(number: int, child: int, not_started_by_it: set[int]) -> None:
     parent does not release process numbers. They continue from the bottom up: a shell with job control should not see
     that its jobs were halted.
     """
-    halted = [child]
-    _kill(child, signal.SIGSTOP)
+    known = {child, *not_started_by_it}
+    halted = [child] if _kill(child, signal.SIGSTOP) else []
     for _ in range(_ROUNDS):
         states = _descendants()
-        found = [process for process in states if process not in {*halted, *not_started_by_it}]
-        for process in found:
-            _kill(process, signal.SIGSTOP)
-        halted += found
+        found = [process for process in states if process not in known]
+        known.update(found)
+        halted += [process for process in found if _kill(process, signal.SIGSTOP)]
         if not found and _RUNNING not in map(states.get, halted):
             break
         time.sleep(0.001)  # lets them halt
@@ -122,9 +121,13 @@ def _tell_all(number: int, child: int, not_started_by_it: set[int]) -> None:
         _kill(process, signal.SIGCONT)
 
 
-def _kill(process: int, number: int) -> None:
-    with suppress(ProcessLookupError, PermissionError):  # it has ended; it is another user's (sudo)
+def _kill(process: int, number: int) -> bool:
+    """False if it has ended, or is another user's (sudo)."""
+    try:
         os.kill(process, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
 
 
 def _descendants() -> dict[int, bytes]:

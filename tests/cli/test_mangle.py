@@ -384,3 +384,14 @@ def test_start_loads_nothing_heavy() -> None:
     code = "import sys, lpmangle.cli.mangle; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"lief", "msgspec", "elftools", "sqlite3", "numpy", "urllib.request", "asyncio", "jinja2"} & set(loaded)
+
+
+@pytest.mark.parametrize("option", ["-v", "--json", "--dry-run", "-q"])
+def test_a_name_too_long_to_be_renamed_is_shown_in_part(tmp_path: Path, option: str) -> None:
+    """It keeps its name; no report may call a payload failed that has been replaced."""
+    payload = tmp_path / "p.livepatch"
+    payload.write_bytes(build([TEXT, build_id()], [Sym(b"a.c#f"), Sym(b"q" * 5000, 0, GLOBAL)]).data)
+    done = lpmangle(option, payload)
+    assert ("q" * 4096 in done.stdout) is (option in ("--json", "--dry-run"))
+    assert "q" * 4097 not in done.stdout
+    assert Path(f"{payload}.manifest.json").exists() is (option != "--dry-run")
