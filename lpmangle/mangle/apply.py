@@ -124,7 +124,7 @@ def prove(
             raise ProofError(f"byte {at:#x} differs, which no rename touches")
         at += len(part)
     if at != len(before):
-        raise ProofError(f"{len(before) - at} bytes are missing")
+        raise ProofError(f"the file ends at {at:#x} in place of {len(before):#x}")
 
 
 def _size(names: Collection[bytes]) -> int:
