@@ -39,7 +39,7 @@ theorem: ## 10,000 random stacks of payloads, before and after mangling; make te
 	@scripts/setup test-fast
 	LPMANGLE_STACKS=10000 $(RUN) -m pytest -s tests/theorem
 
-bench: ## measure lpmangle against the alternatives; every figure in bench.json (10 minutes)
+bench: ## measure lpmangle against the alternatives; every figure in bench.json (a quarter of an hour)
 	@scripts/setup test-fast
 	$(RUN) -m benchmarks --json bench.json
 
