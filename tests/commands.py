@@ -45,6 +45,7 @@ from lpmangle.__main__ import main
 try:
     main()
 finally:
+    print()  # the call may have printed half a line
     print(*(set(sys.modules) - before))
 """
     environment = {name: value for name, value in os.environ.items() if "LPMANGLE_" not in name}
