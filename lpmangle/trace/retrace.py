@@ -174,16 +174,13 @@ class Retracer:
             self._prepare(self._places(text, limit))
         pieces: list[bytes] = []
         at = self._written
-        for match in self._lookup.anchor.finditer(text, max(0, self._seen - MAX_LENGTH)):
-            low, high = match.span()
-            if high > limit:
-                break
+        for low, high in self._anchors(text, limit):
             if high <= self._seen or low < at:
                 continue  # already done, or inside a name
             if text[high - 1] == NEWLINE:
                 self._wrapped = word(text, low, high).rstrip(b"=\r\n")
                 self._look_whether_wrapped(text, high)
-            elif known := self._plain(text, low, high, at) or self._lookup.find(text, low, high, at):
+            elif known := self._known(text, low, high, at):
                 end, new = self._replacement(text, known)
                 pieces += text[at : known.low], new
                 at = end
@@ -191,12 +188,20 @@ class Retracer:
                 self._miss(text, low, high)
         return pieces, at
 
-    def _plain(self, text: bytes, low: int, high: int, at: int) -> Known | None:
-        """A plain name with a blank before it, as nearly all are; then there is no longer one."""
+    def _anchors(self, text: bytes, limit: int) -> Iterator[tuple[int, int]]:
+        """Where names may be whose suffix ends before `limit`, but for what is long done."""
+        for match in self._lookup.anchor.finditer(text, max(0, self._seen - MAX_LENGTH)):
+            if match.end() > limit:
+                break
+            yield match.span()
+
+    def _known(self, text: bytes, low: int, high: int, at: int) -> Known | None:
+        """The name with the anchor `text[low:high]`; it begins at `at` or behind."""
+        # A plain name with a blank before it, as nearly all are; then there is no longer one.
         begin = text.rfind(b" ", at, low) + 1
         if begin and self._lookup.simple and text[begin:high] in self._lookup.plain:
             return Known(begin, high, text[begin:low])
-        return None
+        return self._lookup.find(text, low, high, at)
 
     def _replacement(self, text: bytes, known: Known) -> tuple[int, bytes]:
         """The replacement of a known name with what belongs to it, and where that ends."""
@@ -226,13 +231,8 @@ class Retracer:
 
     def _places(self, text: bytes, limit: int) -> Iterator[tuple[Candidate, Spot]]:
         """What `_careful` will ask the lines of, and perhaps some that it will not."""
-        for match in self._lookup.anchor.finditer(text, max(0, self._seen - MAX_LENGTH)):
-            low, high = match.span()
-            if high > limit:
-                break
-            known = text[high - 1] != NEWLINE and (
-                self._plain(text, low, high, 0) or self._lookup.find(text, low, high)
-            )
+        for low, high in self._anchors(text, limit):
+            known = text[high - 1] != NEWLINE and self._known(text, low, high, 0)
             if known and (tail := _TAIL.match(text, known.high)) and tail[1]:
                 candidates = self._meant(text, known, tail[3])
                 spot = _spot(text, known, tail, candidates)
