@@ -2,15 +2,14 @@
 
 import os
 import random
-import shutil
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from commands import EXAMPLES, loaded, lpmangle
+from commands import loaded
+from common_calls import Outcome, both_ways, make_place
 
-from lpmangle.cli import common_query, group, run
-from lpmangle.errors import EXIT_NO, LpmangleError
+from lpmangle.cli import common_query
+from lpmangle.errors import EXIT_NO
 
 SEED = int(os.environ.get("LPMANGLE_SEED", "21"))
 LINES = 300
@@ -49,11 +48,14 @@ def random_line(rng: random.Random) -> list[str]:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    (tmp_path / "folder").mkdir()
-    shutil.copy(EXAMPLES / "fbab204.livepatch", tmp_path)
-    lpmangle("fbab204.livepatch", cwd=tmp_path)
-    lpmangle("catalog", "add", "c.db", ".", cwd=tmp_path)
-    return tmp_path
+    return make_place(tmp_path)
+
+
+def answer(outcome: Outcome) -> tuple[int, str, str]:
+    """Errors have other words, or are raised."""
+    if outcome.status in (0, EXIT_NO):
+        return outcome.status, outcome.out, outcome.err
+    return -1, outcome.out, ""
 
 
 def test_click_would_have_answered_the_same(
@@ -62,22 +64,10 @@ def test_click_would_have_answered_the_same(
     """For random command lines: exit code and output."""
     print(f"LPMANGLE_SEED={SEED}")
     rng, read = random.Random(SEED), 0
-    environment = {name: value for name, value in os.environ.items() if "LPMANGLE_" not in name}
-    monkeypatch.setattr(os, "environ", environment)
-    monkeypatch.chdir(place)
-    for _ in range(LINES):
-        words, results = random_line(rng), []
-        if common_query.read(words, environment) is None:
-            continue
+    lines = (random_line(rng) for _ in range(LINES))
+    for words, ours, clicks in both_ways(lines, common_query.read, place, monkeypatch, capfd):
         read += 1
-        for act in (run, group.run):
-            capfd.readouterr()
-            status = -1
-            with suppress(LpmangleError):  # which `run` turns into words
-                status = act(words)
-            out, err = capfd.readouterr()
-            results.append((status, out, err) if status in (0, EXIT_NO) else (-1, out, ""))
-        assert results[0] == results[1], words
+        assert answer(ours) == answer(clicks), words
     assert read > LINES / 3
 
 

@@ -2,17 +2,15 @@
 
 import os
 import random
-import shutil
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import EXAMPLES, loaded, lpmangle
+from commands import loaded, lpmangle
+from common_calls import both_ways, make_place
 
-from lpmangle.cli import common_retrace, group, run
+from lpmangle.cli import common_retrace
 from lpmangle.cli.common_retrace import RetraceCall
-from lpmangle.errors import LpmangleError
 
 SEED = int(os.environ.get("LPMANGLE_SEED", "22"))
 LINES = 300
@@ -45,10 +43,7 @@ def random_line(rng: random.Random) -> list[str]:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    (tmp_path / "folder").mkdir()
-    shutil.copy(EXAMPLES / "fbab204.livepatch", tmp_path)
-    lpmangle("fbab204.livepatch", cwd=tmp_path)
-    lpmangle("catalog", "add", "c.db", ".", cwd=tmp_path)
+    make_place(tmp_path)
     name = lpmangle("query", "_get_fpu", "-m", "c.db", "--format", "objcopy", cwd=tmp_path).stdout.split("=")[1]
     (tmp_path / "log").write_text(f"a line\nS {name}+0x3/0xd [fbab204]\nno newline")
     (tmp_path / "second.log").write_text(f"S f_{'0' * 40}+0x3/0xd\n")
@@ -61,25 +56,11 @@ def test_click_would_have_done_the_same(
     """For random command lines: exit code, output, files."""
     print(f"LPMANGLE_SEED={SEED}")
     rng, read = random.Random(SEED), 0
-    environment = {name: value for name, value in os.environ.items() if "LPMANGLE_" not in name}
-    monkeypatch.setattr(os, "environ", environment)
-    monkeypatch.chdir(place)
-    for _ in range(LINES):
-        words, results = random_line(rng), []
-        if common_retrace.read(words, environment) is None:
-            continue
+    lines = (random_line(rng) for _ in range(LINES))
+    for words, ours, clicks in both_ways(lines, common_retrace.read, place, monkeypatch, capfd):
         read += 1
-        for act in (run, group.run):
-            capfd.readouterr()
-            status = None
-            with suppress(LpmangleError):  # which `run` turns into words
-                status = act(words)
-            out, err = capfd.readouterr()
-            files = {path.name: path.read_bytes() for path in place.iterdir() if path.is_file()}
-            results.append((out, files, status, err))
-        raised = results[1][2] is None
-        assert results[0][:2] == results[1][:2], words
-        assert raised or results[0] == results[1], words
+        assert (ours.out, ours.files) == (clicks.out, clicks.files), words
+        assert clicks.status is None or ours == clicks, words
     assert read > LINES / 3
 
 
